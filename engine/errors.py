@@ -1,0 +1,78 @@
+"""What the engine refuses, with the errno of the source.
+
+    EngineError                 errno, detail, data
+    ├── PageFault               EFAULT: a load or store hit no mapping, or one without the right
+    └── Collision               a range is held by another region (EFAULT, EEXIST, ENOMEM, EBUSY by call)
+    PagesNeeded                 not an error: pages to be fetched before the call is run again
+"""
+
+from collections.abc import Sequence
+
+from engine.address import VirtRange
+
+EACCES = "EACCES"
+EAGAIN = "EAGAIN"
+EBUSY = "EBUSY"
+EEXIST = "EEXIST"
+EFAULT = "EFAULT"
+EINVAL = "EINVAL"
+ENOENT = "ENOENT"
+ENOMEM = "ENOMEM"
+ENOSPC = "ENOSPC"
+EPERM = "EPERM"
+ESRCH = "ESRCH"
+
+
+class EngineError(Exception):
+    """A call was refused.
+
+    `errno` is the name ("EBUSY"), `detail` one sentence, `data` what a program needs (addresses, ranges, holder).
+    `partial` says that the call keeps what it did before it failed, as Linux's mprotect does; else nothing changed.
+    """
+
+    def __init__(self, errno: str, detail: str, *, partial: bool = False, **data: object) -> None:
+        super().__init__(f"{errno}: {detail}")
+        self.errno = errno
+        self.detail = detail
+        self.partial = partial
+        self.data = data
+
+
+class PageFault(EngineError):
+    """A load or store failed at `address`, the first byte that could not be accessed. Nothing was stored."""
+
+    def __init__(self, address: int, access: str, reason: str) -> None:
+        super().__init__(
+            EFAULT, f"{access} fault at {address:#x}: {reason}", address=address, access=access, reason=reason
+        )
+        self.address = address
+
+
+class Collision(EngineError):
+    """The wanted range overlaps a region of `holder`; both ranges are named."""
+
+    def __init__(self, errno: str, wanted: VirtRange, held: VirtRange, holder: str) -> None:
+        super().__init__(
+            errno,
+            f"{wanted} collides with {held} of {holder}",
+            address=max(wanted.start, held.start),
+            wanted=wanted,
+            held=held,
+            holder=holder,
+        )
+        self.wanted = wanted
+        self.held = held
+        self.holder = holder
+
+
+class PagesNeeded(Exception):
+    """Pages of a persistent object are not resident: fetch them, `Machine.supply` them, run the call again.
+
+    `pages` are page indexes, ascending and unique. `epoch` proves at supply that nothing was evicted meanwhile.
+    """
+
+    def __init__(self, object_id: int, pages: Sequence[int], epoch: int) -> None:
+        super().__init__(f"object {object_id}: {len(pages)} pages from {pages[0]}")
+        self.object_id = object_id
+        self.pages = list(pages)
+        self.epoch = epoch

@@ -1,0 +1,61 @@
+"""The shape of an architecture's address space, as data.
+
+A task's own regions lie below `arena_start` and above `arena_end`; the arena between them is left to spaces and
+segments, so that what is placed there collides with no task.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Page size, page-table levels and the user's range. All addresses and sizes are bytes."""
+
+    name: str
+    page_shift: int
+    level_bits: tuple[int, ...]
+    """Index bits of each page-table level, root first."""
+    user_start: int
+    user_end: int
+    arena_start: int
+    arena_end: int
+
+    def __post_init__(self) -> None:
+        bounds = (self.user_start, self.arena_start, self.arena_end, self.user_end)
+        if list(bounds) != sorted(bounds) or any(bound & (self.page_size - 1) for bound in bounds):
+            raise ValueError(f"geometry {self.name}: bounds must ascend and be page aligned")
+        if self.user_end > 1 << (self.page_shift + sum(self.level_bits)):
+            raise ValueError(f"geometry {self.name}: the user range does not fit the levels")
+
+    @property
+    def page_size(self) -> int:
+        """Bytes."""
+        return 1 << self.page_shift
+
+    def align_up(self, length: int) -> int:
+        """`length` rounded up to whole pages."""
+        return (length + self.page_size - 1) & -self.page_size
+
+    def is_aligned(self, address: int) -> bool:
+        """Whether `address` is on a page boundary."""
+        return not address & (self.page_size - 1)
+
+
+X86_64: Final = Geometry(
+    "x86_64", 12, (9, 9, 9, 9), 0x10000, 0x7FFF_FFFF_F000, 0x1000_0000_0000, 0x7000_0000_0000
+)
+I386: Final = Geometry("i386", 12, (10, 10), 0x10000, 0xC000_0000, 0x2000_0000, 0xA000_0000)
+AARCH64_4K: Final = Geometry(
+    "aarch64", 12, (9, 9, 9, 9), 0x10000, 0x1_0000_0000_0000 - 0x1000, 0x1000_0000_0000, 0xF000_0000_0000
+)
+AARCH64_16K: Final = Geometry(
+    "aarch64_16k", 14, (1, 11, 11, 11), 0x10000, 0x1_0000_0000_0000 - 0x4000, 0x1000_0000_0000, 0xF000_0000_0000
+)
+AARCH64_64K: Final = Geometry(
+    "aarch64_64k", 16, (6, 13, 13), 0x10000, 0x1_0000_0000_0000 - 0x10000, 0x1000_0000_0000, 0xF000_0000_0000
+)
+TOY: Final = Geometry("toy", 4, (2, 2), 0x00, 0x100, 0x40, 0xC0)
+"""Sixteen pages of 16 bytes: small enough for exhaustive tests."""
+
+GEOMETRIES: Final = {g.name: g for g in (X86_64, I386, AARCH64_4K, AARCH64_16K, AARCH64_64K, TOY)}
