@@ -33,17 +33,18 @@ class SegmentRecord:
 
 @dataclass(frozen=True, slots=True)
 class RegionRecord:
-    """One region of a space. `access` and `limit` are PROT bits; `limit` is what mprotect may at most give.
+    """One region of a space, [start, end) in bytes; `access` holds PROT bits.
 
-    `sid` is the segment that the region is a window on, 0 for the space's own memory.
+    `sid` is the segment that the region is a window on, 0 for the space's own memory; `type` is the type with which
+    that segment is attached (O_RDONLY, O_WRONLY, O_RDWR; O_RDWR for the space's own memory).
     """
 
     start: int
     end: int
     access: int
-    limit: int
     shared: bool
     sid: int
+    type: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,147 @@
+"""Physical memory: page frames in one array, with reference counts and runs of free frames."""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import ENOMEM, EngineError
+from engine.geometry import Geometry
+from engine.invariant import invariant
+
+Frames = NDArray[np.int64]
+"""Frame numbers, or entries of a page map: ABSENT, STORED or a frame number."""
+
+ABSENT: Final = 0
+"""Page-map entry of a page that reads as zeros and has no frame."""
+STORED: Final = -1
+"""Page-map entry of a page whose bytes are in the store only."""
+ZERO_FRAME: Final = 1
+"""The shared zero page: mapped read-only wherever memory was read before it was written. Not counted."""
+_FIRST: Final = 2
+_RUNS_MAX: Final = 1024
+
+
+def runs(frames: Frames) -> list[tuple[int, int, int]]:
+    """Split into runs of consecutive frames: (position in `frames`, first frame, count)."""
+    if len(frames) == 1:
+        return [(0, int(frames[0]), 1)]
+    breaks = np.flatnonzero(np.diff(frames) != 1) + 1
+    if not len(breaks):
+        return [(0, int(frames[0]), len(frames))]
+    starts = [0, *breaks.tolist()]
+    ends = [*starts[1:], len(frames)]
+    return [(a, int(frames[a]), b - a) for a, b in zip(starts, ends, strict=True)]
+
+
+class FramePool:
+    """`capacity` frames of one page each. Memory of the host is used only for frames that were ever written.
+
+    `refs[frame]` counts the page-map leaves and undo records that hold the frame (I5).
+    """
+
+    __slots__ = ("_fresh", "_free", "_reclaim", "capacity", "free_count", "geometry", "memory", "page_size", "pages", "refs")
+
+    def __init__(self, geometry: Geometry, capacity: int) -> None:
+        self.geometry = geometry
+        self.page_size = geometry.page_size
+        self.capacity = capacity
+        flat = np.zeros((capacity + _FIRST) * self.page_size, np.uint8)
+        self.memory = memoryview(flat)
+        self.pages = flat.reshape(capacity + _FIRST, self.page_size)
+        self.refs = np.zeros(capacity + _FIRST, np.int32)
+        self._fresh = _FIRST
+        self._free: list[tuple[int, int]] = []
+        self.free_count = capacity
+        self._reclaim: Callable[[int], None] = lambda wanted: None
+
+    def on_shortage(self, reclaim: Callable[[int], None]) -> None:
+        """Install what tries to free `wanted` frames when the pool runs dry."""
+        self._reclaim = reclaim
+
+    def allocate(self, count: int, *, zeroed: bool) -> Frames:
+        """`count` frames with one reference each, consecutive where possible. ENOMEM: the resident limit."""
+        if count > self.free_count:
+            self._reclaim(count - self.free_count)
+            if count > self.free_count:
+                raise EngineError(
+                    ENOMEM, f"{count} page frames wanted, {self.free_count} of {self.capacity} free", length=count * self.page_size
+                )
+        self.free_count -= count
+        parts: list[Frames] = []
+        wanted = count
+        while wanted and self._free:
+            first, length = self._free.pop()
+            taken = min(length, wanted)
+            if taken < length:
+                self._free.append((first + taken, length - taken))
+            wanted -= taken
+            part = np.arange(first, first + taken)
+            if zeroed:
+                self.pages[first : first + taken] = 0
+            parts.append(part)
+        if wanted:
+            parts.append(np.arange(self._fresh, self._fresh + wanted))
+            self._fresh += wanted
+        frames = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        self.refs[frames] = 1
+        return frames
+
+    def hold(self, entries: Frames) -> None:
+        """One more reference for each frame among `entries`, which are unique but for the zero frame."""
+        self.refs[entries[entries >= _FIRST]] += 1
+
+    def release(self, entries: Frames) -> None:
+        """Drop one reference of each frame among `entries`; frames without references become free."""
+        frames = entries[entries >= _FIRST]
+        if not len(frames):
+            return
+        self.refs[frames] -= 1
+        counts = self.refs[frames]
+        invariant(int(counts.min()) >= 0, "I5: a frame was released more often than held")
+        dead = frames[counts == 0]
+        if len(dead):
+            self.free_count += len(dead)
+            self._free.extend((first, count) for _, first, count in runs(np.sort(dead)))
+            if len(self._free) > _RUNS_MAX:
+                self._coalesce()
+
+    def _coalesce(self) -> None:
+        merged: list[tuple[int, int]] = []
+        for first, count in sorted(self._free):
+            if merged and merged[-1][0] + merged[-1][1] == first:
+                merged[-1] = (merged[-1][0], merged[-1][1] + count)
+            else:
+                merged.append((first, count))
+        self._free = merged
+
+    def free_frames(self) -> set[int]:
+        """Every free frame; for `check`."""
+        recycled = {frame for first, count in self._free for frame in range(first, first + count)}
+        return recycled | set(range(self._fresh, self.capacity + _FIRST))
+
+    def read(self, frames: Frames, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset` bytes into the first of `frames`, in order."""
+        if len(frames) == 1:
+            start = int(frames[0]) * self.page_size + offset
+            return self.memory[start : start + length].tobytes()
+        pieces = []
+        for position, first, count in runs(frames):
+            low = max(position * self.page_size, offset)
+            high = min((position + count) * self.page_size, offset + length)
+            base = (first - position) * self.page_size
+            pieces.append(self.memory[base + low : base + high])
+        return pieces[0].tobytes() if len(pieces) == 1 else b"".join(pieces)
+
+    def write(self, frames: Frames, offset: int, data: memoryview) -> None:
+        """Store `data` from `offset` bytes into the first of `frames`, in order."""
+        if len(frames) == 1:
+            start = int(frames[0]) * self.page_size + offset
+            self.memory[start : start + len(data)] = data
+            return
+        for position, first, count in runs(frames):
+            low = max(position * self.page_size, offset)
+            high = min((position + count) * self.page_size, offset + len(data))
+            base = (first - position) * self.page_size
+            self.memory[base + low : base + high] = data[low - offset : high - offset]
