@@ -1,0 +1,1 @@
+"""Everspace: persistent first-class virtual address spaces, from Python."""
