@@ -1,0 +1,1 @@
+"""The service: settings, wiring, HTTP routes and use cases."""

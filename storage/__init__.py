@@ -1,0 +1,1 @@
+"""What remembers: the LMDB store of pages and the SQL accounts."""
