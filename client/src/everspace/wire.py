@@ -6,6 +6,10 @@ so a name that both sides must spell alike is spelled here, once.
 Where a call's optional `tid` travels: as a member of the JSON body where the request has one (mmap,
 fork, threads, heap, ...), as a query parameter where it has none (GET and PUT of memory) and beside
 `atomic` in the query of a batch. A call inside a batch may also name a `tid` among its own args.
+
+What a call inside a batch gives as its `value` is what the SDK's call of that name returns: an id as an
+integer, an address as a hex string, bytes as base64, attributes as the object that GET answers, a new
+task or thread as the object that its POST answers, and 0 where there is nothing to return.
 """
 
 from collections.abc import Mapping
@@ -19,7 +23,11 @@ DEFAULT_PORT: Final = 8765
 
 # -- headers and media types --------------------------------------------------------------------
 HEADER_INSTANCE: Final = "Everspace-Instance"
-"""On every response: a random id per start of the service (also `instance` of GET /version)."""
+"""On every response: a random id per start of the service (also `instance` of GET /version).
+
+On a request about a task it is a condition: the task was made under this instance. Pids start anew with the
+service, so a service of another instance refuses with ESRCH, whatever task has that pid now, and does nothing.
+"""
 HEADER_REQUEST_ID: Final = "X-Request-Id"
 """Sent by the client, echoed by the service; made by the service where the client sent none."""
 
