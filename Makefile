@@ -40,7 +40,7 @@ test: setup ## all tests
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 demo: setup ## fill a space, kill the service, start it again, find everything there
-	$(BIN)/python examples/word_index/demo.py
+	$(BIN)/python -m examples.word_index
 
 serve: setup ## run the service on 127.0.0.1 (DATA_DIR, PORT)
 	$(BIN)/everspaced serve --data-dir $(DATA_DIR) --port $(PORT)

@@ -1,0 +1,1 @@
+"""A word index made of pointers, kept in a segment and found again after the service was killed."""
