@@ -1,9 +1,9 @@
 """What the engine refuses, with the errno of the source.
 
-    EngineError                 errno, detail, data
-    ├── PageFault               EFAULT: a load or store hit no mapping, or one without the right
-    └── Collision               a range is held by another region (EFAULT, EEXIST, ENOMEM, EBUSY by call)
-    PagesNeeded                 not an error: pages to be fetched before the call is run again
+EngineError                 errno, detail, data
+├── PageFault               EFAULT: a load or store hit no mapping, or one without the right
+└── Collision               a range is held by another region (EFAULT, EEXIST, ENOMEM, EBUSY by call)
+PagesNeeded                 not an error: pages to be fetched before the call is run again
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class EngineError(Exception):
         self.data = data
 
 
-class PageFault(EngineError):
+class PageFault(EngineError):  # noqa: N818 - the field's term
     """A load or store failed at `address`, the first byte that could not be accessed. Nothing was stored."""
 
     def __init__(self, address: int, access: str, reason: str) -> None:
@@ -48,7 +48,7 @@ class PageFault(EngineError):
         self.address = address
 
 
-class Collision(EngineError):
+class Collision(EngineError):  # noqa: N818 - the field's term
     """The wanted range overlaps a region of `holder`; both ranges are named."""
 
     def __init__(self, errno: str, wanted: VirtRange, held: VirtRange, holder: str) -> None:
@@ -65,7 +65,7 @@ class Collision(EngineError):
         self.holder = holder
 
 
-class PagesNeeded(Exception):
+class PagesNeeded(Exception):  # noqa: N818 - the field's term
     """Pages of a persistent object are not resident: fetch them, `Machine.supply` them, run the call again.
 
     `pages` are page indexes, ascending and unique. `epoch` proves at supply that nothing was evicted meanwhile.

@@ -41,14 +41,25 @@ class FramePool:
     `refs[frame]` counts the page-map leaves and undo records that hold the frame (I5).
     """
 
-    __slots__ = ("_fresh", "_free", "_reclaim", "capacity", "free_count", "geometry", "memory", "page_size", "pages", "refs")
+    __slots__ = (
+        "_free",
+        "_fresh",
+        "_reclaim",
+        "capacity",
+        "free_count",
+        "geometry",
+        "memory",
+        "page_size",
+        "pages",
+        "refs",
+    )
 
     def __init__(self, geometry: Geometry, capacity: int) -> None:
         self.geometry = geometry
         self.page_size = geometry.page_size
         self.capacity = capacity
         flat = np.zeros((capacity + _FIRST) * self.page_size, np.uint8)
-        self.memory = memoryview(flat)
+        self.memory = flat.data
         self.pages = flat.reshape(capacity + _FIRST, self.page_size)
         self.refs = np.zeros(capacity + _FIRST, np.int32)
         self._fresh = _FIRST
@@ -60,14 +71,19 @@ class FramePool:
         """Install what tries to free `wanted` frames when the pool runs dry."""
         self._reclaim = reclaim
 
+    def reserve(self, count: int) -> None:
+        """Try to have `count` frames free; may evict, which `allocate` never does."""
+        if count > self.free_count:
+            self._reclaim(count - self.free_count)
+
     def allocate(self, count: int, *, zeroed: bool) -> Frames:
         """`count` frames with one reference each, consecutive where possible. ENOMEM: the resident limit."""
         if count > self.free_count:
-            self._reclaim(count - self.free_count)
-            if count > self.free_count:
-                raise EngineError(
-                    ENOMEM, f"{count} page frames wanted, {self.free_count} of {self.capacity} free", length=count * self.page_size
-                )
+            raise EngineError(
+                ENOMEM,
+                f"{count} page frames wanted, {self.free_count} of {self.capacity} free",
+                length=count * self.page_size,
+            )
         self.free_count -= count
         parts: list[Frames] = []
         wanted = count

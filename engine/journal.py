@@ -25,8 +25,8 @@ class Transaction:
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.touched: set[Durable] = set()
-        self._undo: list[Callable[[], None]] = []
-        self._deferred: list[Callable[[], None]] = []
+        self._undo: list[Callable[[], object]] = []
+        self._deferred: list[Callable[[], object]] = []
 
     def rollback(self) -> None:
         """Undo everything. Of several unsettled transactions the newest is rolled back first."""
@@ -66,12 +66,12 @@ class Journal:
         """Stop recording. The transaction itself stays open until `settle` or `rollback`."""
         self._current = None
 
-    def undo(self, action: Callable[[], None]) -> None:
+    def undo(self, action: Callable[[], object]) -> None:
         """Remember how to take back the mutation just made."""
         if self._current is not None:
             self._current._undo.append(action)
 
-    def defer(self, release: Callable[[], None]) -> None:
+    def defer(self, release: Callable[[], object]) -> None:
         """Run `release` when the transaction can no longer be rolled back; at once outside one."""
         if self._current is None:
             release()

@@ -1,0 +1,69 @@
+"""What a fault leads to, decided without touching anything."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.access import Access
+from engine.frames import ABSENT, STORED, ZERO_FRAME, Frames
+
+Positions = NDArray[np.int64]
+"""Positions in the range of pages that faulted."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    """What to do with each page of a range. Positions that no list names are mapped as they are."""
+
+    fetch: Positions
+    """The bytes are in the store and are needed: PagesNeeded. Nothing else is done then."""
+    zero_map: Positions
+    """Read of a page never written: map the shared zero page."""
+    zero_fill: Positions
+    """Write to a page never written: a fresh frame of zeros."""
+    copy: Positions
+    """Write to a frame that others hold too: a fresh frame with its bytes."""
+    replace: Positions
+    """The whole page will be overwritten and has no frame of its own: a fresh frame, bytes do not matter."""
+
+
+_NONE: Positions = np.empty(0, np.int64)
+NOTHING_TO_DO = FaultPlan(_NONE, _NONE, _NONE, _NONE, _NONE)
+
+
+def deny(held: Access, wanted: Access) -> str | None:
+    """Why a region with rights `held` refuses the access, or None. As on x86, what can be written can be read."""
+    if wanted & Access.WRITE:
+        return None if held & Access.WRITE else f"region is {held}"
+    return None if held & (Access.READ | Access.WRITE) else f"region is {held}"
+
+
+def plan_read_fault(entries: Frames) -> FaultPlan:
+    """Decide a read of pages with these page-map entries."""
+    if int(entries.min()) > ABSENT:
+        return NOTHING_TO_DO
+    return FaultPlan(
+        np.flatnonzero(entries == STORED), np.flatnonzero(entries == ABSENT), _NONE, _NONE, _NONE
+    )
+
+
+def plan_write_fault(entries: Frames, refs: NDArray[np.int32], whole: slice) -> FaultPlan:
+    """Decide a write to pages with these entries.
+
+    `refs` are the pool's counts; `whole` are the positions that will be overwritten from first to last byte.
+    A frame that nobody else holds is written where it is (reuse by the sole owner).
+    """
+    owned = (entries > ZERO_FRAME) & (refs[np.maximum(entries, 0)] == 1)
+    if owned.all():
+        return NOTHING_TO_DO
+    replaceable = np.zeros(len(entries), np.bool_)
+    replaceable[whole] = True
+    kept = ~owned & ~replaceable
+    return FaultPlan(
+        fetch=np.flatnonzero(kept & (entries == STORED)),
+        zero_map=_NONE,
+        zero_fill=np.flatnonzero(kept & ((entries == ABSENT) | (entries == ZERO_FRAME))),
+        copy=np.flatnonzero(kept & (entries > ZERO_FRAME)),
+        replace=np.flatnonzero(~owned & replaceable),
+    )

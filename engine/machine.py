@@ -1,0 +1,402 @@
+"""Every call of the simulated machine, in one list. Each takes the caller's credentials first.
+
+A call is made inside `transaction()`, which undoes it when it fails, collects what the store must remember, and can be
+rolled back later when the store could not. PagesNeeded is raised when bytes are in the store only: fetch them, `supply`
+them, and make the call again. Calls raise `EngineError`; the errnos are those of the implementing methods.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from engine import render
+from engine.access import Access
+from engine.changes import Image
+from engine.constants import EXCLUSIVE, MS_ASYNC, MS_INVALIDATE, MS_SYNC
+from engine.credentials import Credentials
+from engine.errors import EINVAL, ENOENT, ENOMEM, EngineError, PagesNeeded
+from engine.frames import FramePool
+from engine.geometry import Geometry
+from engine.journal import Journal, Transaction
+from engine.objects import Objects
+from engine.segments import Segments
+from engine.spaces import Spaces
+from engine.tasks import Task, Tasks
+from engine.union import Union
+from engine.views import AttachmentStatus, Region, SegAttr, SegmentAttachment, TaskStatus, VasAttr
+from engine.vma import Vma
+
+
+class Machine:
+    """`frames` is the resident limit in pages; `first_pid` the first pid given out."""
+
+    def __init__(self, geometry: Geometry, frames: int = 1 << 16, first_pid: int = 1) -> None:
+        self.geometry = geometry
+        self.journal = Journal()
+        self.pool = FramePool(geometry, frames)
+        self.objects = Objects(self.pool, self.journal)
+        self.tasks_table = Tasks(geometry, self.pool, self.journal, first_pid)
+        self.spaces = Spaces(geometry, self.journal, self.objects, self.tasks_table)
+        self.segments = Segments(geometry, self.journal, self.objects, self.spaces)
+
+    # -- transactions and the store ------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Make calls that stand or fall together. An exception undoes them, unless it is partial.
+
+        The caller then settles the transaction once its changes are durable, or rolls it back.
+        """
+        txn = self.journal.begin()
+        try:
+            yield txn
+        except EngineError as error:
+            self.journal.end()
+            if not error.partial:
+                txn.rollback()
+            raise
+        except BaseException:
+            self.journal.end()
+            txn.rollback()
+            raise
+        self.journal.end()
+
+    def supply(self, need: PagesNeeded, pages: dict[int, bytes]) -> None:
+        """Bytes fetched for `need`, by page index; pages that are missing read as zeros."""
+        self.objects.get(need.object_id).supply(need, pages)
+
+    def object_pending(self, object_id: int) -> int:
+        """The last transaction that changed an object: its pages may be fetched once that is durable."""
+        return self.objects.get(object_id).pending
+
+    def flush(self) -> None:
+        """Ask the store to remember every page written relaxed."""
+        for obj in self.objects:
+            obj.flush()
+
+    def restore(self, image: Image) -> None:
+        """Put everything that survived back into an empty machine."""
+        for space in image.spaces:
+            self.spaces.restore(space)
+        for segment in image.segments:
+            self.segments.restore(segment)
+        for vid, regions in image.regions.items():
+            memory = self.spaces.registry.get(vid).memory
+            for region in regions:
+                if region.sid:
+                    held = self.segments.registry.get(region.sid)
+                    obj, offset = held.obj, (region.start - held.range.start) >> self.geometry.page_shift
+                else:
+                    obj, offset = memory.memory, region.start >> self.geometry.page_shift
+                access = Access(region.access)
+                memory.adopt(
+                    Vma(region.start, region.end, access, obj, offset, region.shared, region.sid, region.type)
+                )
+        self.spaces.registry.next_id = image.next_vid
+        self.segments.registry.next_id = image.next_sid
+        self.objects.next_id = image.next_object
+
+    # -- spaces --------------------------------------------------------------------------------------------------
+
+    def vas_create(self, cred: Credentials, name: str, mode: int, sharing: str = EXCLUSIVE) -> int:
+        """See `Spaces.create`."""
+        return self.spaces.create(cred, name, mode, sharing)
+
+    def vas_delete(self, cred: Credentials, vid: int) -> None:
+        """See `Spaces.delete`."""
+        self.spaces.delete(cred, vid)
+
+    def vas_find(self, cred: Credentials, name: str) -> int:
+        """The id of a name. EINVAL, ESRCH."""
+        return self.spaces.registry.find(name)
+
+    def vas_attach(self, cred: Credentials, pid: int, vid: int, type: int, lazy: bool = True) -> None:
+        """See `Spaces.attach`."""
+        self.spaces.attach(cred, pid, vid, type, lazy=lazy)
+
+    def vas_detach(self, cred: Credentials, pid: int, vid: int) -> None:
+        """See `Spaces.detach`."""
+        self.spaces.detach(cred, pid, vid)
+
+    def vas_switch(self, cred: Credentials, pid: int, tid: int | None, vid: int) -> None:
+        """See `Spaces.switch`."""
+        self.spaces.switch(cred, pid, tid, vid)
+
+    def active_vas(self, cred: Credentials, pid: int, tid: int | None) -> int:
+        """The id of the space a thread is in, 0 in its original address space. ESRCH, EPERM."""
+        return self.tasks_table.require(cred, pid).thread(tid).active
+
+    def vas_getattr(self, cred: Credentials, vid: int) -> VasAttr:
+        """See `Spaces.getattr`."""
+        return self.spaces.getattr(vid)
+
+    def vas_setattr(
+        self,
+        cred: Credentials,
+        vid: int,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        sharing: str | None = None,
+    ) -> None:
+        """See `Spaces.setattr`."""
+        self.spaces.setattr(cred, vid, mode, uid, gid, sharing)
+
+    def vas_list(self, cred: Credentials) -> list[VasAttr]:
+        """Attributes of every space, by id."""
+        return [self.spaces.getattr(vid) for vid in sorted(space.vid for space in self.spaces.registry)]
+
+    def vas_regions(self, cred: Credentials, vid: int) -> list[Region]:
+        """The space's own map. EINVAL: unknown; EACCES: the mode's read bit."""
+        space = self.spaces.registry.get(vid)
+        space.owner.require(cred, Access.READ, f"space {vid}")
+        self.journal.touch(space.memory)
+        return [Region(v.start, v.end, int(v.access), v.shared, v.sid or None) for v in space.memory.vmas]
+
+    def vas_segments(self, cred: Credentials, vid: int) -> list[SegmentAttachment]:
+        """The segments of a space. EINVAL: unknown."""
+        return self.segments.attached_to(vid)
+
+    # -- segments ------------------------------------------------------------------------------------------------
+
+    def vas_seg_create(
+        self, cred: Credentials, name: str, start: int, end: int, mode: int, sharing: str = EXCLUSIVE
+    ) -> int:
+        """See `Segments.create`."""
+        return self.segments.create(cred, name, start, end, mode, sharing)
+
+    def vas_seg_delete(self, cred: Credentials, sid: int) -> None:
+        """See `Segments.delete`."""
+        self.segments.delete(cred, sid)
+
+    def vas_seg_find(self, cred: Credentials, name: str) -> int:
+        """The id of a name. EINVAL, ESRCH."""
+        return self.segments.registry.find(name)
+
+    def vas_seg_attach(self, cred: Credentials, vid: int, sid: int, type: int) -> None:
+        """See `Segments.attach`."""
+        self.segments.attach(cred, vid, sid, type)
+
+    def vas_seg_detach(self, cred: Credentials, vid: int, sid: int) -> None:
+        """See `Segments.detach`."""
+        self.segments.detach(cred, vid, sid)
+
+    def vas_seg_getattr(self, cred: Credentials, sid: int) -> SegAttr:
+        """See `Segments.getattr`."""
+        return self.segments.getattr(sid)
+
+    def vas_seg_setattr(
+        self,
+        cred: Credentials,
+        sid: int,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        sharing: str | None = None,
+    ) -> None:
+        """See `Segments.setattr`."""
+        self.segments.setattr(cred, sid, mode, uid, gid, sharing)
+
+    def vas_seg_list(self, cred: Credentials) -> list[SegAttr]:
+        """Attributes of every segment, by id."""
+        return [
+            self.segments.getattr(sid) for sid in sorted(segment.sid for segment in self.segments.registry)
+        ]
+
+    def seg_read(self, cred: Credentials, sid: int, offset: int, length: int) -> bytes:
+        """See `Segments.read`."""
+        return self.segments.read(cred, sid, offset, length)
+
+    def seg_write(
+        self,
+        cred: Credentials,
+        sid: int,
+        offset: int,
+        data: bytes | bytearray | memoryview,
+        durable: bool = True,
+    ) -> int:
+        """See `Segments.write`."""
+        return self.segments.write(cred, sid, offset, memoryview(data), durable=durable)
+
+    def seg_version(self, cred: Credentials, sid: int) -> int:
+        """Counts the stores into a segment since the machine was started. EINVAL: unknown."""
+        segment = self.segments.registry.get(sid)
+        self.journal.touch(segment.obj)
+        return segment.obj.version
+
+    # -- tasks ---------------------------------------------------------------------------------------------------
+
+    def spawn(self, cred: Credentials, name: str | None, lease_s: float) -> Task:
+        """See `Tasks.spawn`."""
+        return self.tasks_table.spawn(cred, name, lease_s)
+
+    def fork(self, cred: Credentials, pid: int, tid: int | None = None) -> Task:
+        """See `Tasks.fork`."""
+        return self.tasks_table.fork(cred, pid, tid)
+
+    def exec(self, cred: Credentials, pid: int) -> None:
+        """See `Tasks.exec`."""
+        self.tasks_table.exec(cred, pid)
+
+    def thread(self, cred: Credentials, pid: int, tid: int | None = None) -> int:
+        """See `Tasks.new_thread`."""
+        return self.tasks_table.new_thread(cred, pid, tid)
+
+    def exit_thread(self, cred: Credentials, pid: int, tid: int) -> None:
+        """See `Tasks.exit_thread`."""
+        self.tasks_table.exit_thread(cred, pid, tid)
+
+    def exit(self, cred: Credentials, pid: int) -> None:
+        """See `Tasks.exit`."""
+        self.tasks_table.exit(cred, pid)
+
+    def require_task(self, cred: Credentials, pid: int) -> Task:
+        """ESRCH; EPERM: the task is another uid's."""
+        return self.tasks_table.require(cred, pid)
+
+    def task_status(self, cred: Credentials, pid: int) -> TaskStatus:
+        """Open to everybody. ESRCH."""
+        return self.tasks_table.get(pid).status()
+
+    def tasks(self, cred: Credentials) -> list[TaskStatus]:
+        """Every task, by pid."""
+        return sorted((task.status() for task in self.tasks_table), key=lambda status: status.pid)
+
+    def attachment(self, cred: Credentials, pid: int, vid: int) -> AttachmentStatus:
+        """ESRCH, EPERM; ENOENT: not attached."""
+        held = self.spaces.attachment(cred, pid, vid)
+        return AttachmentStatus(held.vid, held.type, held.lazy)
+
+    # -- memory --------------------------------------------------------------------------------------------------
+
+    def read(self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int) -> bytes:
+        """`length` bytes that the thread sees at `addr`. EINVAL: negative length; EFAULT names the first bad byte."""
+        if length < 0:
+            raise EngineError(EINVAL, f"length {length}")
+        return self._union(cred, pid, tid).load(addr, length)
+
+    def write(
+        self,
+        cred: Credentials,
+        pid: int,
+        tid: int | None,
+        addr: int,
+        data: bytes | bytearray | memoryview,
+        durable: bool = True,
+    ) -> int:
+        """Store all of `data` or nothing; the number of bytes. EFAULT names the first bad byte."""
+        return self._union(cred, pid, tid).store(addr, memoryview(data), durable=durable)
+
+    def mmap(
+        self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int, prot: int, flags: int
+    ) -> int:
+        """See `AddressSpace.mmap`; inside a space the region is the space's. EACCES: attached read-only."""
+        return self._union(cred, pid, tid).mmap(addr, length, prot, flags)
+
+    def munmap(self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int) -> None:
+        """See `Union.munmap`."""
+        self._union(cred, pid, tid).munmap(addr, length)
+
+    def mprotect(
+        self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int, prot: int
+    ) -> None:
+        """See `Union.mprotect`."""
+        self._union(cred, pid, tid).mprotect(addr, length, prot)
+
+    def brk(self, cred: Credentials, pid: int, tid: int | None, addr: int = 0) -> int:
+        """See `AddressSpace.set_break`; the heap is the task's, whatever space the thread is in."""
+        return self._union(cred, pid, tid).own.set_break(addr)
+
+    def msync(
+        self,
+        cred: Credentials,
+        pid: int,
+        tid: int | None,
+        addr: int = 0,
+        length: int = 0,
+        flags: int = MS_SYNC,
+    ) -> None:
+        """Make earlier relaxed writes durable, at once: of [addr, addr + length), or of the whole space for length 0.
+
+        EINVAL: not aligned, unknown or contradicting flags; ENOMEM: a hole in the range.
+        """
+        union = self._union(cred, pid, tid)
+        both = MS_ASYNC | MS_SYNC
+        if (
+            not self.geometry.is_aligned(addr)
+            or length < 0
+            or flags & ~(both | MS_INVALIDATE)
+            or flags & both == both
+        ):
+            raise EngineError(EINVAL, f"msync of {length} bytes at {addr:#x}, flags {flags:#x}", address=addr)
+        end = addr + self.geometry.align_up(length) if length else self.geometry.user_end
+        position = addr
+        for vma in union.owners_in(addr, end):
+            if length and vma.start > position:
+                break
+            low, high = max(vma.start, addr), min(vma.end, end)
+            first = vma.page_of(low, self.geometry.page_shift)
+            vma.obj.flush(first, (high - low) >> self.geometry.page_shift)
+            self.journal.touch(vma.obj)
+            position = vma.end
+        if length and position < end:
+            raise EngineError(ENOMEM, f"no region at {position:#x}", partial=True, address=position)
+
+    # -- text ----------------------------------------------------------------------------------------------------
+
+    def maps_text(self, cred: Credentials, pid: int, tid: int | None = None) -> str:
+        """/proc/PID/maps of what the thread sees. ESRCH, EPERM."""
+        union = self._union(cred, pid, tid)
+        for owner in (union.own, union.space):
+            if owner is not None:
+                self.journal.touch(owner)
+        return render.maps(union, self._label)
+
+    def status_text(self, cred: Credentials, pid: int) -> str:
+        """/proc/PID/status, open to everybody. ESRCH."""
+        return render.status(self.tasks_table.get(pid))
+
+    def vas_dir(self, cred: Credentials, pid: int) -> list[int]:
+        """/proc/PID/vas: ids of the attached spaces. ESRCH, EPERM."""
+        return sorted(self.tasks_table.require(cred, pid).attachments)
+
+    def vas_status_text(self, cred: Credentials, pid: int, vid: int) -> str:
+        """/proc/PID/vas/VID/status, open to everybody. ESRCH; ENOENT: not attached."""
+        held = self.tasks_table.get(pid).attachments.get(vid)
+        if held is None:
+            raise EngineError(ENOENT, f"task {pid} does not have space {vid} attached")
+        return render.vas_status(held)
+
+    def vas_maps_text(self, cred: Credentials, pid: int, vid: int) -> str:
+        """/proc/PID/vas/VID/maps. ESRCH, EPERM; ENOENT: not attached."""
+        held = self.spaces.attachment(cred, pid, vid)
+        self.journal.touch(held.space)
+        return render.vas_maps(held, self._label)
+
+    def sys_vas_text(self, vid: int, file: str) -> str:
+        """/sys/vas/VID/{name,mode,user,group}. EINVAL: unknown space; ENOENT: no such file."""
+        space = self.spaces.registry.get(vid)
+        return _existing(render.attributes(space.name, space.owner, file), file)
+
+    def sys_seg_text(self, sid: int, file: str) -> str:
+        """/sys/vas_segs/SID/{name,mode,user,group,region}. EINVAL: unknown segment; ENOENT: no such file."""
+        segment = self.segments.registry.get(sid)
+        if file == "region":
+            return f"{segment.range.start:x}-{segment.range.end:x}\n"
+        return _existing(render.attributes(segment.name, segment.owner, file), file)
+
+    def _union(self, cred: Credentials, pid: int, tid: int | None) -> Union:
+        return self.tasks_table.require(cred, pid).thread(tid).union
+
+    def _label(self, vma: Vma) -> str:
+        if vma.sid:
+            return f"[segment:{self.segments.registry.get(vma.sid).name}]"
+        for mapper in vma.obj.mappers:
+            if mapper.vid:
+                return f"[vas:{self.spaces.registry.get(mapper.vid).name}]"
+        return ""
+
+
+def _existing(text: str | None, file: str) -> str:
+    if text is None:
+        raise EngineError(ENOENT, f"no file {file!r}")
+    return text

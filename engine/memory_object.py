@@ -1,0 +1,289 @@
+"""Who keeps the bytes: anonymous (volatile) memory, or the persistent memory of a space or a segment.
+
+Addresses inside an object are page indexes. The object of a task or a space is indexed by virtual page number, so that
+neighbouring regions of one owner merge; a segment's starts at 0. Copy-on-write: a clone shares the page map until one
+side writes (page_map.py).
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from engine.address import PageIndex
+from engine.changes import DropPages, PutPages
+from engine.errors import EINVAL, EngineError, PagesNeeded
+from engine.fault import FaultPlan, plan_read_fault, plan_write_fault
+from engine.frames import ABSENT, STORED, ZERO_FRAME, FramePool, Frames
+from engine.journal import Journal
+from engine.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap, absent_leaf
+
+
+class Mapper(Protocol):
+    """Something that caches translations of an object's pages. `vid`: the space it belongs to, 0 for a task."""
+
+    vid: int
+
+    def zap_object(self, obj: "MemoryObject", first: int, count: int) -> None:
+        """Forget the translations of pages [first, first + count) of `obj`."""
+
+
+class MemoryObject:
+    """Pages that regions show. `object_id` is 0 for volatile memory, else the store's name for it.
+
+    `dirty` maps the pages whose bytes the store does not have yet to the version that wrote them; `version` counts
+    stores; `epoch` counts evictions, so that bytes fetched before one are not taken for current.
+    """
+
+    __slots__ = (
+        "_holes",
+        "_in_store",
+        "dirty",
+        "epoch",
+        "journal",
+        "mappers",
+        "object_id",
+        "page_size",
+        "pages",
+        "pending",
+        "pool",
+        "version",
+    )
+
+    def __init__(
+        self, pool: FramePool, journal: Journal, object_id: int = 0, *, in_store: bool = False
+    ) -> None:
+        self.pool = pool
+        self.journal = journal
+        self.object_id = object_id
+        self.page_size = pool.page_size
+        self.pending = 0
+        self.version = 0
+        self.epoch = 0
+        self.dirty: dict[int, int] = {}
+        self.mappers: list[Mapper] = []
+        self._in_store = in_store
+        self._holes: list[tuple[int, int]] = []
+        self.pages = PageMap(pool, self._new_leaf)
+
+    @property
+    def persistent(self) -> bool:
+        """Whether the store remembers this memory."""
+        return self.object_id != 0
+
+    def clone(self) -> "MemoryObject":
+        """A volatile copy that shares every page until one side writes it. O(1) in pages (fork)."""
+        copy = MemoryObject(self.pool, self.journal)
+        copy.pages.share_from(self.pages)
+        for mapper in self.mappers:
+            mapper.zap_object(self, 0, 1 << 62)
+        return copy
+
+    # -- bytes ---------------------------------------------------------------------------------------------------
+
+    def read(self, offset: int, length: int) -> bytes:
+        """`length` > 0 bytes from byte `offset`. PagesNeeded when some are in the store only."""
+        first, count = self._span(offset, length)
+        return self.pool.read(self.frames_for_read(first, count), offset % self.page_size, length)
+
+    def write(self, offset: int, data: memoryview, *, durable: bool) -> None:
+        """Store `data`, not empty, from byte `offset`; `durable` asks the store to remember the pages."""
+        first, count = self._span(offset, len(data))
+        low = offset % self.page_size
+        frames = self.frames_for_write(first, count, low, len(data))
+        self.store(frames, first, low, data, durable=durable)
+
+    def store(self, frames: Frames, first: int, low: int, data: memoryview, *, durable: bool) -> None:
+        """Write `data` into `frames`, which `frames_for_write` gave for pages from `first`, `low` bytes in."""
+        if self.journal.active:
+            before = memoryview(self.pool.read(frames, low, len(data)))
+            held = frames.copy()
+            self.journal.undo(lambda: self.pool.write(held, low, before))
+        self.pool.write(frames, low, data)
+        self.version += 1
+        self.journal.touch(self)
+        if not self.persistent:
+            return
+        pages = range(first, first + len(frames))
+        self.dirty.update(dict.fromkeys(pages, self.version))
+        if durable:
+            self._put(tuple(pages), self.pool.read(frames, 0, len(frames) * self.page_size))
+
+    def flush(self, first: int = 0, count: int = 1 << 62) -> bool:
+        """Ask the store to remember every dirty page in [first, first + count); whether there was one."""
+        pages = tuple(sorted(page for page in self.dirty if first <= page < first + count))
+        if not pages:
+            return False
+        frames = np.concatenate([self.pages.entries(page, 1) for page in pages])
+        self._put(pages, self.pool.read(frames, 0, len(pages) * self.page_size))
+        return True
+
+    def discard(self, first: int, count: int) -> None:
+        """Pages [first, first + count) read as zeros from now on."""
+        for number in self.pages.present(first, count):
+            low = max(first - (number << LEAF_SHIFT), 0)
+            high = min(first + count - (number << LEAF_SHIFT), LEAF_PAGES)
+            self._replace((number << LEAF_SHIFT) + low, np.full(high - low, ABSENT, np.int64))
+        if self._in_store:
+            holes = self._holes
+            self._holes = [*holes, (first, first + count)]
+            self.journal.undo(lambda: setattr(self, "_holes", holes))
+        self._zap(first, count)
+        if self.persistent:
+            forgotten = self._forget_dirty(first, count)
+            self.journal.undo(lambda: self.dirty.update(forgotten))
+            self.version += 1
+            self.journal.change(DropPages(self.object_id, first, count), self)
+
+    def release(self) -> None:
+        """The object's last user is gone: give its frames back once that cannot be undone."""
+        self.journal.defer(self.pages.clear)
+
+    # -- faults --------------------------------------------------------------------------------------------------
+
+    def frames_for_read(self, first: int, count: int) -> Frames:
+        """Frames of pages [first, first + count); never-written pages become the shared zero page."""
+        self.journal.touch(self)
+        entries = self.pages.entries(first, count)
+        plan = plan_read_fault(entries)
+        self._require_fetched(plan, first)
+        if len(plan.zero_map):
+            entries[plan.zero_map] = ZERO_FRAME
+        return entries
+
+    def frames_for_write(self, first: int, count: int, low: int, length: int) -> Frames:
+        """Frames that nobody else holds, for `length` bytes from `low` bytes into page `first`.
+
+        Pages that the write covers wholly are neither fetched nor copied.
+        """
+        self.pool.reserve(count)
+        whole_start = 0 if low == 0 else 1
+        whole_end = (low + length) // self.page_size
+        entries = self.writable_entries(first, count)
+        plan = plan_write_fault(entries, self.pool.refs, slice(whole_start, max(whole_start, whole_end)))
+        self._require_fetched(plan, first)
+        fresh = np.sort(np.concatenate([plan.zero_fill, plan.copy, plan.replace]))
+        if not len(fresh):
+            return entries
+        frames = self.pool.allocate(len(fresh), zeroed=bool(len(plan.zero_fill)))
+        before = entries.copy()
+        entries[fresh] = frames
+        if len(plan.copy):
+            self.pool.pages[entries[plan.copy]] = self.pool.pages[before[plan.copy]]
+        self._replace(first, entries)
+        shared = fresh[before[fresh] > ABSENT]
+        if len(shared):
+            self._zap(first + int(shared[0]), int(shared[-1]) - int(shared[0]) + 1)
+        return entries
+
+    def writable_entries(self, first: int, count: int) -> Frames:
+        """Entries of a range whose leaves are first made this object's own, so that `refs` tell who shares."""
+        for number in range(first >> LEAF_SHIFT, ((first + count - 1) >> LEAF_SHIFT) + 1):
+            self.pages.writable_leaf(number)
+        return self.pages.entries(first, count)
+
+    def supply(self, need: PagesNeeded, pages: dict[int, bytes]) -> None:
+        """Fetched bytes of `need.pages`; pages the store does not have are zeros. Late bytes are ignored."""
+        self.pool.reserve(len(pages))
+        if need.epoch != self.epoch:
+            return
+        wanted = [page for page in need.pages if int(self.pages.entries(page, 1)[0]) == STORED]
+        found = [page for page in wanted if page in pages]
+        for page in wanted:
+            if page not in pages:
+                self.pages.set_entries(page, np.array([ZERO_FRAME], np.int64))
+        if not found:
+            return
+        frames = self.pool.allocate(len(found), zeroed=False)
+        for frame, page in zip(frames, found, strict=True):
+            self.pool.pages[frame] = np.frombuffer(pages[page], np.uint8)
+            self.pages.set_entries(page, np.array([frame], np.int64))
+
+    def evict(self, wanted: int) -> int:
+        """Free up to about `wanted` clean frames of persistent memory; how many were freed."""
+        freed = 0
+        if not self.persistent:
+            return freed
+        for start, _ in list(self.pages.walk()):
+            if freed >= wanted:
+                break
+            if not self.pages.is_exclusive(start >> LEAF_SHIFT):
+                continue
+            entries = self.pages.writable_leaf(start >> LEAF_SHIFT)
+            clean = (entries > ZERO_FRAME) & (self.pool.refs[np.maximum(entries, 0)] == 1)
+            if self.dirty:
+                dirty = [page - start for page in range(start, start + LEAF_PAGES) if page in self.dirty]
+                clean[dirty] = False
+            victims = entries[clean]
+            if len(victims):
+                entries[clean] = STORED
+                self._zap(start, LEAF_PAGES)
+                self.pool.release(victims)
+                freed += len(victims)
+        if freed:
+            self.epoch += 1
+        return freed
+
+    # -- details -------------------------------------------------------------------------------------------------
+
+    def _span(self, offset: int, length: int) -> tuple[int, int]:
+        if length <= 0:
+            raise EngineError(EINVAL, f"length {length}")
+        first = offset // self.page_size
+        return first, (offset + length - 1) // self.page_size - first + 1
+
+    def _new_leaf(self, number: int) -> Frames:
+        entries = absent_leaf(number)
+        if self._in_store:
+            entries[:] = STORED
+            start = number << LEAF_SHIFT
+            for first, end in self._holes:
+                entries[max(first - start, 0) : max(end - start, 0)] = ABSENT
+        return entries
+
+    def _require_fetched(self, plan: FaultPlan, first: int) -> None:
+        if len(plan.fetch):
+            raise PagesNeeded(self.object_id, [PageIndex(first + p) for p in plan.fetch.tolist()], self.epoch)
+
+    def _replace(self, first: int, entries: Frames) -> None:
+        """Set entries; the frames that leave are released when this can no longer be undone."""
+        before = self.pages.entries(first, len(entries))
+        self.pages.set_entries(first, entries)
+        changed = before != entries
+        gone = before[changed]
+
+        def put_back() -> None:
+            now = self.pages.entries(first, len(before))
+            came = now[now != before]
+            self.pages.set_entries(first, before)
+            self.pool.release(came)
+            self._forget_dirty(first, len(before), only=before)
+            self._zap(first, len(before))
+
+        self.journal.undo(put_back)
+        self.journal.defer(lambda: self.pool.release(gone))
+
+    def _forget_dirty(self, first: int, count: int, only: Frames | None = None) -> dict[int, int]:
+        """Pages without a frame are not dirty. With `only`, just those whose entry there has no frame."""
+        gone = {
+            page: version
+            for page, version in self.dirty.items()
+            if first <= page < first + count and (only is None or int(only[page - first]) <= ZERO_FRAME)
+        }
+        for page in gone:
+            del self.dirty[page]
+        return gone
+
+    def _put(self, pages: tuple[int, ...], data: bytes) -> None:
+        version = self.version
+        self.journal.change(PutPages(self.object_id, pages, data), self)
+
+        def now_clean() -> None:
+            for page in pages:
+                if self.dirty.get(page, version + 1) <= version:
+                    del self.dirty[page]
+
+        self.journal.defer(now_clean)
+
+    def _zap(self, first: int, count: int) -> None:
+        for mapper in self.mappers:
+            mapper.zap_object(self, first, count)

@@ -1,0 +1,151 @@
+"""An object's pages: page index -> frame, a radix tree whose parts are shared between copies until written.
+
+The upper levels of the tree are one table, keyed by the leaf's number; a leaf is an array of `LEAF_PAGES` entries. A
+copy shares the whole table and costs the same for a page and for a gigabyte; the first write after it copies the table
+(one step for each leaf), each first write into a leaf copies that leaf.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+
+from engine.frames import ABSENT, FramePool, Frames
+
+LEAF_SHIFT: Final = 9
+LEAF_PAGES: Final = 1 << LEAF_SHIFT
+
+
+class Leaf:
+    """`LEAF_PAGES` entries; `refs` counts the tables that hold it."""
+
+    __slots__ = ("entries", "refs")
+
+    def __init__(self, entries: Frames) -> None:
+        self.entries = entries
+        self.refs = 1
+
+
+class Table:
+    """Leaves by number; `refs` counts the page maps that hold it."""
+
+    __slots__ = ("leaves", "refs")
+
+    def __init__(self, leaves: dict[int, Leaf]) -> None:
+        self.leaves = leaves
+        self.refs = 1
+
+
+def leaf_spans(first: int, count: int) -> Iterator[tuple[int, int, int, int]]:
+    """Split pages [first, first + count) by leaf: (leaf number, low, high, position of low in the range)."""
+    page, end = first, first + count
+    while page < end:
+        low = page & (LEAF_PAGES - 1)
+        high = min(LEAF_PAGES, low + end - page)
+        yield page >> LEAF_SHIFT, low, high, page - first
+        page += high - low
+
+
+class PageMap:
+    """The entries of one object. `new_leaf(number)` makes a leaf's entries when it is first needed."""
+
+    __slots__ = ("_new_leaf", "_pool", "_table")
+
+    def __init__(self, pool: FramePool, new_leaf: Callable[[int], Frames]) -> None:
+        self._pool = pool
+        self._new_leaf = new_leaf
+        self._table = Table({})
+
+    def share_from(self, other: "PageMap") -> None:
+        """Become a copy of `other`; this map must be empty. Costs nothing in pages."""
+        self._table = other._table
+        self._table.refs += 1
+
+    def leaf(self, number: int) -> Frames | None:
+        """The entries of a leaf for reading, or None when it has none of its own yet."""
+        leaf = self._table.leaves.get(number)
+        return None if leaf is None else leaf.entries
+
+    def writable_leaf(self, number: int) -> Frames:
+        """The entries of a leaf, shared with no other map."""
+        leaves = self._own_table().leaves
+        leaf = leaves.get(number)
+        if leaf is None:
+            leaf = leaves[number] = Leaf(self._new_leaf(number))
+        elif leaf.refs > 1:
+            leaf.refs -= 1
+            self._pool.hold(leaf.entries)
+            leaf = leaves[number] = Leaf(leaf.entries.copy())
+        return leaf.entries
+
+    def remove_leaf(self, number: int) -> None:
+        """Drop a leaf that holds no frame."""
+        self._own_table().leaves.pop(number, None)
+
+    def present(self, first: int, count: int) -> list[int]:
+        """Numbers of the existing leaves that touch pages [first, first + count), ascending."""
+        low, high = first >> LEAF_SHIFT, (first + count - 1) >> LEAF_SHIFT
+        leaves = self._table.leaves
+        if high - low < len(leaves):
+            return [number for number in range(low, high + 1) if number in leaves]
+        return sorted(number for number in leaves if low <= number <= high)
+
+    def is_exclusive(self, number: int) -> bool:
+        """Whether nobody shares this existing leaf."""
+        return self._table.refs == 1 and self._table.leaves[number].refs == 1
+
+    def entries(self, first: int, count: int) -> Frames:
+        """A copy of the entries of pages [first, first + count); missing leaves read as new ones."""
+        number, low = first >> LEAF_SHIFT, first & (LEAF_PAGES - 1)
+        if low + count <= LEAF_PAGES:
+            leaf = self.leaf(number)
+            return (self._new_leaf(number) if leaf is None else leaf)[low : low + count].copy()
+        gathered = np.empty(count, np.int64)
+        for number, low, high, position in leaf_spans(first, count):
+            leaf = self.leaf(number)
+            source = self._new_leaf(number) if leaf is None else leaf
+            gathered[position : position + high - low] = source[low:high]
+        return gathered
+
+    def set_entries(self, first: int, entries: Frames) -> None:
+        """Replace entries from page `first` on. Reference counts are the caller's."""
+        for number, low, high, position in leaf_spans(first, len(entries)):
+            self.writable_leaf(number)[low:high] = entries[position : position + high - low]
+
+    def resident(self) -> int:
+        """Pages that have a frame of their own."""
+        return sum(int(np.count_nonzero(leaf.entries > 1)) for leaf in self._table.leaves.values())
+
+    def clear(self) -> None:
+        """Give everything back; the map is empty afterwards."""
+        table, self._table = self._table, Table({})
+        table.refs -= 1
+        if table.refs:
+            return
+        for leaf in table.leaves.values():
+            leaf.refs -= 1
+            if not leaf.refs:
+                self._pool.release(leaf.entries)
+
+    def walk(self) -> Iterator[tuple[int, Frames]]:
+        """Every leaf with an entry of its own: (first page, entries)."""
+        for number in sorted(self._table.leaves):
+            yield number << LEAF_SHIFT, self._table.leaves[number].entries
+
+    def identities(self) -> Iterator[Leaf]:
+        """Every leaf; for `check`, which counts references."""
+        yield from self._table.leaves.values()
+
+    def _own_table(self) -> Table:
+        table = self._table
+        if table.refs > 1:
+            table.refs -= 1
+            for leaf in table.leaves.values():
+                leaf.refs += 1
+            table = self._table = Table(dict(table.leaves))
+        return table
+
+
+def absent_leaf(number: int) -> Frames:
+    """The leaf of an object that nothing was stored for: zeros everywhere."""
+    return np.full(LEAF_PAGES, ABSENT, np.int64)

@@ -1,0 +1,88 @@
+"""Derived translations: virtual page -> frame and write permission. Dropping any of them changes nothing readable.
+
+The upper levels are one table keyed by the leaf's number; a leaf is an array. An entry is frame << 2 | WRITABLE |
+PRESENT, 0 when nothing is cached.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from engine.frames import Frames
+from engine.page_map import LEAF_PAGES, LEAF_SHIFT, leaf_spans
+
+PRESENT: Final = 1
+WRITABLE: Final = 2
+FRAME_SHIFT: Final = 2
+
+
+class PageTable:
+    """Translations of one union. `built` counts entries ever filled in, `shot_down` those taken out again."""
+
+    __slots__ = ("_leaves", "built", "shot_down")
+
+    def __init__(self) -> None:
+        self._leaves: dict[int, Frames] = {}
+        self.built = 0
+        self.shot_down = 0
+
+    def entry(self, vpn: int) -> int:
+        """The entry of one page, 0 if there is none."""
+        leaf = self._leaves.get(vpn >> LEAF_SHIFT)
+        return 0 if leaf is None else int(leaf[vpn & (LEAF_PAGES - 1)])
+
+    def entries(self, vpn: int, count: int) -> Frames:
+        """The entries of pages [vpn, vpn + count); not to be written to."""
+        number, low = vpn >> LEAF_SHIFT, vpn & (LEAF_PAGES - 1)
+        if low + count <= LEAF_PAGES:
+            leaf = self._leaves.get(number)
+            return np.zeros(count, np.int64) if leaf is None else leaf[low : low + count]
+        gathered = np.zeros(count, np.int64)
+        for number, low, high, position in leaf_spans(vpn, count):
+            leaf = self._leaves.get(number)
+            if leaf is not None:
+                gathered[position : position + high - low] = leaf[low:high]
+        return gathered
+
+    def fill(self, vpn: int, frames: Frames, *, writable: bool) -> None:
+        """Map pages from `vpn` on to `frames`."""
+        entries = frames << FRAME_SHIFT | (PRESENT | WRITABLE if writable else PRESENT)
+        self.built += len(frames)
+        for number, low, high, position in leaf_spans(vpn, len(frames)):
+            leaf = self._leaves.get(number)
+            if leaf is None:
+                leaf = self._leaves[number] = np.zeros(LEAF_PAGES, np.int64)
+            leaf[low:high] = entries[position : position + high - low]
+
+    def zap(self, vpn: int, count: int) -> None:
+        """Forget pages [vpn, vpn + count); costs what is present, not what is named."""
+        first, last = vpn >> LEAF_SHIFT, (vpn + count - 1) >> LEAF_SHIFT
+        if last - first < len(self._leaves):
+            numbers = [number for number in range(first, last + 1) if number in self._leaves]
+        else:
+            numbers = [number for number in self._leaves if first <= number <= last]
+        for number in numbers:
+            start = number << LEAF_SHIFT
+            low, high = max(vpn - start, 0), min(vpn + count - start, LEAF_PAGES)
+            leaf = self._leaves[number]
+            self.shot_down += int(np.count_nonzero(leaf[low:high]))
+            if low == 0 and high == LEAF_PAGES:
+                del self._leaves[number]
+            else:
+                leaf[low:high] = 0
+
+    def drop(self) -> None:
+        """Forget everything."""
+        self._leaves.clear()
+
+    def present(self) -> int:
+        """Entries in the table now."""
+        return sum(int(np.count_nonzero(leaf)) for leaf in self._leaves.values())
+
+    def walk(self) -> Iterator[tuple[int, int]]:
+        """Every entry: (virtual page number, entry)."""
+        for number in sorted(self._leaves):
+            leaf = self._leaves[number]
+            for low in np.flatnonzero(leaf).tolist():
+                yield (number << LEAF_SHIFT) + low, int(leaf[low])

@@ -1,0 +1,176 @@
+"""Names and ids of spaces and of segments: unique names, ids that are never reused."""
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+from engine.access import ATTACH_RIGHTS, Access
+from engine.constants import (
+    EXCLUSIVE,
+    ID_MAX,
+    INT_MAX,
+    MODE_MASK,
+    NAME_BYTES_MAX,
+    O_ACCMODE,
+    O_RDONLY,
+    SHARES_MAX,
+    SHARING,
+)
+from engine.credentials import Credentials, Owner
+from engine.errors import EBUSY, EEXIST, EINVAL, ENOSPC, EPERM, ESRCH, EngineError
+from engine.journal import Journal
+
+MODE_ARGUMENT_MAX = 0xFFFF
+
+
+class Named(Protocol):
+    """A space or a segment."""
+
+    name: str
+    owner: Owner
+    sharing: str
+    pending: int
+
+
+T = TypeVar("T", bound=Named)
+
+
+class Registry(Generic[T]):
+    """Live objects by id and by name. `kind` is what messages call them."""
+
+    __slots__ = ("_by_id", "_by_name", "_journal", "kind", "next_id")
+
+    def __init__(self, journal: Journal, kind: str) -> None:
+        self._journal = journal
+        self.kind = kind
+        self.next_id = 1
+        self._by_id: dict[int, T] = {}
+        self._by_name: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def new_id(self, name: str) -> int:
+        """The next id for a new object. EEXIST: the name is taken; ENOSPC: no ids are left."""
+        require_name(name)
+        if name in self._by_name:
+            raise EngineError(
+                EEXIST, f"a {self.kind} named {name!r} exists", holder=f"{self.kind} {self._by_name[name]}"
+            )
+        if self.next_id >= INT_MAX:
+            raise EngineError(ENOSPC, f"no {self.kind} ids are left")
+        self.next_id += 1
+        return self.next_id - 1
+
+    def add(self, number: int, thing: T) -> None:
+        """Make an object findable."""
+        self._insert(number, thing)
+        self._journal.undo(lambda: self._erase(number, thing))
+
+    def remove(self, number: int, thing: T) -> None:
+        """Make an object unfindable; its id stays used."""
+        self._erase(number, thing)
+        self._journal.undo(lambda: self._insert(number, thing))
+
+    def get(self, number: int) -> T:
+        """EINVAL for an id that names nothing, as in the source."""
+        thing = self._by_id.get(number)
+        if thing is None:
+            raise EngineError(EINVAL, f"no {self.kind} {number}")
+        self._journal.touch(thing)
+        return thing
+
+    def find(self, name: str) -> int:
+        """The id of a name. EINVAL: not a name; ESRCH: nothing has it."""
+        require_name(name)
+        number = self._by_name.get(name)
+        if number is None:
+            raise EngineError(ESRCH, f"no {self.kind} named {name!r}")
+        self._journal.touch(self._by_id[number])
+        return number
+
+    def _insert(self, number: int, thing: T) -> None:
+        self._by_id[number] = thing
+        self._by_name[thing.name] = number
+
+    def _erase(self, number: int, thing: T) -> None:
+        del self._by_id[number]
+        del self._by_name[thing.name]
+
+
+def require_name(name: str) -> None:
+    """EINVAL unless `name` is 1 to 255 bytes of UTF-8 without control characters (category Cc, NUL among them)."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise EngineError(EINVAL, "the name is not valid Unicode") from None
+    if not 1 <= size <= NAME_BYTES_MAX:
+        raise EngineError(EINVAL, f"the name has {size} bytes, not 1 to {NAME_BYTES_MAX}")
+    if any(unicodedata.category(letter) == "Cc" for letter in name):
+        raise EngineError(EINVAL, "the name has a control character")
+
+
+def require_mode(mode: int) -> int:
+    """The bits of a mode that are kept. EINVAL when it is not a umode_t."""
+    if not 0 <= mode <= MODE_ARGUMENT_MAX:
+        raise EngineError(EINVAL, f"mode {mode}")
+    return mode & MODE_MASK
+
+
+def require_sharing(sharing: str) -> str:
+    """EINVAL for a word that names no way of sharing."""
+    if sharing not in SHARING:
+        raise EngineError(EINVAL, f"sharing {sharing!r} is not one of {', '.join(SHARING)}")
+    return sharing
+
+
+def require_type(attach_type: int) -> tuple[int, Access]:
+    """An attach type and the mode bits it needs; bits above O_ACCMODE are ignored, 3 is EINVAL, as in the source."""
+    kind = attach_type & O_ACCMODE
+    if kind == O_ACCMODE:
+        raise EngineError(EINVAL, f"attach type {attach_type} is none of O_RDONLY, O_WRONLY, O_RDWR")
+    return kind, ATTACH_RIGHTS[kind]
+
+
+def require_shareable(sharing: str, held: Iterable[int], wanted: int, what: str) -> None:
+    """EBUSY when one more attachment of type `wanted` does not go with the types `held` (many readers xor one writer)."""
+    types = list(held)
+    if len(types) >= SHARES_MAX:
+        raise EngineError(EBUSY, f"{what} has {SHARES_MAX} attachments")
+    if sharing != EXCLUSIVE:
+        return
+    if wanted != O_RDONLY and types:
+        raise EngineError(EBUSY, f"{what} is attached: a writer must be alone")
+    if any(kind != O_RDONLY for kind in types):
+        raise EngineError(EBUSY, f"{what} has a writer")
+
+
+def change_owner(
+    owner: Owner,
+    journal: Journal,
+    cred: Credentials,
+    what: str,
+    mode: int | None,
+    uid: int | None,
+    gid: int | None,
+) -> None:
+    """setattr: the owner or root may change the mode, only root the uid and gid (EPERM). EINVAL: not a mode or id."""
+    new_mode = owner.mode if mode is None else require_mode(mode)
+    new_uid = owner.uid if uid is None else uid
+    new_gid = owner.gid if gid is None else gid
+    if not 0 <= new_uid <= ID_MAX or not 0 <= new_gid <= ID_MAX:
+        raise EngineError(EINVAL, f"uid {new_uid}, gid {new_gid}: not 0 to {ID_MAX}")
+    if not cred.is_root and cred.uid != owner.uid:
+        raise EngineError(EPERM, f"{what}: only its owner and root may change attributes")
+    if not cred.is_root and (new_uid, new_gid) != (owner.uid, owner.gid):
+        raise EngineError(EPERM, f"{what}: only root may change owner and group")
+    before = (owner.uid, owner.gid, owner.mode)
+
+    def put_back() -> None:
+        owner.uid, owner.gid, owner.mode = before
+
+    owner.uid, owner.gid, owner.mode = new_uid, new_gid, new_mode
+    journal.undo(put_back)

@@ -1,0 +1,266 @@
+"""Tasks, their threads, and the spaces they have attached."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from engine.access import Access
+from engine.address_space import AddressSpace, Break
+from engine.credentials import Credentials
+from engine.errors import EINVAL, EPERM, ESRCH, EngineError
+from engine.frames import FramePool
+from engine.geometry import Geometry
+from engine.journal import Journal
+from engine.memory_object import MemoryObject
+from engine.registry import require_name
+from engine.union import Counters, Union
+from engine.views import AttachmentStatus, TaskStatus, ThreadStatus
+from engine.vma import Vma
+
+LEASE_MIN_S = 1
+LEASE_MAX_S = 86400
+
+
+@dataclass(slots=True, eq=False)
+class Thread:
+    """What the thread sees is `union`; `active` is the id of the space it is in, 0 for the original."""
+
+    tid: int
+    union: Union
+    active: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Attachment:
+    """A space as one task has it (struct att_vas)."""
+
+    task: "Task"
+    vid: int
+    space: AddressSpace
+    type: int
+    lazy: bool
+    union: Union
+    holders: list["Attachment"]
+    """Everybody who has the space, this attachment too while it is linked."""
+
+    def link(self) -> None:
+        """Make both owners know each other, so that collisions are seen and translations dropped."""
+        self.task.attachments[self.vid] = self
+        self.holders.append(self)
+        self.task.space.peers.append(self.space)
+        self.space.peers.append(self.task.space)
+        self.task.space.unions.append(self.union)
+        self.space.unions.append(self.union)
+
+    def unlink(self) -> None:
+        """The reverse of `link`."""
+        del self.task.attachments[self.vid]
+        self.holders.remove(self)
+        self.task.space.peers.remove(self.space)
+        self.space.peers.remove(self.task.space)
+        self.task.space.unions.remove(self.union)
+        self.space.unions.remove(self.union)
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A program that uses spaces. `original` is its own address space as its threads see it."""
+
+    pid: int
+    name: str
+    cred: Credentials
+    lease_s: float
+    space: AddressSpace
+    original: Union
+    counters: Counters
+    threads: dict[int, Thread] = field(default_factory=dict)
+    attachments: dict[int, Attachment] = field(default_factory=dict)
+
+    def thread(self, tid: int | None) -> Thread:
+        """A thread by id, the main thread for None or 0. ESRCH."""
+        thread = self.threads.get(tid or self.pid)
+        if thread is None:
+            raise EngineError(ESRCH, f"task {self.pid} has no thread {tid}")
+        return thread
+
+    def status(self) -> TaskStatus:
+        """What everybody may know."""
+        tables = [self.original.table, *(attachment.union.table for attachment in self.attachments.values())]
+        return TaskStatus(
+            self.pid,
+            self.pid,
+            self.cred.uid,
+            self.cred.gids,
+            self.name,
+            self.lease_s,
+            tuple(ThreadStatus(thread.tid, thread.active) for thread in self.threads.values()),
+            tuple(AttachmentStatus(a.vid, a.type, a.lazy) for a in self.attachments.values()),
+            {
+                "minor_faults": self.counters.minor_faults,
+                "major_faults": self.counters.major_faults,
+                "switches": self.counters.switches,
+                "page_table_entries": sum(table.present() for table in tables),
+                "page_table_entries_built": sum(table.built for table in tables),
+            },
+        )
+
+
+class Tasks:
+    """All tasks of a machine. Pids and tids come from one counter and are not reused."""
+
+    def __init__(self, geometry: Geometry, pool: FramePool, journal: Journal, first_pid: int) -> None:
+        self._geometry = geometry
+        self._pool = pool
+        self._journal = journal
+        self._next = first_pid
+        self._tasks: dict[int, Task] = {}
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._tasks.values())
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def get(self, pid: int) -> Task:
+        """ESRCH: no such task."""
+        task = self._tasks.get(pid)
+        if task is None:
+            raise EngineError(ESRCH, f"no task {pid}")
+        return task
+
+    def require(self, cred: Credentials, pid: int) -> Task:
+        """A task that the caller may act on. ESRCH; EPERM: of another uid, and the caller is not root."""
+        task = self.get(pid)
+        if not cred.is_root and cred.uid != task.cred.uid:
+            raise EngineError(EPERM, f"task {pid} belongs to uid {task.cred.uid}")
+        return task
+
+    def spawn(self, cred: Credentials, name: str | None, lease_s: float) -> Task:
+        """A new task with the regions of a small program. EINVAL: name or lease. `lease_s` is in seconds."""
+        if name is not None:
+            require_name(name)
+        if not LEASE_MIN_S <= lease_s <= LEASE_MAX_S:
+            raise EngineError(EINVAL, f"a lease of {lease_s} s is not {LEASE_MIN_S} to {LEASE_MAX_S} s")
+        pid = self._new_id()
+        space = self._new_space(pid, MemoryObject(self._pool, self._journal))
+        load_program(space)
+        return self._add(pid, name or f"task-{pid}", cred, lease_s, space)
+
+    def fork(self, cred: Credentials, pid: int, tid: int | None) -> Task:
+        """fork(2): a copy-on-write copy of the original address space; no attachment is inherited, active_vas is 0."""
+        parent = self.require(cred, pid)
+        parent.thread(tid)
+        pid = self._new_id()
+        child = self._new_space(pid, parent.space.memory.clone())
+        parent.space.copy_into(child)
+        return self._add(pid, parent.name, parent.cred, parent.lease_s, child)
+
+    def exec(self, cred: Credentials, pid: int) -> None:
+        """execve(2): a fresh map and one thread; attachments are dropped. Nothing of the old program stays."""
+        task = self.require(cred, pid)
+        self._drop_attachments(task)
+        old_space, old_union, old_threads = task.space, task.original, task.threads
+        space = self._new_space(pid, MemoryObject(self._pool, self._journal))
+        load_program(space)
+
+        def put_back() -> None:
+            task.space, task.original, task.threads = old_space, old_union, old_threads
+
+        self._journal.undo(put_back)
+        task.space, task.original = space, Union(space, task.counters)
+        space.unions.append(task.original)
+        task.threads = {pid: Thread(pid, task.original)}
+        old_space.release()
+
+    def new_thread(self, cred: Credentials, pid: int, tid: int | None) -> int:
+        """clone(CLONE_VM): the new thread starts in the original address space, whatever its creator is in."""
+        task = self.require(cred, pid)
+        task.thread(tid)
+        thread = Thread(self._new_id(), task.original)
+        task.threads[thread.tid] = thread
+        self._journal.undo(lambda: task.threads.pop(thread.tid))
+        return thread.tid
+
+    def exit_thread(self, cred: Credentials, pid: int, tid: int) -> None:
+        """End a thread; the main thread ends by exiting the task. EINVAL."""
+        task = self.require(cred, pid)
+        thread = task.thread(tid)
+        if thread.tid == pid:
+            if len(task.threads) > 1:
+                raise EngineError(EINVAL, "the main thread cannot end before the others: exit the task")
+            self.exit(cred, pid)
+            return
+        del task.threads[thread.tid]
+        self._journal.undo(lambda: task.threads.update({thread.tid: thread}))
+
+    def exit(self, cred: Credentials, pid: int) -> None:
+        """Everything the task holds is released, always."""
+        task = self.require(cred, pid)
+        self._drop_attachments(task)
+        del self._tasks[pid]
+        self._journal.undo(lambda: self._tasks.update({pid: task}))
+        task.space.release()
+
+    def detach(self, attachment: Attachment) -> None:
+        """Release one attachment."""
+        attachment.unlink()
+        self._journal.touch(attachment.space)
+        self._journal.undo(attachment.link)
+
+    def _drop_attachments(self, task: Task) -> None:
+        for thread in task.threads.values():
+            self.switch(task, thread, 0, task.original)
+        for attachment in list(task.attachments.values()):
+            self.detach(attachment)
+
+    def switch(self, task: Task, thread: Thread, vid: int, union: Union) -> None:
+        """Choose what the thread sees."""
+        if self._journal.active:
+            before = (thread.active, thread.union)
+
+            def put_back() -> None:
+                thread.active, thread.union = before
+
+            self._journal.undo(put_back)
+        thread.active = vid
+        thread.union = union
+        task.counters.switches += 1
+
+    def _add(self, pid: int, name: str, cred: Credentials, lease_s: float, space: AddressSpace) -> Task:
+        counters = Counters()
+        original = Union(space, counters)
+        space.unions.append(original)
+        task = Task(pid, name, cred, lease_s, space, original, counters)
+        task.threads[pid] = Thread(pid, original)
+        self._tasks[pid] = task
+
+        def undo() -> None:
+            del self._tasks[pid]
+            space.release()
+
+        self._journal.undo(undo)
+        return task
+
+    def _new_space(self, pid: int, memory: MemoryObject) -> AddressSpace:
+        geometry = self._geometry
+        low = (geometry.text_start + 4 * geometry.page_size, geometry.arena_start)
+        places = ((geometry.arena_end, geometry.mmap_top), low)
+        return AddressSpace(geometry, memory, f"task {pid}", places)
+
+    def _new_id(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+
+def load_program(space: AddressSpace) -> None:
+    """Text, data, an empty heap and a stack, as a small Linux program starts with."""
+    geometry = space.geometry
+    page, text = geometry.page_size, geometry.text_start
+    stack = geometry.user_end - geometry.stack_size
+    read, write = Access.READ, Access.READ | Access.WRITE
+    for start, end, access, down in (
+        (text, text + page, read | Access.EXEC, False),
+        (text + page, text + 2 * page, write, False),
+        (stack, geometry.user_end, write, True),
+    ):
+        space.adopt(Vma(start, end, access, space.memory, start >> geometry.page_shift, grows_down=down))
+    space.brk = Break(text + 2 * page, text + 2 * page, geometry.arena_start)

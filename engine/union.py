@@ -1,0 +1,247 @@
+"""What a thread sees: its task's regions and, inside a space, that space's regions too, with cached translations.
+
+A task has one union for its original address space and one for each attached space. Switching a thread is choosing
+another union: nothing is copied and nothing can conflict, since both owners' regions are used by reference.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.access import Access, attach_limit
+from engine.address_space import AddressSpace
+from engine.constants import O_RDWR, PROT_ALL
+from engine.errors import EACCES, EINVAL, ENOMEM, EngineError, PageFault, PagesNeeded
+from engine.fault import deny
+from engine.frames import ZERO_FRAME, Frames
+from engine.page_map import LEAF_SHIFT
+from engine.page_table import FRAME_SHIFT, PRESENT, WRITABLE, PageTable
+from engine.vma import Vma
+
+
+@dataclass(slots=True)
+class Counters:
+    """Of one task. Faults are counted in pages."""
+
+    minor_faults: int = 0
+    major_faults: int = 0
+    switches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part [start, end) of an access that lies in one region."""
+
+    vma: Vma
+    start: int
+    end: int
+
+
+class Union:
+    """The task's `own` address space plus at most one attached `space`, whose rights the attach type limits."""
+
+    __slots__ = ("counters", "limit", "own", "space", "table")
+
+    def __init__(
+        self,
+        own: AddressSpace,
+        counters: Counters,
+        space: AddressSpace | None = None,
+        attach_type: int = O_RDWR,
+    ) -> None:
+        self.own = own
+        self.space = space
+        self.limit = attach_limit(attach_type)
+        self.counters = counters
+        self.table = PageTable()
+
+    # -- bytes ---------------------------------------------------------------------------------------------------
+
+    def load(self, address: int, length: int) -> bytes:
+        """`length` bytes from `address`. EFAULT names the first byte that cannot be read."""
+        if length == 0:
+            return b""
+        pieces = self._pieces(address, length, Access.READ)
+        parts = [
+            piece.vma.obj.pool.read(
+                self._frames(piece, Access.READ), piece.start % self.page_size, piece.end - piece.start
+            )
+            for piece in pieces
+        ]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def store(self, address: int, data: memoryview, *, durable: bool) -> int:
+        """Write all of `data` at `address`, or nothing. EFAULT names the first byte that cannot be written."""
+        if not len(data):
+            return 0
+        pieces = self._pieces(address, len(data), Access.WRITE)
+        self.own.memory.pool.reserve(sum(_page_count(piece, self.page_size) for piece in pieces))
+        frames = [self._frames(piece, Access.WRITE) for piece in pieces]
+        shift = self.own.geometry.page_shift
+        for piece, where in zip(pieces, frames, strict=True):
+            part = data[piece.start - address : piece.end - address]
+            first = piece.vma.page_of(piece.start, shift)
+            piece.vma.obj.store(where, first, piece.start % self.page_size, part, durable=durable)
+        return len(data)
+
+    def populate(self) -> None:
+        """Build the entries of all resident pages now (eager attach, RFC patch 10)."""
+        for owner in self._owners():
+            for vma in owner.vmas:
+                self._populate(vma, owner)
+
+    # -- regions -------------------------------------------------------------------------------------------------
+
+    def find(self, address: int) -> tuple[AddressSpace, Vma] | None:
+        """The region that holds `address`, and its owner."""
+        for owner in self._owners():
+            vma = owner.vmas.find(address)
+            if vma is not None:
+                return owner, vma
+        return None
+
+    def mmap(self, address: int, length: int, prot: int, flags: int) -> int:
+        """mmap(2). Inside a space the region belongs to the space; a read-only attachment is EACCES."""
+        if self.space is None:
+            return self.own.mmap(address, length, prot, flags)
+        self._require_write("mmap")
+        return self.space.mmap(address, length, prot, flags)
+
+    def munmap(self, address: int, length: int) -> None:
+        """munmap(2) of whatever lies there, of either owner. EINVAL; EACCES: the space is attached read-only."""
+        geometry = self.own.geometry
+        end = address + geometry.align_up(length)
+        if not geometry.is_aligned(address) or length <= 0 or address < 0 or end > geometry.user_end:
+            raise EngineError(EINVAL, f"munmap of {length} bytes at {address:#x}", address=address)
+        if self.space is not None and self.space.vmas.overlapping(address, end):
+            self._require_write("munmap")
+            self.space.refuse_segments(address, end)
+            self.space.unmap(address, end)
+        self.own.unmap(address, end)
+
+    def mprotect(self, address: int, length: int, prot: int) -> None:
+        """mprotect(2). At a hole ENOMEM, at a forbidden region EACCES; what lies before it stays changed."""
+        geometry = self.own.geometry
+        if not geometry.is_aligned(address) or length < 0 or address < 0:
+            raise EngineError(EINVAL, f"mprotect of {length} bytes at {address:#x}", address=address)
+        if length == 0:
+            return
+        if prot & ~PROT_ALL:
+            raise EngineError(EINVAL, f"prot {prot:#x}")
+        access = Access(prot)
+        position, end = address, address + geometry.align_up(length)
+        while position < end:
+            partial = position > address
+            found = self.find(position)
+            if found is None:
+                raise EngineError(ENOMEM, f"no region at {position:#x}", partial=partial, address=position)
+            owner, vma = found
+            if owner is self.space and not self.limit & Access.WRITE:
+                raise EngineError(
+                    EACCES, "the space is attached read-only", partial=partial, address=position
+                )
+            if vma.sid and access & ~attach_limit(vma.type):
+                raise EngineError(
+                    EACCES, f"segment {vma.sid} is attached read-only", partial=partial, address=position
+                )
+            stop = min(vma.end, end)
+            owner.protect(position, stop, access)
+            position = stop
+
+    def rights(self, vma: Vma, owner: AddressSpace) -> Access:
+        """What this thread may do in a region."""
+        return vma.access & self.limit if owner is self.space else vma.access
+
+    def regions(self) -> list[tuple[Vma, Access]]:
+        """Both owners' regions in address order, with the rights they have here."""
+        both = [(vma, self.rights(vma, owner)) for owner in self._owners() for vma in owner.vmas]
+        return sorted(both, key=lambda entry: entry[0].start)
+
+    @property
+    def page_size(self) -> int:
+        """Bytes."""
+        return self.own.geometry.page_size
+
+    def owners_in(self, start: int, end: int) -> list[Vma]:
+        """Regions of either owner that share a byte with [start, end), ascending."""
+        found = [vma for owner in self._owners() for vma in owner.vmas.overlapping(start, end)]
+        return sorted(found, key=lambda vma: vma.start)
+
+    # -- details -------------------------------------------------------------------------------------------------
+
+    def _owners(self) -> tuple[AddressSpace, ...]:
+        return (self.own,) if self.space is None else (self.own, self.space)
+
+    def _require_write(self, call: str) -> None:
+        if not self.limit & Access.WRITE:
+            raise EngineError(EACCES, f"{call}: the space is attached read-only")
+
+    def _pieces(self, address: int, length: int, wanted: Access) -> list[Piece]:
+        """Split an access by region, all checked before anything is done."""
+        word = "write" if wanted & Access.WRITE else "read"
+        for owner in self._owners():
+            owner.journal.touch(owner)
+        pieces: list[Piece] = []
+        position, end = address, address + length
+        while position < end:
+            found = self.find(position)
+            if found is None:
+                raise PageFault(position, word, "no region")
+            owner, vma = found
+            reason = deny(self.rights(vma, owner), wanted)
+            if reason is not None:
+                raise PageFault(position, word, reason)
+            stop = min(vma.end, end)
+            pieces.append(Piece(vma, position, stop))
+            position = stop
+        return pieces
+
+    def _frames(self, piece: Piece, wanted: Access) -> Frames:
+        """Translate a piece, faulting in what has no entry with the needed right."""
+        geometry = self.own.geometry
+        vpn = piece.start >> geometry.page_shift
+        count = _page_count(piece, geometry.page_size)
+        needed = PRESENT | WRITABLE if wanted & Access.WRITE else PRESENT
+        entries = self.table.entries(vpn, count)
+        ready = entries & needed == needed
+        if ready.all():
+            piece.vma.obj.journal.touch(piece.vma.obj)
+            return entries >> FRAME_SHIFT
+        first = piece.vma.page_of(piece.start, geometry.page_shift)
+        try:
+            if wanted & Access.WRITE:
+                low = piece.start % geometry.page_size
+                frames = piece.vma.obj.frames_for_write(first, count, low, piece.end - piece.start)
+            else:
+                frames = piece.vma.obj.frames_for_read(first, count)
+        except PagesNeeded as need:
+            self.counters.major_faults += len(need.pages)
+            raise
+        self.counters.minor_faults += count - int(np.count_nonzero(ready))
+        self.table.fill(vpn, frames, writable=bool(wanted & Access.WRITE))
+        return frames
+
+    def _populate(self, vma: Vma, owner: AddressSpace) -> None:
+        geometry = self.own.geometry
+        pages = (vma.end - vma.start) >> geometry.page_shift
+        vpn = vma.start >> geometry.page_shift
+        may_write = bool(self.rights(vma, owner) & Access.WRITE)
+        for number in vma.obj.pages.present(vma.offset, pages):
+            start = max(number << LEAF_SHIFT, vma.offset)
+            stop = min((number + 1) << LEAF_SHIFT, vma.offset + pages)
+            entries = vma.obj.pages.entries(start, stop - start)
+            resident = np.flatnonzero(entries > ZERO_FRAME)
+            if not len(resident):
+                continue
+            exclusive = may_write and vma.obj.pages.is_exclusive(number)
+            owned = (vma.obj.pool.refs[entries[resident]] == 1) & exclusive
+            edges = np.flatnonzero((np.diff(resident) != 1) | (np.diff(owned) != 0)) + 1
+            for run in np.split(np.arange(len(resident)), edges):
+                position = int(resident[run[0]])
+                self.table.fill(
+                    vpn + start - vma.offset + position, entries[resident[run]], writable=bool(owned[run[0]])
+                )
+
+
+def _page_count(piece: Piece, page_size: int) -> int:
+    return (piece.end - 1) // page_size - piece.start // page_size + 1
