@@ -104,7 +104,7 @@ def parse_address(value: object) -> int:
         sign = -1 if digits != value else 1
         if len(digits) <= 40:
             if digits[:2] in ("0x", "0X") and len(digits) > 2 and _HEX_DIGITS.issuperset(digits[2:]):
-                return sign * int(digits[2:], 16)
+                return sign * int(digits, 0)
             if digits and _DIGITS.issuperset(digits):
                 return sign * int(digits)
     raise ValueError(f"not an address: {value!r:.60}")

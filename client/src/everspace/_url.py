@@ -1,0 +1,77 @@
+"""Where the service is: the URL and token that the caller gave, or the environment."""
+
+import os
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from everspace.wire import DEFAULT_HOST, DEFAULT_PORT
+
+URL_VARIABLE: Final = "EVERSPACE_URL"
+TOKEN_VARIABLE: Final = "EVERSPACE_TOKEN"  # noqa: S105 - the name of a variable
+_UNIX_SCHEMES: Final = ("unix", "http+unix")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A TCP address (`host`, `port`, with TLS or not) or the `path` of a Unix socket; `prefix` goes before /v1."""
+
+    host: str
+    port: int
+    tls: bool = False
+    path: str = ""
+    prefix: str = ""
+
+    @property
+    def authority(self) -> str:
+        """The Host header."""
+        if self.path:
+            return "localhost"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.prefix}"
+
+
+def parse_url(url: str) -> Endpoint:
+    """http://host:port, https://…, unix:/path/to/socket (also unix:///path). ValueError says what is wrong."""
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme.lower() in _UNIX_SCHEMES:
+        path = unquote(rest.removeprefix("//"))
+        if not path.startswith("/") or "\0" in path:
+            raise ValueError(f"not a Unix socket's URL: {url!r} (unix:/path/to/socket)")
+        return Endpoint("", 0, path=path)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"not a service's URL: {url!r} (http://host:port, https://host or unix:/path)")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a URL must not hold credentials: give the token as token= or in " + TOKEN_VARIABLE)
+    if parts.query or parts.fragment:
+        raise ValueError(f"a service's URL has no query and no fragment: {url!r}")
+    tls = parts.scheme == "https"
+    if not (
+        parts.hostname.isascii()
+        and parts.path.isascii()
+        and parts.path.isprintable()
+        and " " not in parts.path
+    ):
+        raise ValueError(f"not a service's URL: {url!r}")
+    default = 443 if tls else 80
+    return Endpoint(parts.hostname, parts.port or default, tls=tls, prefix=parts.path.rstrip("/"))
+
+
+def find_endpoint(url: str | None) -> Endpoint:
+    """The argument, else EVERSPACE_URL, else this machine's default port."""
+    return parse_url(url or os.environ.get(URL_VARIABLE) or f"http://{DEFAULT_HOST}:{DEFAULT_PORT}")
+
+
+def find_token(token: str | None) -> str | None:
+    """The argument, else EVERSPACE_TOKEN, else none. ValueError for what no header can carry."""
+    found = token if token is not None else os.environ.get(TOKEN_VARIABLE)
+    if found and not (found.isascii() and found.isprintable() and " " not in found):
+        raise ValueError("a token is printable ASCII without blanks")
+    return found or None

@@ -1,0 +1,180 @@
+"""Answers: small frozen objects, made from the JSON of the service. Addresses and sizes are ints, in bytes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from everspace.constants import PROT_EXEC, PROT_READ, PROT_WRITE
+from everspace.wire import parse_address, parse_type
+
+
+@dataclass(frozen=True, slots=True)
+class VasAttr:
+    """Attributes of a space. `attach_count` is the number of tasks that hold it."""
+
+    vid: int
+    name: str
+    mode: int
+    uid: int
+    gid: int
+    sharing: str
+    attach_count: int
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From a space of the wire."""
+        return cls(*_common(item))
+
+
+@dataclass(frozen=True, slots=True)
+class SegAttr:
+    """Attributes of a segment, which lies at [start, end). `attach_count` is the number of spaces that hold it."""
+
+    sid: int
+    name: str
+    mode: int
+    uid: int
+    gid: int
+    sharing: str
+    attach_count: int
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From a segment of the wire."""
+        return cls(*_common(item), parse_address(item["start"]), parse_address(item["end"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One region [start, end) of a space's own map; `sid` is the segment that it shows, or None."""
+
+    start: int
+    end: int
+    prot: int
+    sid: int | None
+    shared: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+    @property
+    def perms(self) -> str:
+        """As /proc/PID/maps writes it: "rw-p"."""
+        bits = ((PROT_READ, "r"), (PROT_WRITE, "w"), (PROT_EXEC, "x"))
+        return "".join(letter if self.prot & bit else "-" for bit, letter in bits) + (
+            "s" if self.shared else "p"
+        )
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From a region of the wire."""
+        return cls(
+            parse_address(item["start"]),
+            parse_address(item["end"]),
+            item["prot"],
+            item["sid"],
+            bool(item.get("shared")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentAttachment:
+    """A segment in a space; `type` is O_RDONLY, O_WRONLY or O_RDWR."""
+
+    sid: int
+    type: int
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From the relation of the wire."""
+        return cls(item["sid"], parse_type(item["type"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A space that a task holds; `type` is O_RDONLY, O_WRONLY or O_RDWR."""
+
+    vid: int
+    type: int
+    lazy: bool
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From the relation of the wire."""
+        return cls(item["vid"], parse_type(item["type"]), item["lazy"])
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadInfo:
+    """A thread and the space it is in (0: the original address space)."""
+
+    tid: int
+    active: int
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From a thread of the wire."""
+        return cls(item["tid"], item["active"])
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """A task as the service sees it; `lease_s` is in seconds."""
+
+    pid: int
+    tid: int
+    uid: int
+    gids: tuple[int, ...]
+    name: str | None
+    lease_s: float
+    threads: tuple[ThreadInfo, ...]
+    attachments: tuple[Attachment, ...]
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From a task of the wire."""
+        return cls(
+            item["pid"],
+            item["tid"],
+            item["uid"],
+            tuple(item["gids"]),
+            item["name"],
+            item["lease_s"],
+            tuple(ThreadInfo.from_json(thread) for thread in item["threads"]),
+            tuple(Attachment.from_json(attachment) for attachment in item["attachments"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What runs at the other end; `instance` is a random id per start of the service."""
+
+    version: str
+    instance: str
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From GET /version."""
+        return cls(str(item.get("version", "")), str(item.get("instance", "")))
+
+
+def _common(item: Mapping[str, Any]) -> tuple[int, str, int, int, int, str, int]:
+    """The members that spaces and segments have alike, in the order of their classes."""
+    return (
+        item["id"],
+        item["name"],
+        item["mode"],
+        item["uid"],
+        item["gid"],
+        item["sharing"],
+        item["attach_count"],
+    )

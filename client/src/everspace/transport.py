@@ -1,0 +1,78 @@
+"""The one seam between the SDK and the network: a transport sends a request and returns the response.
+
+Everything above it (calls, retries, leases, tasks) is the same for every transport, and tests put a fake here.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from everspace.errors import ProtocolError
+from everspace.wire import HEADER_INSTANCE, HEADER_REQUEST_ID
+
+Body = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `target` is path and query, already encoded; `headers` hold no Host and no lengths.
+
+    `timeout` is the longest silence in seconds (None: wait without end). `repeatable` says that doing it twice
+    equals doing it once. `into`, if given, receives the body of a 200 or 206 whose length fits exactly.
+    """
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: Body = b""
+    timeout: float | None = 30.0
+    repeatable: bool = False
+    into: memoryview | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One complete response; header names are in lower case. `filled`: the body went into `Request.into`."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    filled: int = 0
+
+    @property
+    def instance(self) -> str:
+        """Which start of the service answered."""
+        return self.headers.get(_INSTANCE, "")
+
+    @property
+    def request_id(self) -> str:
+        """What the service logged the request under."""
+        return self.headers.get(_REQUEST_ID, "")
+
+    def json(self) -> Any:
+        """The body as JSON; ProtocolError if it is not."""
+        try:
+            return json.loads(self.body)
+        except ValueError as cause:
+            raise ProtocolError(f"the answer is not JSON: {self.body[:60]!r}") from cause
+
+
+class Transport(Protocol):
+    """Sends from any thread. Raises TransportError and nothing else."""
+
+    def send(self, request: Request) -> Response: ...
+
+    def close(self) -> None: ...
+
+
+class AsyncTransport(Protocol):
+    """The same on one event loop."""
+
+    async def send(self, request: Request) -> Response: ...
+
+    async def close(self) -> None: ...
+
+
+_INSTANCE = HEADER_INSTANCE.lower()
+_REQUEST_ID = HEADER_REQUEST_ID.lower()
