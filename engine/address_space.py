@@ -197,9 +197,6 @@ class AddressSpace:
 
     def zap_object(self, obj: MemoryObject, first: int, count: int) -> None:
         """Drop cached translations of pages [first, first + count) of `obj`."""
-        if obj is self.memory:
-            self._zap(first, count)
-            return
         shift = self.geometry.page_shift
         for vma in self.vmas:
             pages = (vma.end - vma.start) >> shift

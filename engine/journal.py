@@ -28,6 +28,11 @@ class Transaction:
         self._undo: list[Callable[[], object]] = []
         self._deferred: list[Callable[[], object]] = []
 
+    @property
+    def mutated(self) -> bool:
+        """Whether there is anything to undo, volatile things included."""
+        return bool(self._undo)
+
     def rollback(self) -> None:
         """Undo everything. Of several unsettled transactions the newest is rolled back first."""
         while self._undo:

@@ -263,4 +263,5 @@ def load_program(space: AddressSpace) -> None:
         (stack, geometry.user_end, write, True),
     ):
         space.adopt(Vma(start, end, access, space.memory, start >> geometry.page_shift, grows_down=down))
-    space.brk = Break(text + 2 * page, text + 2 * page, geometry.arena_start)
+    heap = text + 3 * page
+    space.brk = Break(heap, heap, geometry.arena_start)
