@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from engine.access import Access
+from engine.access import READ_WRITE, Access
 from engine.address import VirtRange
 from engine.changes import DropRegion, PutRegion, RegionRecord
 from engine.constants import (
@@ -165,7 +165,7 @@ class AddressSpace:
             wanted = VirtRange(old_end, new_end)
             self.refuse_collision(ENOMEM, wanted)
             offset = old_end >> self.geometry.page_shift
-            self._map(Vma(old_end, new_end, Access.READ | Access.WRITE, self.memory, offset))
+            self._map(Vma(old_end, new_end, READ_WRITE, self.memory, offset))
         elif new_end < old_end:
             self.unmap(new_end, old_end)
         before = heap.now

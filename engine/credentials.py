@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.access import Access
+from engine.access import READ_WRITE, Access
 from engine.errors import EACCES, EngineError
 
 
@@ -33,13 +33,13 @@ class Owner:
     def rights_of(self, cred: Credentials) -> Access:
         """The mode's bits for this caller: the first class that matches decides (owner, group, other)."""
         if cred.is_root:
-            return Access.READ | Access.WRITE
+            return READ_WRITE
         shift = 6 if cred.uid == self.uid else 3 if self.gid in cred.gids else 0
         bits = self.mode >> shift
-        return (Access.READ if bits & 4 else Access.NONE) | (Access.WRITE if bits & 2 else Access.NONE)
+        return Access((bits >> 2 & 1) | (bits & 2))
 
     def require(self, cred: Credentials, wanted: Access, what: str) -> None:
         """EACCES unless the mode gives the caller all of `wanted`."""
-        missing = wanted & ~self.rights_of(cred)
+        missing = Access(wanted & ~self.rights_of(cred))
         if missing:
             raise EngineError(EACCES, f"{what}: mode {self.mode:#05o} denies {missing} to uid {cred.uid}")

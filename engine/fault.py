@@ -28,15 +28,17 @@ class FaultPlan:
     """The whole page will be overwritten and has no frame of its own: a fresh frame, bytes do not matter."""
 
 
+_STORE = int(Access.WRITE)
+_LOAD = int(Access.READ | Access.WRITE)
 _NONE: Positions = np.empty(0, np.int64)
 NOTHING_TO_DO = FaultPlan(_NONE, _NONE, _NONE, _NONE, _NONE)
 
 
-def deny(held: Access, wanted: Access) -> str | None:
+def deny(held: int, wanted: int) -> str | None:
     """Why a region with rights `held` refuses the access, or None. As on x86, what can be written can be read."""
-    if wanted & Access.WRITE:
-        return None if held & Access.WRITE else f"region is {held}"
-    return None if held & (Access.READ | Access.WRITE) else f"region is {held}"
+    if held & (_STORE if wanted & _STORE else _LOAD):
+        return None
+    return f"region is {Access(held)}"
 
 
 def plan_read_fault(entries: Frames) -> FaultPlan:

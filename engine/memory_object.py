@@ -108,6 +108,22 @@ class MemoryObject:
         if durable:
             self._put(tuple(pages), self.pool.read(frames, 0, len(frames) * self.page_size))
 
+    def store_in_page(self, frame: int, page: int, low: int, data: memoryview, *, durable: bool) -> None:
+        """`store` of bytes that lie in one page."""
+        start = frame * self.page_size + low
+        memory = self.pool.memory
+        if self.journal.active:
+            before = memory[start : start + len(data)].tobytes()
+            self.journal.undo(lambda: memory.__setitem__(slice(start, start + len(before)), before))
+            self.journal.touch(self)
+        memory[start : start + len(data)] = data
+        self.version += 1
+        if self.persistent:
+            self.dirty[page] = self.version
+            if durable:
+                base = frame * self.page_size
+                self._put((page,), memory[base : base + self.page_size].tobytes())
+
     def flush(self, first: int = 0, count: int = 1 << 62) -> bool:
         """Ask the store to remember every dirty page in [first, first + count); whether there was one."""
         pages = tuple(sorted(page for page in self.dirty if first <= page < first + count))

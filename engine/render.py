@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engine.access import Access
+from engine.access import READ_WRITE
 from engine.credentials import Owner
 from engine.tasks import Attachment, Task
 from engine.union import Union
@@ -107,11 +107,7 @@ def _well_known(union: Union, vma: Vma) -> str:
     if vma.grows_down and vma.end == own.geometry.user_end:
         return "[stack]"
     heap = own.brk
-    return (
-        "[heap]"
-        if vma.access == Access.READ | Access.WRITE and heap.start < vma.end and vma.start < heap.now
-        else ""
-    )
+    return "[heap]" if vma.access == READ_WRITE and heap.start < vma.end and vma.start < heap.now else ""
 
 
 def _small(vma: Vma, shift: int) -> bool:

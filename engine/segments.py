@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.access import Access
+from engine.access import READ_WRITE, Access
 from engine.address import VirtRange
 from engine.changes import DropSegment, PutSegment, SegmentRecord
 from engine.constants import EXCLUSIVE, O_RDONLY
@@ -131,7 +131,7 @@ class Segments:
         types = [self._type_in(holder, sid) for holder in self._holders(segment)]
         require_shareable(segment.sharing, types, kind, f"segment {sid}")
         space.memory.refuse_collision(EFAULT, segment.range)
-        access = Access.READ if kind == O_RDONLY else Access.READ | Access.WRITE
+        access = Access.READ if kind == O_RDONLY else READ_WRITE
         space.memory.map_segment(segment.range, segment.obj, access, sid, kind)
 
     def detach(self, cred: Credentials, vid: int, sid: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from engine.access import Access
+from engine.access import READ_WRITE, Access
 from engine.address_space import AddressSpace, Break
 from engine.credentials import Credentials
 from engine.errors import EINVAL, EPERM, ESRCH, EngineError
@@ -256,11 +256,10 @@ def load_program(space: AddressSpace) -> None:
     geometry = space.geometry
     page, text = geometry.page_size, geometry.text_start
     stack = geometry.user_end - geometry.stack_size
-    read, write = Access.READ, Access.READ | Access.WRITE
     for start, end, access, down in (
-        (text, text + page, read | Access.EXEC, False),
-        (text + page, text + 2 * page, write, False),
-        (stack, geometry.user_end, write, True),
+        (text, text + page, Access(5), False),
+        (text + page, text + 2 * page, READ_WRITE, False),
+        (stack, geometry.user_end, READ_WRITE, True),
     ):
         space.adopt(Vma(start, end, access, space.memory, start >> geometry.page_shift, grows_down=down))
     heap = text + 3 * page

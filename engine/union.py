@@ -14,9 +14,13 @@ from engine.constants import O_RDWR, PROT_ALL
 from engine.errors import EACCES, EINVAL, ENOMEM, EngineError, PageFault, PagesNeeded
 from engine.fault import deny
 from engine.frames import ZERO_FRAME, Frames
+from engine.memory_object import MemoryObject
 from engine.page_map import LEAF_SHIFT
 from engine.page_table import FRAME_SHIFT, PRESENT, WRITABLE, PageTable
 from engine.vma import Vma
+
+_WORDS = {Access.READ: "read", Access.WRITE: "write"}
+_NEEDED = {Access.READ: PRESENT, Access.WRITE: PRESENT | WRITABLE}
 
 
 @dataclass(slots=True)
@@ -51,7 +55,7 @@ class Union:
     ) -> None:
         self.own = own
         self.space = space
-        self.limit = attach_limit(attach_type)
+        self.limit = int(attach_limit(attach_type))
         self.counters = counters
         self.table = PageTable()
 
@@ -61,6 +65,9 @@ class Union:
         """`length` bytes from `address`. EFAULT names the first byte that cannot be read."""
         if length == 0:
             return b""
+        shift = self.own.geometry.page_shift
+        if (address + length - 1) >> shift == address >> shift:
+            return self._load_in_page(address, length)
         pieces = self._pieces(address, length, Access.READ)
         parts = [
             piece.vma.obj.pool.read(
@@ -74,10 +81,13 @@ class Union:
         """Write all of `data` at `address`, or nothing. EFAULT names the first byte that cannot be written."""
         if not len(data):
             return 0
+        shift = self.own.geometry.page_shift
+        if (address + len(data) - 1) >> shift == address >> shift:
+            self._store_in_page(address, data, durable=durable)
+            return len(data)
         pieces = self._pieces(address, len(data), Access.WRITE)
         self.own.memory.pool.reserve(sum(_page_count(piece, self.page_size) for piece in pieces))
         frames = [self._frames(piece, Access.WRITE) for piece in pieces]
-        shift = self.own.geometry.page_shift
         for piece, where in zip(pieces, frames, strict=True):
             part = data[piece.start - address : piece.end - address]
             first = piece.vma.page_of(piece.start, shift)
@@ -148,13 +158,13 @@ class Union:
             owner.protect(position, stop, access)
             position = stop
 
-    def rights(self, vma: Vma, owner: AddressSpace) -> Access:
-        """What this thread may do in a region."""
+    def rights(self, vma: Vma, owner: AddressSpace) -> int:
+        """PROT bits that this thread has in a region."""
         return vma.access & self.limit if owner is self.space else vma.access
 
     def regions(self) -> list[tuple[Vma, Access]]:
         """Both owners' regions in address order, with the rights they have here."""
-        both = [(vma, self.rights(vma, owner)) for owner in self._owners() for vma in owner.vmas]
+        both = [(vma, Access(self.rights(vma, owner))) for owner in self._owners() for vma in owner.vmas]
         return sorted(both, key=lambda entry: entry[0].start)
 
     @property
@@ -169,6 +179,41 @@ class Union:
 
     # -- details -------------------------------------------------------------------------------------------------
 
+    def _load_in_page(self, address: int, length: int) -> bytes:
+        geometry = self.own.geometry
+        obj, _, frame = self._frame(address, length, Access.READ)
+        start = (frame << geometry.page_shift) + (address & (geometry.page_size - 1))
+        return obj.pool.memory[start : start + length].tobytes()
+
+    def _store_in_page(self, address: int, data: memoryview, *, durable: bool) -> None:
+        geometry = self.own.geometry
+        obj, page, frame = self._frame(address, len(data), Access.WRITE)
+        obj.store_in_page(frame, page, address & (geometry.page_size - 1), data, durable=durable)
+
+    def _frame(self, address: int, length: int, wanted: Access) -> tuple[MemoryObject, int, int]:
+        """Translate an access inside one page: (object, its page, frame)."""
+        for owner in self._owners():
+            vma = owner.vmas.find(address)
+            if vma is not None:
+                break
+        else:
+            raise PageFault(address, _WORDS[wanted], "no region")
+        journal = owner.journal
+        if journal.active:
+            for each in self._owners():
+                journal.touch(each)
+            journal.touch(vma.obj)
+        reason = deny(self.rights(vma, owner), wanted)
+        if reason is not None:
+            raise PageFault(address, _WORDS[wanted], reason)
+        shift = self.own.geometry.page_shift
+        entry = self.table.entry(address >> shift)
+        needed = _NEEDED[wanted]
+        if entry & needed == needed:
+            return vma.obj, vma.page_of(address, shift), entry >> FRAME_SHIFT
+        frames = self._frames(Piece(vma, address, address + length), wanted)
+        return vma.obj, vma.page_of(address, shift), int(frames[0])
+
     def _owners(self) -> tuple[AddressSpace, ...]:
         return (self.own,) if self.space is None else (self.own, self.space)
 
@@ -178,7 +223,7 @@ class Union:
 
     def _pieces(self, address: int, length: int, wanted: Access) -> list[Piece]:
         """Split an access by region, all checked before anything is done."""
-        word = "write" if wanted & Access.WRITE else "read"
+        word = _WORDS[wanted]
         for owner in self._owners():
             owner.journal.touch(owner)
         pieces: list[Piece] = []
@@ -201,7 +246,7 @@ class Union:
         geometry = self.own.geometry
         vpn = piece.start >> geometry.page_shift
         count = _page_count(piece, geometry.page_size)
-        needed = PRESENT | WRITABLE if wanted & Access.WRITE else PRESENT
+        needed = _NEEDED[wanted]
         entries = self.table.entries(vpn, count)
         ready = entries & needed == needed
         if ready.all():
