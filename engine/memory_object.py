@@ -126,11 +126,11 @@ class MemoryObject:
 
     def flush(self, first: int = 0, count: int = 1 << 62) -> bool:
         """Ask the store to remember every dirty page in [first, first + count); whether there was one."""
-        pages = tuple(sorted(page for page in self.dirty if first <= page < first + count))
+        pages = sorted(page for page in self.dirty if first <= page < first + count)
         if not pages:
             return False
-        frames = np.concatenate([self.pages.entries(page, 1) for page in pages])
-        self._put(pages, self.pool.read(frames, 0, len(pages) * self.page_size))
+        frames = self.pages.gather(np.array(pages, np.int64))
+        self._put(tuple(pages), self.pool.read(frames, 0, len(pages) * self.page_size))
         return True
 
     def discard(self, first: int, count: int) -> None:
@@ -141,7 +141,7 @@ class MemoryObject:
             self._replace((number << LEAF_SHIFT) + low, np.full(high - low, ABSENT, np.int64))
         if self._in_store:
             holes = self._holes
-            self._holes = [*holes, (first, first + count)]
+            self._holes = _with_range(holes, first, first + count)
             self.journal.undo(lambda: setattr(self, "_holes", holes))
         self._zap(first, count)
         if self.persistent:
@@ -202,17 +202,15 @@ class MemoryObject:
         self.pool.reserve(len(pages))
         if need.epoch != self.epoch:
             return
-        wanted = [page for page in need.pages if int(self.pages.entries(page, 1)[0]) == STORED]
-        found = [page for page in wanted if page in pages]
-        for page in wanted:
-            if page not in pages:
-                self.pages.set_entries(page, np.array([ZERO_FRAME], np.int64))
-        if not found:
-            return
-        frames = self.pool.allocate(len(found), zeroed=False)
-        for frame, page in zip(frames, found, strict=True):
-            self.pool.pages[frame] = np.frombuffer(pages[page], np.uint8)
-            self.pages.set_entries(page, np.array([frame], np.int64))
+        asked = np.array(need.pages, np.int64)
+        wanted = asked[self.pages.gather(asked) == STORED]
+        found = [page for page in wanted.tolist() if page in pages]
+        self.pages.scatter(wanted, np.full(len(wanted), ZERO_FRAME, np.int64))
+        if found:
+            frames = self.pool.allocate(len(found), zeroed=False)
+            block = np.frombuffer(b"".join(pages[page] for page in found), np.uint8)
+            self.pool.pages[frames] = block.reshape(len(found), self.page_size)
+            self.pages.scatter(np.array(found, np.int64), frames)
 
     def evict(self, wanted: int) -> int:
         """Free up to about `wanted` clean frames of persistent memory; how many were freed."""
@@ -303,3 +301,10 @@ class MemoryObject:
     def _zap(self, first: int, count: int) -> None:
         for mapper in self.mappers:
             mapper.zap_object(self, first, count)
+
+
+def _with_range(ranges: list[tuple[int, int]], low: int, high: int) -> list[tuple[int, int]]:
+    """`ranges` and [low, high), with those that touch joined."""
+    apart = [held for held in ranges if held[1] < low or high < held[0]]
+    joined = [held for held in ranges if not (held[1] < low or high < held[0])]
+    return [*apart, (min([low, *(held[0] for held in joined)]), max([high, *(held[1] for held in joined)]))]

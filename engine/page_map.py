@@ -6,14 +6,20 @@ copy shares the whole table and costs the same for a page and for a gigabyte; th
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.frames import ABSENT, FramePool, Frames
 
 LEAF_SHIFT: Final = 9
 LEAF_PAGES: Final = 1 << LEAF_SHIFT
+
+
+PageNumbers = NDArray[np.int64]
+"""Page indexes, ascending."""
 
 
 class Leaf:
@@ -107,6 +113,20 @@ class PageMap:
             gathered[position : position + high - low] = source[low:high]
         return gathered
 
+    def gather(self, pages: PageNumbers) -> Frames:
+        """The entries of single pages, which ascend."""
+        gathered = np.empty(len(pages), np.int64)
+        for number, where in _by_leaf(pages):
+            leaf = self.leaf(number)
+            source = self._new_leaf(number) if leaf is None else leaf
+            gathered[where] = source[pages[where] & (LEAF_PAGES - 1)]
+        return gathered
+
+    def scatter(self, pages: PageNumbers, entries: Frames) -> None:
+        """Replace the entries of single pages, which ascend. Reference counts are the caller's."""
+        for number, where in _by_leaf(pages):
+            self.writable_leaf(number)[pages[where] & (LEAF_PAGES - 1)] = entries[where]
+
     def set_entries(self, first: int, entries: Frames) -> None:
         """Replace entries from page `first` on. Reference counts are the caller's."""
         for number, low, high, position in leaf_spans(first, len(entries)):
@@ -144,6 +164,15 @@ class PageMap:
                 leaf.refs += 1
             table = self._table = Table(dict(table.leaves))
         return table
+
+
+def _by_leaf(pages: PageNumbers) -> Iterator[tuple[int, slice]]:
+    """Split ascending page indexes by leaf: (leaf number, positions)."""
+    numbers = pages >> LEAF_SHIFT
+    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(pages)]
+    for low, high in pairwise(edges):
+        if low < high:
+            yield int(numbers[low]), slice(low, high)
 
 
 def absent_leaf(number: int) -> Frames:
