@@ -199,7 +199,6 @@ class MemoryObject:
 
     def supply(self, need: PagesNeeded, pages: dict[int, bytes]) -> None:
         """Fetched bytes of `need.pages`; pages the store does not have are zeros. Late bytes are ignored."""
-        self.pool.reserve(len(pages))
         if need.epoch != self.epoch:
             return
         asked = np.array(need.pages, np.int64)
@@ -207,6 +206,7 @@ class MemoryObject:
         found = [page for page in wanted.tolist() if page in pages]
         self.pages.scatter(wanted, np.full(len(wanted), ZERO_FRAME, np.int64))
         if found:
+            self.pool.reserve(len(found))
             frames = self.pool.allocate(len(found), zeroed=False)
             block = np.frombuffer(b"".join(pages[page] for page in found), np.uint8)
             self.pool.pages[frames] = block.reshape(len(found), self.page_size)
