@@ -204,10 +204,10 @@ class MemoryObject:
         asked = np.array(need.pages, np.int64)
         wanted = asked[self.pages.gather(asked) == STORED]
         found = [page for page in wanted.tolist() if page in pages]
+        self.pool.reserve(len(found))
+        frames = self.pool.allocate(len(found), zeroed=False)
         self.pages.scatter(wanted, np.full(len(wanted), ZERO_FRAME, np.int64))
         if found:
-            self.pool.reserve(len(found))
-            frames = self.pool.allocate(len(found), zeroed=False)
             block = np.frombuffer(b"".join(pages[page] for page in found), np.uint8)
             self.pool.pages[frames] = block.reshape(len(found), self.page_size)
             self.pages.scatter(np.array(found, np.int64), frames)

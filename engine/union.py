@@ -78,7 +78,10 @@ class Union:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def store(self, address: int, data: memoryview, *, durable: bool) -> int:
-        """Write all of `data` at `address`, or nothing. EFAULT names the first byte that cannot be written."""
+        """Write all of `data` at `address`. EFAULT names the first byte that cannot be written; nothing is then.
+
+        Running out of frames half way is undone by the transaction, as every failure is.
+        """
         if not len(data):
             return 0
         shift = self.own.geometry.page_shift
@@ -86,12 +89,11 @@ class Union:
             self._store_in_page(address, data, durable=durable)
             return len(data)
         pieces = self._pieces(address, len(data), Access.WRITE)
-        self.own.memory.pool.reserve(sum(_page_count(piece, self.page_size) for piece in pieces))
-        frames = [self._frames(piece, Access.WRITE) for piece in pieces]
-        for piece, where in zip(pieces, frames, strict=True):
+        for piece in pieces:
             part = data[piece.start - address : piece.end - address]
             first = piece.vma.page_of(piece.start, shift)
-            piece.vma.obj.store(where, first, piece.start % self.page_size, part, durable=durable)
+            frames = self._frames(piece, Access.WRITE)
+            piece.vma.obj.store(frames, first, piece.start % self.page_size, part, durable=durable)
         return len(data)
 
     def populate(self) -> None:
