@@ -85,7 +85,7 @@ class FramePool:
                 length=count * self.page_size,
             )
         self.free_count -= count
-        parts: list[Frames] = []
+        parts: list[Frames] = [] if count else [np.empty(0, np.int64)]
         wanted = count
         while wanted and self._free:
             first, length = self._free.pop()
@@ -100,7 +100,7 @@ class FramePool:
         if wanted:
             parts.append(np.arange(self._fresh, self._fresh + wanted))
             self._fresh += wanted
-        frames = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        frames = np.concatenate(parts) if len(parts) != 1 else parts[0]
         self.refs[frames] = 1
         return frames
 

@@ -129,8 +129,8 @@ class Tasks:
 
     def require(self, cred: Credentials, pid: int) -> Task:
         """A task that the caller may act on. ESRCH; EPERM: of another uid, and the caller is not root."""
-        task = self.get(pid)
-        if not cred.is_root and cred.uid != task.cred.uid:
+        task = self._tasks.get(pid) or self.get(pid)
+        if cred.uid != task.cred.uid and not cred.is_root:
             raise EngineError(EPERM, f"task {pid} belongs to uid {task.cred.uid}")
         return task
 
