@@ -23,4 +23,4 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=5 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8765/readyz', timeout=2)"]
 ENTRYPOINT ["everspaced"]
-CMD ["serve", "--data-dir", "/data", "--host", "0.0.0.0", "--port", "8765"]
+CMD ["serve", "--data-dir", "/data", "--host", "0.0.0.0", "--port", "8765", "--allow-remote"]

@@ -1,0 +1,1 @@
+"""Measurements as ratios: ours and a peer, in the same run, in turns."""
