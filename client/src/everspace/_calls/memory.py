@@ -1,0 +1,139 @@
+"""The calls on a task's memory, as the calling thread's active space shows it."""
+
+import binascii
+from typing import Any, SupportsIndex
+
+from everspace._calls.call import (
+    Buffer,
+    Call,
+    address,
+    an_address,
+    durability,
+    integer,
+    no_answer,
+    no_value,
+    readable,
+    writable,
+)
+from everspace._calls.segments import fill
+from everspace.transport import Response
+from everspace.wire import MEDIA_BYTES
+
+
+def read(addr: SupportsIndex, length: SupportsIndex) -> Call[bytes]:
+    """GET /tasks/{pid}/memory."""
+    where, length = address(addr), integer(length)
+    return Call(
+        "read",
+        "GET",
+        "/tasks/{pid}/memory",
+        from_base64,
+        {"addr": where, "length": length},
+        query=f"addr={where}&len={length}",
+        answer=lambda response: response.body,
+        repeatable=True,
+        tid_in="query",
+    )
+
+
+def readinto(addr: SupportsIndex, buffer: Buffer) -> Call[int]:
+    """GET /tasks/{pid}/memory, straight into the caller's buffer, which is filled; its length."""
+    where, into = address(addr), writable(buffer)
+
+    def answer(response: Response) -> int:
+        return fill(into, response)
+
+    return Call(
+        "readinto",
+        "GET",
+        "/tasks/{pid}/memory",
+        integer,
+        query=f"addr={where}&len={len(into)}",
+        into=into,
+        answer=answer,
+        repeatable=True,
+        tid_in="query",
+    )
+
+
+def write(addr: SupportsIndex, data: Buffer, durability: str = "commit") -> Call[int]:
+    """PUT /tasks/{pid}/memory; the number of bytes."""
+    where, view, how = address(addr), readable(data), _durability(durability)
+    args = {"addr": where} if how == "commit" else {"addr": where, "durability": how}
+    return Call(
+        "write",
+        "PUT",
+        "/tasks/{pid}/memory",
+        integer,
+        args,
+        query=f"addr={where}" if how == "commit" else f"addr={where}&durability={how}",
+        headers=(("Content-Type", MEDIA_BYTES),),
+        payload=view,
+        answer=lambda _: len(view),
+        repeatable=True,
+        tid_in="query",
+    )
+
+
+def mmap(addr: SupportsIndex, length: SupportsIndex, prot: int, flags: int) -> Call[int]:
+    """POST /tasks/{pid}/mmap; the address."""
+    args = {
+        "addr": address(addr),
+        "length": integer(length),
+        "prot": integer(prot),
+        "flags": integer(flags),
+    }
+    return Call("mmap", "POST", "/tasks/{pid}/mmap", an_address, args, args, tid_in="body")
+
+
+def munmap(addr: SupportsIndex, length: SupportsIndex) -> Call[int]:
+    """POST /tasks/{pid}/munmap."""
+    return _plain("munmap", {"addr": address(addr), "length": integer(length)})
+
+
+def mprotect(addr: SupportsIndex, length: SupportsIndex, prot: int) -> Call[int]:
+    """POST /tasks/{pid}/mprotect."""
+    return _plain("mprotect", {"addr": address(addr), "length": integer(length), "prot": integer(prot)})
+
+
+def msync(addr: SupportsIndex = 0, length: SupportsIndex = 0) -> Call[int]:
+    """POST /tasks/{pid}/msync."""
+    return _plain("msync", {"addr": address(addr), "length": integer(length)})
+
+
+def brk(addr: SupportsIndex = 0) -> Call[int]:
+    """POST /tasks/{pid}/brk; the break as it is now."""
+    args = {"addr": address(addr)}
+    return Call("brk", "POST", "/tasks/{pid}/brk", an_address, args, args, repeatable=True, tid_in="body")
+
+
+def maps() -> Call[str]:
+    """GET /proc/{pid}/maps."""
+    return Call(
+        "maps",
+        "GET",
+        "/proc/{pid}/maps",
+        str,
+        answer=lambda r: r.body.decode(),
+        repeatable=True,
+        tid_in="query",
+    )
+
+
+def from_base64(value: Any) -> bytes:
+    """Bytes out of a batch's result."""
+    return binascii.a2b_base64(value, strict_mode=True)
+
+
+def to_base64(data: bytes | memoryview) -> str:
+    """Bytes for a batch's args."""
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
+
+
+def _plain(name: str, args: dict[str, Any]) -> Call[int]:
+    """A call without a result that may be repeated: after it, the range is as it asked."""
+    path = f"/tasks/{{pid}}/{name}"
+    return Call(name, "POST", path, no_value, args, args, answer=no_answer, repeatable=True, tid_in="body")
+
+
+_durability = durability  # the name of the function above is the parameter's, too

@@ -1,0 +1,196 @@
+"""The calls on segments: VAS segments of the C interface, and their bytes by offset."""
+
+from typing import SupportsIndex
+
+from everspace._calls.call import (
+    Buffer,
+    Call,
+    Page,
+    access_type,
+    address,
+    an_id,
+    given,
+    integer,
+    no_answer,
+    no_value,
+    page_of,
+    readable,
+    text,
+    writable,
+)
+from everspace._calls.spaces import find_call, paging
+from everspace.errors import UnexpectedAnswerError
+from everspace.models import SegAttr
+from everspace.transport import Response
+from everspace.wire import MEDIA_BYTES
+
+RANGE_CANNOT_BE_HAD = 416
+
+
+def vas_seg_create(
+    name: str, start: SupportsIndex, end: SupportsIndex, mode: int, sharing: str = "exclusive"
+) -> Call[int]:
+    """POST /segments."""
+    body = {
+        "name": text("name", name),
+        "start": address(start),
+        "end": address(end),
+        "mode": integer(mode),
+        "sharing": text("sharing", sharing),
+    }
+    return Call("vas_seg_create", "POST", "/segments", an_id, body, body)
+
+
+def vas_seg_delete(sid: SupportsIndex) -> Call[int]:
+    """DELETE /segments/{sid}."""
+    sid = integer(sid)
+    return Call("vas_seg_delete", "DELETE", f"/segments/{sid}", no_value, {"sid": sid}, answer=no_answer)
+
+
+def vas_seg_find(name: str) -> Call[int]:
+    """GET /segments?name=; the list is empty where C says ESRCH."""
+    return find_call("vas_seg_find", "/segments", "segment", name)
+
+
+def vas_seg_attach(vid: SupportsIndex, sid: SupportsIndex, type: int | str) -> Call[int]:
+    """PUT /vas/{vid}/segments/{sid}."""
+    vid, sid, wanted = integer(vid), integer(sid), access_type(type)
+    return Call(
+        "vas_seg_attach",
+        "PUT",
+        f"/vas/{vid}/segments/{sid}",
+        no_value,
+        {"vid": vid, "sid": sid, "type": wanted},
+        {"type": wanted},
+        answer=no_answer,
+        repeatable=True,
+    )
+
+
+def vas_seg_detach(vid: SupportsIndex, sid: SupportsIndex) -> Call[int]:
+    """DELETE /vas/{vid}/segments/{sid}."""
+    vid, sid = integer(vid), integer(sid)
+    path = f"/vas/{vid}/segments/{sid}"
+    return Call("vas_seg_detach", "DELETE", path, no_value, {"vid": vid, "sid": sid}, answer=no_answer)
+
+
+def vas_seg_getattr(sid: SupportsIndex) -> Call[SegAttr]:
+    """GET /segments/{sid}."""
+    sid = integer(sid)
+    return Call(
+        "vas_seg_getattr", "GET", f"/segments/{sid}", SegAttr.from_json, {"sid": sid}, repeatable=True
+    )
+
+
+def vas_seg_setattr(
+    sid: SupportsIndex,
+    mode: int | None = None,
+    uid: int | None = None,
+    gid: int | None = None,
+    sharing: str | None = None,
+) -> Call[int]:
+    """PATCH /segments/{sid}; None leaves as it is."""
+    sid, body = integer(sid), given(mode=mode, uid=uid, gid=gid, sharing=sharing)
+    args = {"sid": sid, **body}
+    path = f"/segments/{sid}"
+    return Call("vas_seg_setattr", "PATCH", path, no_value, args, body, answer=no_answer, repeatable=True)
+
+
+def vas_seg_list(cursor: str | None = None, limit: int | None = None) -> Call[Page[SegAttr]]:
+    """GET /segments, one page."""
+    parse = page_of(SegAttr.from_json)
+    return Call("vas_seg_list", "GET", "/segments", parse, query=paging(cursor, limit), repeatable=True)
+
+
+def seg_pread(sid: SupportsIndex, offset: SupportsIndex, length: SupportsIndex) -> Call[bytes]:
+    """GET /segments/{sid}/data with Range. Short at the end of the segment and empty behind it, as pread(2)."""
+    return Call(
+        "seg_pread",
+        "GET",
+        f"/segments/{integer(sid)}/data",
+        bytes,
+        headers=(("Range", _range(offset, length)),),
+        answer=lambda response: response.body,
+        repeatable=True,
+    )
+
+
+def seg_preadinto(sid: SupportsIndex, offset: SupportsIndex, buffer: Buffer) -> Call[int]:
+    """The same, straight into the caller's buffer; the number of bytes that were there."""
+    into = writable(buffer)
+
+    def answer(response: Response) -> int:
+        return fill(into, response)
+
+    return Call(
+        "seg_preadinto",
+        "GET",
+        f"/segments/{integer(sid)}/data",
+        integer,
+        headers=(("Range", _range(offset, len(into))),),
+        into=into,
+        answer=answer,
+        repeatable=True,
+    )
+
+
+def seg_pwrite(
+    sid: SupportsIndex, offset: SupportsIndex, data: Buffer, if_match: str | None = None
+) -> Call[int]:
+    """PATCH /segments/{sid}/data with Content-Range. With `if_match`, ESTALE if the segment changed since."""
+    view = readable(data)
+    first = _offset(offset)
+    headers = [("Content-Type", MEDIA_BYTES), ("Content-Range", f"bytes {first}-{first + len(view) - 1}/*")]
+    if if_match is not None:
+        headers.append(("If-Match", if_match))
+    return Call(
+        "seg_pwrite",
+        "PATCH",
+        f"/segments/{integer(sid)}/data",
+        integer,
+        headers=tuple(headers),
+        payload=view,
+        answer=lambda _: len(view),
+        repeatable=if_match is None,
+    )
+
+
+def seg_etag(sid: SupportsIndex) -> Call[str]:
+    """The strong ETag of the bytes, read together with the first of them."""
+    return Call(
+        "seg_etag",
+        "GET",
+        f"/segments/{integer(sid)}/data",
+        str,
+        headers=(("Range", "bytes=0-0"),),
+        answer=lambda response: response.headers["etag"],
+        repeatable=True,
+    )
+
+
+def is_end(error: UnexpectedAnswerError) -> bool:
+    """Whether a refusal says that the offset lies at or behind the end of the segment."""
+    return error.status == RANGE_CANNOT_BE_HAD
+
+
+def fill(into: memoryview, response: Response) -> int:
+    """Bring a body into the caller's buffer, if the transport has not done so already."""
+    if response.filled:
+        return response.filled
+    count = len(response.body)
+    if count > len(into):
+        raise ValueError("more bytes than asked for")
+    into[:count] = response.body
+    return count
+
+
+def _offset(value: SupportsIndex) -> int:
+    offset = integer(value)
+    if offset < 0:
+        raise ValueError("an offset is not negative")
+    return offset
+
+
+def _range(offset: SupportsIndex, length: SupportsIndex) -> str:
+    first = _offset(offset)
+    return f"bytes={first}-{first + integer(length) - 1}"

@@ -1,0 +1,178 @@
+"""The calls on spaces: VAS of the C interface."""
+
+from typing import Any, SupportsIndex
+from urllib.parse import quote
+
+from everspace._calls.call import (
+    Call,
+    Page,
+    TaskState,
+    ThreadState,
+    access_type,
+    an_id,
+    given,
+    integer,
+    no_answer,
+    no_value,
+    page_of,
+    plain_int,
+    text,
+)
+from everspace.errors import errno_error
+from everspace.models import Region, SegmentAttachment, VasAttr
+from everspace.transport import Response
+
+
+def vas_create(name: str, mode: int, sharing: str = "exclusive") -> Call[int]:
+    """POST /vas."""
+    body = {"name": text("name", name), "mode": integer(mode), "sharing": text("sharing", sharing)}
+    return Call("vas_create", "POST", "/vas", an_id, body, body)
+
+
+def vas_delete(vid: SupportsIndex) -> Call[int]:
+    """DELETE /vas/{vid}."""
+    vid = integer(vid)
+    return Call("vas_delete", "DELETE", f"/vas/{vid}", no_value, {"vid": vid}, answer=no_answer)
+
+
+def vas_find(name: str) -> Call[int]:
+    """GET /vas?name=; the list is empty where C says ESRCH."""
+    return find_call("vas_find", "/vas", "space", name)
+
+
+def find_call(call: str, path: str, noun: str, name: str) -> Call[int]:
+    """The search for a name, of spaces and of segments alike."""
+
+    def answer(response: Response) -> int:
+        items = response.json()["items"]
+        if not items:
+            raise errno_error("ESRCH", f"no {noun} is named {name!r}")
+        return an_id(items[0])
+
+    query = "name=" + quote(text("name", name), safe="", errors="surrogatepass")
+    return Call(call, "GET", path, an_id, {"name": name}, query=query, answer=answer, repeatable=True)
+
+
+def vas_attach(pid: SupportsIndex, vid: SupportsIndex, type: int | str, lazy: bool = True) -> Call[int]:
+    """PUT /tasks/{pid}/vas/{vid}; pid 0 is the caller's task."""
+    pid, vid, wanted, lazy = integer(pid), integer(vid), access_type(type), bool(lazy)
+
+    def effect(task: TaskState, thread: ThreadState, _: Any) -> None:
+        if task.means(pid):
+            task.attachments[vid] = (wanted, lazy)
+
+    return Call(
+        "vas_attach",
+        "PUT",
+        f"/tasks/{_whose(pid)}/vas/{vid}",
+        no_value,
+        {"pid": pid, "vid": vid, "type": wanted, "lazy": lazy},
+        {"type": wanted, "lazy": lazy},
+        answer=no_answer,
+        repeatable=True,
+        effect=effect,
+    )
+
+
+def vas_detach(pid: SupportsIndex, vid: SupportsIndex) -> Call[int]:
+    """DELETE /tasks/{pid}/vas/{vid}; pid 0 is the caller's task."""
+    pid, vid = integer(pid), integer(vid)
+
+    def effect(task: TaskState, thread: ThreadState, _: Any) -> None:
+        if task.means(pid):
+            task.attachments.pop(vid, None)
+
+    return Call(
+        "vas_detach",
+        "DELETE",
+        f"/tasks/{_whose(pid)}/vas/{vid}",
+        no_value,
+        {"pid": pid, "vid": vid},
+        answer=no_answer,
+        effect=effect,
+    )
+
+
+def vas_switch(vid: SupportsIndex, timeout: float | None = None) -> Call[int]:
+    """PUT /tasks/{pid}/threads/{tid}/active. The service waits up to `timeout` seconds, None: without end."""
+    vid = integer(vid)
+
+    def effect(task: TaskState, thread: ThreadState, _: Any) -> None:
+        thread.active = vid
+
+    return Call(
+        "vas_switch",
+        "PUT",
+        "/tasks/{pid}/threads/{tid}/active",
+        no_value,
+        given(vid=vid, timeout=timeout),
+        given(vid=vid, timeout_s=timeout),
+        answer=no_answer,
+        repeatable=True,
+        wait=timeout if timeout is None else max(0.0, float(timeout)),
+        effect=effect,
+    )
+
+
+def active_vas() -> Call[int]:
+    """GET /tasks/{pid}/threads/{tid}/active."""
+
+    def parse(value: Any) -> int:
+        return plain_int(value["vid"] if isinstance(value, dict) else value)
+
+    return Call("active_vas", "GET", "/tasks/{pid}/threads/{tid}/active", parse, repeatable=True)
+
+
+def vas_getattr(vid: SupportsIndex) -> Call[VasAttr]:
+    """GET /vas/{vid}."""
+    vid = integer(vid)
+    return Call("vas_getattr", "GET", f"/vas/{vid}", VasAttr.from_json, {"vid": vid}, repeatable=True)
+
+
+def vas_setattr(
+    vid: SupportsIndex,
+    mode: int | None = None,
+    uid: int | None = None,
+    gid: int | None = None,
+    sharing: str | None = None,
+) -> Call[int]:
+    """PATCH /vas/{vid}; None leaves as it is."""
+    vid, body = integer(vid), given(mode=mode, uid=uid, gid=gid, sharing=sharing)
+    args = {"vid": vid, **body}
+    return Call(
+        "vas_setattr", "PATCH", f"/vas/{vid}", no_value, args, body, answer=no_answer, repeatable=True
+    )
+
+
+def vas_list(cursor: str | None = None, limit: int | None = None) -> Call[Page[VasAttr]]:
+    """GET /vas, one page."""
+    return Call(
+        "vas_list", "GET", "/vas", page_of(VasAttr.from_json), query=paging(cursor, limit), repeatable=True
+    )
+
+
+def vas_regions(vid: SupportsIndex, cursor: str | None = None) -> Call[Page[Region]]:
+    """GET /vas/{vid}/regions, one page."""
+    path = f"/vas/{integer(vid)}/regions"
+    return Call(
+        "vas_regions", "GET", path, page_of(Region.from_json), query=paging(cursor, None), repeatable=True
+    )
+
+
+def vas_segments(vid: SupportsIndex, cursor: str | None = None) -> Call[Page[SegmentAttachment]]:
+    """GET /vas/{vid}/segments, one page."""
+    path = f"/vas/{integer(vid)}/segments"
+    parse = page_of(SegmentAttachment.from_json)
+    return Call("vas_segments", "GET", path, parse, query=paging(cursor, None), repeatable=True)
+
+
+def paging(cursor: str | None, limit: int | None) -> str:
+    """The query of a list."""
+    parts = [] if limit is None else [f"limit={integer(limit)}"]
+    if cursor is not None:
+        parts.append("cursor=" + quote(cursor, safe=""))
+    return "&".join(parts)
+
+
+def _whose(pid: int) -> str:
+    return "{pid}" if pid == 0 else str(pid)
