@@ -1,0 +1,90 @@
+"""Named crash seams at the durability edges. They do nothing unless armed, by the environment or by a test.
+
+`EVERSPACE_FAILPOINT=name` (or `name:3` for the third passage) makes the process kill itself with SIGKILL when it gets
+there. A test in the same process arms `fail_at(n, error)` instead: the n-th passage of any seam raises `error`.
+
+A seam is written `failpoint("commit.chunks_put")` where an operation can still fail and nothing has been changed, and
+`killpoint("commit.synced")` where it can no longer fail, so that only a crash can happen.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+VARIABLE: Final = "EVERSPACE_FAILPOINT"
+
+FAILPOINTS: Final = (
+    "create.begin",
+    "create.before_sync",
+    "commit.begin",
+    "commit.drops_put",
+    "commit.chunks_put",
+    "commit.rows_put",
+    "commit.housekept",
+)
+"""Seams where an operation may still fail."""
+
+KILLPOINTS: Final = (
+    "create.synced",
+    "commit.synced",
+    "commit.published",
+)
+"""Seams behind the point of no return."""
+
+
+@dataclass(slots=True)
+class _Armed:
+    """Kill at the `passages`-th passage of `name`, or raise `error` at that passage of any seam."""
+
+    name: str | None
+    passages: int
+    error: Exception | None = None
+    reached: int = 0
+
+
+def _from_environment() -> _Armed | None:
+    name, _, passages = os.environ.get(VARIABLE, "").partition(":")
+    return _Armed(name, int(passages or "1")) if name else None
+
+
+_armed: _Armed | None = _from_environment()
+
+
+def failpoint(name: str) -> None:
+    """A seam where the operation may fail or the process may die."""
+    if _armed is not None:
+        _reach(_armed, name, may_raise=True)
+
+
+def killpoint(name: str) -> None:
+    """A seam where the process may die."""
+    if _armed is not None:
+        _reach(_armed, name, may_raise=False)
+
+
+def _reach(armed: _Armed, name: str, *, may_raise: bool) -> None:
+    if armed.error is None:
+        if name != armed.name:
+            return
+        armed.reached += 1
+        if armed.reached == armed.passages:
+            os.kill(os.getpid(), signal.SIGKILL)
+    elif may_raise:
+        armed.reached += 1
+        if armed.reached == armed.passages:
+            raise armed.error
+
+
+@contextmanager
+def fail_at(passages: int, error: Exception) -> Iterator[None]:
+    """Raise `error` at the `passages`-th failpoint that is passed inside the block, whatever its name."""
+    global _armed
+    before = _armed
+    _armed = _Armed(None, passages, error)
+    try:
+        yield
+    finally:
+        _armed = before

@@ -1,0 +1,74 @@
+"""Room at the end of the store file, taken from the disk before a commit needs it.
+
+A full disk is thus found before anything is written, and a small reserve stays behind it: deleting spaces, segments
+and pages still works when nothing else does, and that is what makes room again.
+"""
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+from storage.errors import StoreFailed, StoreFull
+from storage.tables import FULL_CODES, Tables
+
+RESERVE_BYTES: Final = 1 << 20
+"""Kept for commits that put no page."""
+STEP_BYTES: Final = 4 << 20
+"""The file grows by this much at a time."""
+COMMIT_PAGES: Final = 64
+"""LMDB pages that a commit may need beside its chunks and rows: the paths of its trees and the list of free pages."""
+_NOT_SUPPORTED: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+class Headroom:
+    """Grows the store file ahead of LMDB. Used by the committing thread alone."""
+
+    def __init__(self, path: Path, tables: Tables) -> None:
+        self._tables = tables
+        self._page_bytes = tables.env.stat()["psize"]
+        self._map_bytes = tables.env.info()["map_size"]
+        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._taken = os.fstat(self._file).st_size
+        self._supported = True
+
+    def secure(self, wanted: int, *, puts_pages: bool) -> None:
+        """Make sure that `wanted` bytes can be committed. Raises StoreFull; only a commit that puts pages is refused."""
+        end = (
+            (self._tables.env.info()["last_pgno"] + 1 + COMMIT_PAGES) * self._page_bytes
+            + wanted
+            + RESERVE_BYTES
+        )
+        if end <= self._taken or not self._supported:
+            return
+        if self._grow(end + STEP_BYTES) or self._grow(end) or not puts_pages:
+            return
+        if self._free_bytes() < 2 * wanted + RESERVE_BYTES:
+            raise StoreFull(
+                "no space left on the disk" if end <= self._map_bytes else "no space left in the map"
+            )
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._file)
+
+    def _grow(self, end: int) -> bool:
+        """Take the file up to `end` from the disk, if it is there."""
+        if end > self._map_bytes:
+            return False
+        try:
+            os.posix_fallocate(self._file, self._taken, end - self._taken)
+        except OSError as error:
+            if error.errno in _NOT_SUPPORTED:
+                self._supported = False
+                return True
+            if error.errno in FULL_CODES:
+                return False
+            raise StoreFailed(f"growing the store file failed: {error.strerror}") from error
+        self._taken = end
+        return True
+
+    def _free_bytes(self) -> int:
+        """Bytes of the file that LMDB can use again."""
+        pages = self._tables.env.info()["last_pgno"] + 1 - self._tables.used_pages()
+        return pages * self._page_bytes

@@ -1,0 +1,285 @@
+"""The store on LMDB: an append-only log of chunks, page maps that follow it, and rows for what has a name.
+
+A commit appends the pages of a whole group as few chunks, preceded by a record of what the group drops; the page maps
+in memory follow, and their rows are brought up to date later by a checkpoint. So a durable commit of n random pages is
+n/63 large puts, not n scattered ones. See docs/format.md for the layout and for why replaying the log is safe.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+
+from engine.changes import Change, Image
+from storage.catalog import put_rows, read_image
+from storage.changeset import ChangeSet, Owners, net_effect
+from storage.chunks import (
+    LOG_KEY,
+    OVERFLOW_PAGE,
+    Chunk,
+    chunk_cost,
+    chunk_slots,
+    encode_chunk,
+    encode_drops,
+)
+from storage.errors import RowDamaged, StoreError, StoreFailed
+from storage.failpoints import failpoint, killpoint
+from storage.format import STATE_KEY, U64, Bytes, State, Superblock
+from storage.headroom import Headroom
+from storage.housekeeping import BUSY, CLOSING, IDLE, Chores, Housekeeper, Tuning
+from storage.locations import Patch, Placed
+from storage.nodes import SLOT_BITS, SLOT_MASK
+from storage.recovery import Recovered
+from storage.rewriting import Rewriter
+from storage.tables import NodeTable, Tables, Txn, find_chunk, named_errors
+
+_log = logging.getLogger(__name__)
+
+ROW_BYTES: Final = 512
+"""What a row of the catalog takes, with its share of a page."""
+CLOSING_STEPS_MAX: Final = 256
+"""Checkpoint steps that closing takes; what is left is replayed at the next opening."""
+
+
+@dataclass(slots=True)
+class Staged:
+    """What a write transaction did, for memory to follow once it is committed."""
+
+    patch: Patch
+    last_lsn: int
+    drop_lsn: int | None = None
+    chunks: list[tuple[int, int]] = field(default_factory=list)
+    """(lsn, slots)."""
+
+
+class LmdbStore:
+    """A `storage.store.Store`. Made by `storage.open_store`, which owns the directory's lock."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        superblock: Superblock,
+        found: Recovered,
+        headroom: Headroom,
+        release: Callable[[], None],
+        tuning: Tuning,
+    ) -> None:
+        self._tables = tables
+        self._superblock = superblock
+        self._locations = found.locations
+        self._live = found.live
+        self._state = found.state
+        self._last_lsn = found.last_lsn
+        self._headroom = headroom
+        self._release = release
+        self._housekeeper = Housekeeper(tables, found, tuning)
+        self._rewriter = Rewriter(tables, found, superblock.page_size, tuning)
+        self._owners = Owners()
+        self._closed = False
+        self._behind = False
+        """Whether something was committed that memory has not followed."""
+        self._writing = threading.Lock()
+        """Held by commit, maintain and close. Lock order: _writing > _committing > the map's own lock."""
+        self._committing = threading.Lock()
+        """Held from the commit of the write transaction until memory has followed it."""
+        image = self.load()
+        self._owners.spaces.update((record.vid, record.object_id) for record in image.spaces)
+        self._owners.segments.update((record.sid, record.object_id) for record in image.segments)
+
+    # --- reading
+
+    def load(self) -> Image:
+        """See `Store.load`."""
+        with named_errors("reading the records"), self._tables.read() as txn:
+            return read_image(self._tables, txn, self._superblock, self._state)
+
+    def fetch(self, object_id: int, pages: Sequence[int]) -> dict[int, bytes]:
+        """See `Store.fetch`."""
+        wanted = np.unique(np.array(pages, np.uint64))
+        if not len(wanted):
+            return {}
+        with named_errors("reading pages"):
+            found = self._read(object_id, wanted, alone=False)
+            if found is None:
+                # A commit was between its transaction and its memory, or has moved what was looked up: wait for it.
+                with self._committing:
+                    found = self._read(object_id, wanted, alone=True)
+        return found or {}
+
+    def _read(self, object_id: int, pages: U64, *, alone: bool) -> dict[int, bytes] | None:
+        """The pages that exist. None when map and transaction may not belong together, unless `alone`."""
+        epoch = self._locations.epoch
+        with self._tables.read() as txn:
+            locations = self._locations.locate(object_id, pages, NodeTable(self._tables, txn), epoch)
+            if locations is None:
+                return None
+            present = np.flatnonzero(locations)
+            order = present[np.argsort(locations[present])]
+            found: dict[int, bytes] = {}
+            chunk: Chunk | None = None
+            chunk_lsn = 0
+            for page, location in zip(pages[order].tolist(), locations[order].tolist(), strict=True):
+                lsn, slot = location >> SLOT_BITS, location & SLOT_MASK
+                try:
+                    if lsn != chunk_lsn:
+                        chunk, chunk_lsn = find_chunk(self._tables, txn, lsn), lsn
+                    if chunk is None:
+                        if not alone:
+                            return None
+                        raise RowDamaged(f"chunk {lsn} is missing")
+                    found[page] = chunk.content(slot, object_id, page)
+                except RowDamaged as damage:
+                    raise StoreFailed(
+                        f"page {page} of object {object_id} is damaged: {damage}",
+                        object_id=object_id,
+                        page=page,
+                    ) from damage
+            return found
+
+    # --- writing
+
+    def commit(self, transactions: Sequence[Sequence[Change]]) -> None:
+        """See `Store.commit`."""
+        with self._writing:
+            self._require_open()
+            group = net_effect(transactions, self._superblock.page_size, self._state, self._owners)
+            self._write(group, BUSY)
+
+    def _write(self, group: ChangeSet, patience: int) -> None:
+        """Commit a group and the chores that ride with it; memory follows."""
+        failpoint("commit.begin")
+        self._headroom.secure(_size(group), puts_pages=bool(group.puts))
+        with named_errors("committing"):
+            txn = self._tables.write()
+            try:
+                staged = self._stage(txn, group)
+                chores = self._housekeeper.step(txn, self._last_lsn, patience)
+                state = group.state
+                if chores.checkpoint is not None:
+                    state = replace(state, checkpoint=chores.checkpoint)
+                if state != self._state:
+                    txn.put(STATE_KEY, state.encode(), db=self._tables.meta)
+                failpoint("commit.housekept")
+                with self._committing:
+                    txn.commit()
+                    self._behind = True
+                    killpoint("commit.synced")
+                    self._follow(group, staged, chores, state)
+                    self._behind = False
+            except BaseException:
+                txn.abort()
+                raise
+        killpoint("commit.published")
+
+    def _stage(self, txn: Txn, group: ChangeSet) -> Staged:
+        """Write a group's rows and append its pages to the log."""
+        ordered = {
+            object_id: sorted(contents) for object_id, contents in sorted(group.puts.items()) if contents
+        }
+        puts = {object_id: np.array(pages, np.uint64) for object_id, pages in ordered.items()}
+        staged = Staged(
+            self._locations.prepare(group.drops, puts, NodeTable(self._tables, txn)), self._last_lsn
+        )
+        if staged.patch.drops:
+            staged.drop_lsn = staged.last_lsn = staged.last_lsn + 1
+            _append(self._tables, txn, encode_drops(staged.last_lsn, staged.patch.drops))
+        failpoint("commit.drops_put")
+        if puts:
+            contents = [group.puts[object_id][page] for object_id, pages in ordered.items() for page in pages]
+            self._append_chunks(txn, staged, puts, contents)
+        failpoint("commit.chunks_put")
+        put_rows(self._tables, txn, group)
+        failpoint("commit.rows_put")
+        return staged
+
+    def _append_chunks(
+        self, txn: Txn, staged: Staged, puts: dict[int, U64], contents: Sequence[Bytes]
+    ) -> None:
+        objects = np.repeat(np.array(list(puts), np.uint64), [len(pages) for pages in puts.values()])
+        pages = np.concatenate(list(puts.values()))
+        locations = np.empty(len(pages), np.uint64)
+        slots_max = chunk_slots(self._superblock.page_size)
+        for low in range(0, len(pages), slots_max):
+            part = slice(low, min(low + slots_max, len(pages)))
+            staged.last_lsn += 1
+            _append(
+                self._tables, txn, encode_chunk(staged.last_lsn, objects[part], pages[part], contents[part])
+            )
+            slots = part.stop - low
+            staged.chunks.append((staged.last_lsn, slots))
+            locations[part] = np.arange(slots, dtype=np.uint64) | np.uint64(staged.last_lsn << SLOT_BITS)
+        low = 0
+        for object_id, own in puts.items():
+            staged.patch.placed.append(Placed(object_id, own, locations[low : low + len(own)]))
+            low += len(own)
+
+    def _follow(self, group: ChangeSet, staged: Staged, chores: Chores, state: State) -> None:
+        """Bring memory up to what was committed."""
+        self._housekeeper.done(chores)
+        for lsn, slots in staged.chunks:
+            self._live.add(lsn, slots, slots)
+        self._live.release(self._locations.publish(staged.patch))
+        entries = len(staged.patch.drops) + sum(slots for _, slots in staged.chunks)
+        self._housekeeper.logged(entries, staged.drop_lsn)
+        self._owners.update(group)
+        self._last_lsn = staged.last_lsn
+        self._state = state
+
+    # --- housekeeping
+
+    def maintain(self, *, urgent_only: bool = False) -> bool:
+        """See `Store.maintain`."""
+        patience = BUSY if urgent_only else IDLE
+        with self._writing:
+            self._require_open()
+            group = ChangeSet(self._superblock.page_size, self._state)
+            if self._housekeeper.rewrite_due(patience):
+                with named_errors("reading sparse chunks"), self._tables.read() as txn:
+                    group.puts = self._rewriter.gather(txn)
+            if not group.puts and not self._housekeeper.due(patience):
+                return False
+            self._write(group, patience)
+            return self._housekeeper.due(patience) or self._housekeeper.rewrite_due(patience)
+
+    def close(self) -> None:
+        """See `Store.close`. Writes a checkpoint, so that the next opening has little to replay."""
+        with self._writing:
+            if self._closed:
+                return
+            try:
+                steps = 0
+                while not self._behind and steps < CLOSING_STEPS_MAX and self._housekeeper.due(CLOSING):
+                    self._write(ChangeSet(self._superblock.page_size, self._state), CLOSING)
+                    steps += 1
+            except StoreError as error:
+                _log.warning("no checkpoint at closing: %s", error)
+            finally:
+                self._closed = True
+                self._headroom.close()
+                self._tables.env.close()
+                self._release()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreFailed("the store is closed")
+        if self._behind:
+            raise StoreFailed("memory did not follow the last commit; open the store again")
+
+
+def _size(group: ChangeSet) -> int:
+    """Bytes that a group adds to the file, about."""
+    pages = sum(map(len, group.puts.values()))
+    chunks = -(-pages // chunk_slots(group.page_size)) * chunk_cost(
+        chunk_slots(group.page_size), group.page_size
+    )
+    rows = len(group.space_rows) + len(group.segment_rows) + len(group.region_rows) + len(group.drops)
+    return chunks * OVERFLOW_PAGE + rows * ROW_BYTES
+
+
+def _append(tables: Tables, txn: Txn, row: tuple[bytes, bytes]) -> None:
+    """Put the last row of the log."""
+    if not txn.put(*row, append=True, db=tables.log):
+        raise StoreFailed(f"log row {LOG_KEY.unpack(row[0])[0]} is not the last one")

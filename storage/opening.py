@@ -1,0 +1,159 @@
+"""Opening a data directory: lock, environment, superblock, recovery."""
+
+import errno
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from engine.geometry import Geometry
+from storage.directory import DataDir
+from storage.errors import FormatUnreadable, RowDamaged, StoreDamaged, StoreError, StoreFull, StoreUnusable
+from storage.failpoints import failpoint, killpoint
+from storage.format import (
+    MAGIC,
+    STATE_KEY,
+    SUPERBLOCK_HEAD,
+    SUPERBLOCK_KEY,
+    TABLES,
+    VERSION,
+    State,
+    Superblock,
+)
+from storage.headroom import Headroom
+from storage.housekeeping import Tuning
+from storage.lmdb_store import LmdbStore
+from storage.recovery import recover
+from storage.tables import Tables, name_error, page_problems
+
+MAP_BYTES: Final = 1 << 40
+"""Greatest size of the store file, 1 TiB. Only address space is reserved for it; it is never resized."""
+READERS_MAX: Final = 1024
+_READ_ONLY: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def open_store(
+    data_dir: Path | str, geometry: Geometry, *, map_bytes: int = MAP_BYTES, tuning: Tuning | None = None
+) -> LmdbStore:
+    """Open the store in `data_dir`, made when missing. The caller owns the directory until `close`.
+
+    Raises DataDirInUse; FormatUnreadable for another format, version, architecture or page size; StoreDamaged;
+    StoreUnusable for whatever else keeps it from being opened; StoreFull.
+    """
+    tuning = tuning or Tuning()
+    directory = DataDir.claim(Path(data_dir), create=True)
+    env: lmdb.Environment | None = None
+    try:
+        env = open_environment(directory.store_file, map_bytes)
+        env.reader_check()
+        tables, superblock = open_tables(env, directory, Superblock(geometry.name, geometry.page_size))
+        _require_geometry(directory.path, superblock, geometry)
+        found = recover(tables, superblock.page_size, tuning.nodes_max)
+        headroom = Headroom(directory.store_file, tables)
+        return LmdbStore(tables, superblock, found, headroom, directory.release, tuning)
+    except BaseException as error:
+        if env is not None:
+            env.close()
+        directory.release()
+        if isinstance(error, lmdb.Error):
+            raise _unusable(directory.store_file, error) from error
+        raise
+
+
+def open_environment(path: Path, map_bytes: int) -> lmdb.Environment:
+    """Open the LMDB file, made when missing. Raises StoreUnusable and its kinds."""
+    try:
+        env = lmdb.open(
+            str(path),
+            map_size=map_bytes,
+            subdir=False,
+            mode=0o600,
+            max_readers=READERS_MAX,
+            max_dbs=len(TABLES),
+            max_spare_txns=8,
+        )
+    except lmdb.Error as error:
+        raise _unusable(path, error) from error
+    try:
+        _require_whole(path, env)
+    except StoreError:
+        env.close()
+        raise
+    return env
+
+
+def open_tables(
+    env: lmdb.Environment, directory: DataDir, new: Superblock | None
+) -> tuple[Tables, Superblock]:
+    """The tables and the superblock of an environment; an empty one becomes a store with the superblock `new`."""
+    with env.begin() as txn:
+        entries = txn.stat()["entries"]
+    if not entries and new is not None:
+        _create(env, new)
+        directory.sync()
+        killpoint("create.synced")
+    try:
+        tables = Tables.open(env)
+    except lmdb.NotFoundError:
+        raise FormatUnreadable(f"{directory.store_file} is an LMDB file, but not of Everspace") from None
+    with tables.read() as txn:
+        value = txn.get(SUPERBLOCK_KEY, db=tables.meta)
+        return tables, read_superblock(directory.store_file, None if value is None else bytes(value))
+
+
+def _create(env: lmdb.Environment, superblock: Superblock) -> None:
+    failpoint("create.begin")
+    with env.begin(write=True, buffers=True) as txn:
+        tables = Tables.open(env, txn)
+        txn.put(SUPERBLOCK_KEY, superblock.encode(), db=tables.meta)
+        txn.put(STATE_KEY, State().encode(), db=tables.meta)
+        failpoint("create.before_sync")
+
+
+def read_superblock(path: Path, value: bytes | None) -> Superblock:
+    """Raises FormatUnreadable and StoreDamaged."""
+    if value is None or len(value) < SUPERBLOCK_HEAD.size:
+        raise StoreDamaged(f"{path} is damaged: it has no superblock")
+    magic, version = SUPERBLOCK_HEAD.unpack_from(value)
+    if magic != MAGIC:
+        raise StoreDamaged(f"{path} is damaged: its superblock starts with {magic!r}")
+    if version != VERSION:
+        age = "newer" if version > VERSION else "older"
+        raise FormatUnreadable(
+            f"{path} has format {version}, {age} than the format {VERSION} of this release"
+        )
+    try:
+        return Superblock.decode(value)
+    except RowDamaged as damage:
+        raise StoreDamaged(f"{path} is damaged: superblock: {damage}") from damage
+
+
+def _require_geometry(path: Path, superblock: Superblock, geometry: Geometry) -> None:
+    if (superblock.arch, superblock.page_size) != (geometry.name, geometry.page_size):
+        raise FormatUnreadable(
+            f"{path} holds {superblock.arch} with pages of {superblock.page_size} bytes, "
+            f"not {geometry.name} with pages of {geometry.page_size}"
+        )
+
+
+def _require_whole(path: Path, env: lmdb.Environment) -> None:
+    """Refuse a file that was cut: reading behind its end would kill the process."""
+    if path.stat().st_size >= (env.info()["last_pgno"] + 1) * env.stat()["psize"]:
+        return
+    # Free pages at the end may never have been written; only a walk can tell.
+    problems = page_problems(path)
+    if problems:
+        raise StoreDamaged(f"{path} is damaged: it is shorter than it says: {problems[0]}")
+
+
+def _unusable(path: Path, error: lmdb.Error) -> StoreError:
+    if isinstance(error, lmdb.VersionMismatchError):
+        return FormatUnreadable(f"{path} was written by another version of LMDB")
+    if isinstance(error, lmdb.InvalidError):
+        return FormatUnreadable(f"{path} is not an LMDB file")
+    if isinstance(error, lmdb.ReadonlyError) or error.code in _READ_ONLY:
+        return StoreUnusable(f"{path} cannot be written")
+    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
+        return StoreDamaged(f"{path} is damaged: {error}")
+    named = name_error(error, f"{path} cannot be opened")
+    return named if isinstance(named, StoreFull) else StoreUnusable(f"{path} cannot be opened: {error}")

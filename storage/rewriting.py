@@ -1,0 +1,69 @@
+"""Rewriting of sparse chunks: their live pages are put again, unchanged, into full ones, and they die by that."""
+
+import logging
+
+import numpy as np
+
+from storage.chunks import Chunk, chunk_cost, chunk_slots
+from storage.errors import RowDamaged
+from storage.format import Bytes
+from storage.housekeeping import Tuning
+from storage.nodes import SLOT_BITS
+from storage.recovery import Recovered
+from storage.tables import NodeTable, Tables, Txn, find_chunk
+
+_log = logging.getLogger(__name__)
+
+
+class Rewriter:
+    """Chooses the pages to put again. Used by the committing thread alone."""
+
+    def __init__(self, tables: Tables, found: Recovered, page_size: int, tuning: Tuning) -> None:
+        self._tables = tables
+        self._locations = found.locations
+        self._live = found.live
+        self._page_size = page_size
+        self._step_pages = tuning.step_chunks * chunk_slots(page_size)
+        self._damaged: set[int] = set()
+
+    def gather(self, txn: Txn) -> dict[int, dict[int, Bytes]]:
+        """Live pages of the sparsest chunks, by object and page; empty when putting them again would gain nothing."""
+        pages: dict[int, dict[int, Bytes]] = {}
+        gathered = cost = 0
+        for lsn in self._live.sparsest(self._step_pages, self._damaged):
+            if gathered >= self._step_pages:
+                break
+            try:
+                chunk = find_chunk(self._tables, txn, lsn)
+                if chunk is None:
+                    raise RowDamaged("it is missing")
+                own = self._live_pages(txn, lsn, chunk)
+            except RowDamaged as damage:
+                self._damaged.add(lsn)
+                _log.error("chunk %d is damaged and stays as it is: %s", lsn, damage)
+                continue
+            cost += chunk_cost(chunk.slots, self._page_size)
+            for object_id, page, content in own:
+                pages.setdefault(object_id, {})[page] = content
+            gathered += len(own)
+        full = chunk_slots(self._page_size)
+        new_cost = gathered // full * chunk_cost(full, self._page_size)
+        if gathered % full:
+            new_cost += chunk_cost(gathered % full, self._page_size)
+        return pages if new_cost < cost else {}
+
+    def _live_pages(self, txn: Txn, lsn: int, chunk: Chunk) -> list[tuple[int, int, bytes]]:
+        """(object, page, content) of the slots that are still some page's location."""
+        rows = NodeTable(self._tables, txn)
+        live: list[tuple[int, int, bytes]] = []
+        for object_id in np.unique(chunk.objects).tolist():
+            slots = np.flatnonzero(chunk.objects == object_id)
+            slots = slots[np.argsort(chunk.pages[slots])]
+            current = self._locations.locate(object_id, chunk.pages[slots], rows, self._locations.epoch)
+            if current is None:
+                continue
+            own = slots.astype(np.uint64) | np.uint64(lsn << SLOT_BITS)
+            for slot in slots[current == own].tolist():
+                page = int(chunk.pages[slot])
+                live.append((object_id, page, chunk.content(slot, object_id, page)))
+        return live

@@ -1,0 +1,143 @@
+"""The LMDB environment and its tables as transactions see them, and how LMDB's errors are named."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import lmdb
+from lmdb import verify
+
+from storage.chunks import LOG_KEY, Chunk
+from storage.errors import RowDamaged, StoreError, StoreFailed, StoreFull
+from storage.format import TABLES, U64
+from storage.nodes import NODE_KEY, decode_node
+from storage.records import ID_KEY
+
+Txn: TypeAlias = "lmdb.Transaction[memoryview]"
+
+FULL_CODES: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The environment and its named databases."""
+
+    env: lmdb.Environment
+    meta: lmdb._Database
+    spaces: lmdb._Database
+    segments: lmdb._Database
+    regions: lmdb._Database
+    nodes: lmdb._Database
+    log: lmdb._Database
+
+    @staticmethod
+    def open(env: lmdb.Environment, txn: "Txn | None" = None) -> "Tables":
+        """Open the tables; within the write transaction `txn` they are made when they are missing."""
+        return Tables(env, *(env.open_db(name.encode(), txn, create=txn is not None) for name in TABLES))
+
+    def read(self) -> Txn:
+        """Begin a read transaction. Keep it short: it holds on to every page freed meanwhile."""
+        return self.env.begin(buffers=True)
+
+    def write(self) -> Txn:
+        """Begin the write transaction. It is bound to the calling thread."""
+        return self.env.begin(write=True, buffers=True)
+
+    def used_pages(self) -> int:
+        """LMDB pages that the tables occupy."""
+        with self.read() as txn:
+            stats = [txn.stat(), *(txn.stat(getattr(self, name)) for name in TABLES)]
+        return sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTable:
+    """`storage.locations.NodeRows` of a transaction."""
+
+    tables: Tables
+    txn: Txn
+
+    def read(self, object_id: int, number: int) -> U64 | None:
+        """See `NodeRows.read`. Raises StoreFailed when the row is damaged."""
+        key = NODE_KEY.pack(object_id, number)
+        value = self.txn.get(key, db=self.tables.nodes)
+        return None if value is None else checked_node(key, value)
+
+    def numbers(self, object_id: int, first: int, last: int) -> list[int]:
+        """See `NodeRows.numbers`."""
+        numbers = (NODE_KEY.unpack(key)[1] for key in self._keys(object_id, first))
+        return list(takewhile(lambda number: number <= last, numbers))
+
+    def any(self, object_id: int) -> bool:
+        """See `NodeRows.any`."""
+        return next(self._keys(object_id, 0), None) is not None
+
+    def rows(self, object_id: int, count: int) -> dict[int, bytes]:
+        """The first `count` rows of the object, undecoded, by number."""
+        keys = list(islice(self._keys(object_id, 0), count))
+        return {
+            NODE_KEY.unpack(key)[1]: bytes(self.txn.get(key, b"", db=self.tables.nodes))
+            for key in map(bytes, keys)
+        }
+
+    def _keys(self, object_id: int, first: int) -> Iterator[memoryview]:
+        """Keys of the object's rows from `first` on."""
+        prefix = ID_KEY.pack(object_id)
+        with self.txn.cursor(self.tables.nodes) as cursor:
+            if cursor.set_range(NODE_KEY.pack(object_id, first)):
+                for key in cursor.iternext(values=False):
+                    if key[: len(prefix)] != prefix:
+                        return
+                    yield key
+
+
+def checked_node(key: bytes, value: memoryview) -> U64:
+    """A node's locations. Raises StoreFailed when the row is damaged."""
+    try:
+        return decode_node(key, value)
+    except RowDamaged as damage:
+        object_id, number = NODE_KEY.unpack(key)
+        raise StoreFailed(
+            f"the page map of object {object_id}, node {number}, is damaged: {damage}", object_id=object_id
+        ) from damage
+
+
+def find_chunk(tables: Tables, txn: Txn, lsn: int) -> Chunk | None:
+    """The chunk with this log sequence number, or None. Raises RowDamaged."""
+    with txn.cursor(tables.log) as cursor:
+        if not cursor.set_range(LOG_KEY.pack(lsn, 0)):
+            return None
+        key = bytes(cursor.key())
+        return Chunk(key, cursor.value()) if LOG_KEY.unpack(key)[0] == lsn else None
+
+
+def page_problems(path: Path) -> list[str]:
+    """What is wrong with the LMDB file as such: broken trees, and pages that are not either reachable or free.
+
+    Reads the file without LMDB, so that no damage can hurt this process.
+    """
+    try:
+        problems: list[str] = verify.verify(str(path), subdir=False)  # type: ignore[no-untyped-call]
+    except verify.VerifyError as error:
+        return [str(error)]
+    return problems
+
+
+def name_error(error: lmdb.Error, action: str) -> StoreError:
+    """The store's error for one of LMDB's."""
+    if isinstance(error, lmdb.MapFullError) or error.code in FULL_CODES:
+        return StoreFull(f"no space left: {action}")
+    return StoreFailed(f"{action} failed: {error}")
+
+
+@contextmanager
+def named_errors(action: str) -> Iterator[None]:
+    """Turn LMDB's errors into StoreFull and StoreFailed."""
+    try:
+        yield
+    except lmdb.Error as error:
+        raise name_error(error, action) from error
