@@ -13,9 +13,10 @@ from typing import Any, Final, TypeVar
 from everspace._calls.call import Call, TaskState, ThreadState
 from everspace.errors import (
     CannotConnectError,
+    ConnectionLostError,
     NoSuchProcessError,
     ProtocolError,
-    ServiceUnavailable,
+    TransportError,
     VasError,
     problem_error,
 )
@@ -133,6 +134,8 @@ class Session:
             self.settings.respawn
             and task is not None
             and call.of_task
+            and call.name != "exit"
+            and task.ours
             and not task.ended
             and bool(error.instance)
             and error.instance != task.instance
@@ -173,12 +176,19 @@ class Tries:
         self._made += 1
         return max(pause, RECONNECT_SECONDS) * (1.0 + self._jitter() / 2)
 
-    def after_refused_connection(self, error: CannotConnectError) -> float | None:
-        """The same when nobody listened: nothing was sent, so any call may be; with respawn, until the timeout."""
-        if not self._settings.respawn:
-            return None
+    def after_failure(self, error: TransportError) -> float | None:
+        """The same when no answer came, for a client that outlives restarts (respawn), until its timeout.
+
+        Where nobody listened nothing was sent, so any call may be sent again; where the connection was lost
+        in the middle, only a repeatable one.
+        """
+        safe = isinstance(error, CannotConnectError) or (
+            isinstance(error, ConnectionLostError) and self._request.repeatable
+        )
         limit = self._settings.timeout
-        if limit is not None and self._clock() - self._begun >= limit:
+        if not (self._settings.respawn and safe) or (
+            limit is not None and self._clock() - self._begun >= limit
+        ):
             return None
         self._made += 1
         return min(1.0, RECONNECT_SECONDS * 2.0 ** min(self._made - 1, 10)) * (1.0 + self._jitter() / 2)
@@ -207,11 +217,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds of Retry-After; None if it is absent or a date."""
     value = headers.get("retry-after", "")
     return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
-
-
-def may_be_unready(error: VasError) -> bool:
-    """Whether the service is there but not ready, or not there."""
-    return isinstance(error, ServiceUnavailable | CannotConnectError)
 
 
 def _fraction() -> float:

@@ -233,3 +233,12 @@ def problem_error(
     if isinstance(error, ServiceUnavailable):
         error.retry_after = retry_after
     return error
+
+
+def leaving_failed(error: BaseException | None, failure: VasError) -> None:
+    """Cleaning up at the end of a `with` block failed: raised, unless the block ended by an error of its own,
+    which then carries it as a note.
+    """
+    if error is None:
+        raise failure
+    error.add_note(f"leaving the block failed too: {failure}")

@@ -38,6 +38,7 @@ class TaskState:
     instance: str = ""
     renewed_at: float = 0.0
     ended: bool = False
+    ours: bool = True  # made by this client, which may make it again
     attachments: dict[int, tuple[int | str, bool]] = field(default_factory=dict)
     threads: list[ThreadState] = field(default_factory=list)
 

@@ -1,6 +1,7 @@
 """The calls on segments: VAS segments of the C interface, and their bytes by offset."""
 
-from typing import SupportsIndex
+from collections.abc import Callable
+from typing import Any, SupportsIndex, TypeVar
 
 from everspace._calls.call import (
     Buffer,
@@ -24,6 +25,7 @@ from everspace.models import SegAttr
 from everspace.transport import Response
 from everspace.wire import MEDIA_BYTES
 
+T = TypeVar("T")
 RANGE_CANNOT_BE_HAD = 416
 
 
@@ -31,6 +33,19 @@ def vas_seg_create(
     name: str, start: SupportsIndex, end: SupportsIndex, mode: int, sharing: str = "exclusive"
 ) -> Call[int]:
     """POST /segments."""
+    return _create(name, start, end, mode, sharing, an_id)
+
+
+def create_segment(
+    name: str, start: SupportsIndex, end: SupportsIndex, mode: int, sharing: str = "exclusive"
+) -> Call[SegAttr]:
+    """The same for the attributes."""
+    return _create(name, start, end, mode, sharing, SegAttr.from_json)
+
+
+def _create(
+    name: str, start: SupportsIndex, end: SupportsIndex, mode: int, sharing: str, parse: Callable[[Any], T]
+) -> Call[T]:
     body = {
         "name": text("name", name),
         "start": address(start),
@@ -38,7 +53,7 @@ def vas_seg_create(
         "mode": integer(mode),
         "sharing": text("sharing", sharing),
     }
-    return Call("vas_seg_create", "POST", "/segments", an_id, body, body)
+    return Call("vas_seg_create", "POST", "/segments", parse, body, body)
 
 
 def vas_seg_delete(sid: SupportsIndex) -> Call[int]:
@@ -49,7 +64,12 @@ def vas_seg_delete(sid: SupportsIndex) -> Call[int]:
 
 def vas_seg_find(name: str) -> Call[int]:
     """GET /segments?name=; the list is empty where C says ESRCH."""
-    return find_call("vas_seg_find", "/segments", "segment", name)
+    return find_call("vas_seg_find", "/segments", "segment", name, an_id)
+
+
+def find_segment(name: str) -> Call[SegAttr]:
+    """The same for the attributes."""
+    return find_call("vas_seg_find", "/segments", "segment", name, SegAttr.from_json)
 
 
 def vas_seg_attach(vid: SupportsIndex, sid: SupportsIndex, type: int | str) -> Call[int]:

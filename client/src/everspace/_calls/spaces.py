@@ -1,6 +1,7 @@
 """The calls on spaces: VAS of the C interface."""
 
-from typing import Any, SupportsIndex
+from collections.abc import Callable
+from typing import Any, SupportsIndex, TypeVar
 from urllib.parse import quote
 
 from everspace._calls.call import (
@@ -22,11 +23,22 @@ from everspace.errors import errno_error
 from everspace.models import Region, SegmentAttachment, VasAttr
 from everspace.transport import Response
 
+T = TypeVar("T")
+
 
 def vas_create(name: str, mode: int, sharing: str = "exclusive") -> Call[int]:
     """POST /vas."""
+    return _create(name, mode, sharing, an_id)
+
+
+def create_space(name: str, mode: int, sharing: str = "exclusive") -> Call[VasAttr]:
+    """The same for the attributes."""
+    return _create(name, mode, sharing, VasAttr.from_json)
+
+
+def _create(name: str, mode: int, sharing: str, parse: Callable[[Any], T]) -> Call[T]:
     body = {"name": text("name", name), "mode": integer(mode), "sharing": text("sharing", sharing)}
-    return Call("vas_create", "POST", "/vas", an_id, body, body)
+    return Call("vas_create", "POST", "/vas", parse, body, body)
 
 
 def vas_delete(vid: SupportsIndex) -> Call[int]:
@@ -37,20 +49,27 @@ def vas_delete(vid: SupportsIndex) -> Call[int]:
 
 def vas_find(name: str) -> Call[int]:
     """GET /vas?name=; the list is empty where C says ESRCH."""
-    return find_call("vas_find", "/vas", "space", name)
+    return find_call("vas_find", "/vas", "space", name, an_id)
 
 
-def find_call(call: str, path: str, noun: str, name: str) -> Call[int]:
+def find_space(name: str) -> Call[VasAttr]:
+    """The same for the attributes."""
+    return find_call("vas_find", "/vas", "space", name, VasAttr.from_json)
+
+
+def find_call(call: str, path: str, noun: str, name: str, parse: Callable[[Any], T]) -> Call[T]:
     """The search for a name, of spaces and of segments alike."""
 
-    def answer(response: Response) -> int:
+    def answer(response: Response) -> T:
         items = response.json()["items"]
         if not items:
-            raise errno_error("ESRCH", f"no {noun} is named {name!r}")
-        return an_id(items[0])
+            error = errno_error("ESRCH", f"no {noun} is named {name!r}")
+            error.status, error.request_id = response.status, response.request_id
+            raise error
+        return parse(items[0])
 
     query = "name=" + quote(text("name", name), safe="", errors="surrogatepass")
-    return Call(call, "GET", path, an_id, {"name": name}, query=query, answer=answer, repeatable=True)
+    return Call(call, "GET", path, parse, {"name": name}, query=query, answer=answer, repeatable=True)
 
 
 def vas_attach(pid: SupportsIndex, vid: SupportsIndex, type: int | str, lazy: bool = True) -> Call[int]:

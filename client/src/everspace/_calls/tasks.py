@@ -11,6 +11,7 @@ from everspace._calls.call import (
     TaskState,
     ThreadState,
     given,
+    integer,
     no_answer,
     no_value,
     page_of,
@@ -78,6 +79,12 @@ def task_info() -> Call[TaskInfo]:
     return Call("task_info", "GET", "/tasks/{pid}", TaskInfo.from_json, repeatable=True)
 
 
+def task_of(pid: int) -> Call[TaskState]:
+    """GET /tasks/{pid} for a handle on a task that exists already."""
+    path = f"/tasks/{integer(pid)}"
+    return Call("task_info", "GET", path, lambda value: new_task(value, ours=False), repeatable=True)
+
+
 def task_list(cursor: str | None = None, limit: int | None = None) -> Call[Page[TaskInfo]]:
     """GET /tasks, one page."""
     parse = page_of(TaskInfo.from_json)
@@ -94,11 +101,12 @@ def ready() -> Call[bool]:
     return Call("ready", "GET", "//readyz", bool, answer=lambda _: True)
 
 
-def new_task(value: Mapping[str, Any]) -> TaskState:
-    """Our side of a task that was just made, or of one that exists."""
-    threads = [ThreadState(plain_int(item["tid"]), plain_int(item["active"])) for item in value["threads"]]
-    threads.sort(key=lambda thread: thread.tid != value["tid"])  # the main thread first
-    return TaskState(plain_int(value["pid"]), value["name"], float(value["lease_s"]), threads=threads)
+def new_task(value: Mapping[str, Any], ours: bool = True) -> TaskState:
+    """Our side of a task, made just now or, with `ours` false, by somebody else."""
+    info = TaskInfo.from_json(value)
+    threads = [ThreadState(thread.tid, thread.active) for thread in info.threads]
+    threads.sort(key=lambda thread: thread.tid != info.tid)  # the main thread first
+    return TaskState(info.pid, info.name, info.lease_s, threads=threads, ours=ours)
 
 
 def new_thread(value: Any) -> ThreadState:

@@ -1,0 +1,141 @@
+"""The sync half that does I/O above the transport: send, try again, bring tasks back, renew leases."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+from everspace._calls.call import Call, TaskState, ThreadState
+from everspace._calls.tasks import exit_task, heartbeat, respawn
+from everspace._lease import SHARE, LeaseBook
+from everspace._session import Session
+from everspace.errors import NoSuchProcessError, TransportError, VasError
+from everspace.transport import Request, Response, Transport
+
+T = TypeVar("T")
+JOIN_SECONDS: Final = 2.0
+ROUNDS_MAX: Final = 3
+"""How many restarts of the service one call outlives."""
+
+
+class Driver:
+    """Performs calls for one client, from any thread. Lock order: `_reviving` before the transport's own."""
+
+    def __init__(
+        self, transport: Transport, session: Session, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self.session = session
+        self.book = LeaseBook(session.clock)
+        self._transport = transport
+        self._sleep = sleep
+        self._reviving = threading.Lock()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._stopped = False
+        self._pid = os.getpid()
+
+    def perform(self, call: Call[T], task: TaskState | None = None, thread: ThreadState | None = None) -> T:
+        """The call's result, or its error raised."""
+        for _ in range(ROUNDS_MAX):
+            try:
+                return self._once(call, task, thread)
+            except NoSuchProcessError as error:
+                if task is None or not self.session.lost_its_task(error, call, task):
+                    raise
+                self._revive(task, error.instance)
+        return self._once(call, task, thread)
+
+    def keep(self, task: TaskState) -> None:
+        """Renew its lease in the background from now on."""
+        self.book.add(task)
+        with self._starting:
+            if not self._stopped and (self._thread is None or not self._thread.is_alive()):
+                self._thread = threading.Thread(target=self._renew_all, name="everspace-leases", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the renewals and the connections; tasks are left to their leases."""
+        self._stopped = True
+        self._wake.set()
+        thread = self._thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join(JOIN_SECONDS)
+        self._transport.close()
+
+    def exit_tasks(self) -> None:
+        """End every task that is still kept alive; one that cannot be reached is left to its lease."""
+        if self._pid != os.getpid():  # a child of os.fork: they are the parent's
+            return
+        for task in self.book.tasks():
+            self.book.remove(task)
+            if not task.ended:
+                try:
+                    self._once(exit_task(), task, task.threads[0])
+                except TransportError:
+                    return
+                except VasError:
+                    continue  # ended already
+
+    def renew(self) -> float:
+        """Renew what is due; the seconds until something is due again."""
+        for task in self.book.due():
+            call = heartbeat()
+            try:
+                self.perform(call, task, task.threads[0])
+            except NoSuchProcessError:
+                self.book.remove(task)  # the next call of the task will tell its owner
+            except VasError:
+                self.book.failed(task)
+        return self.book.pause()
+
+    def _renew_all(self) -> None:
+        while not self._stopped:
+            self._wake.wait(self.renew())
+            self._wake.clear()
+
+    def _once(self, call: Call[T], task: TaskState | None, thread: ThreadState | None) -> T:
+        request = self.session.request(call, task, thread)
+        if task is not None and call.name == "heartbeat":
+            request = replace(request, timeout=_shorter(request.timeout, task.lease_s / SHARE))
+        return self.session.result(call, self._exchange(request), task, thread)
+
+    def _exchange(self, request: Request) -> Response:
+        tries = self.session.tries(request)
+        while True:
+            try:
+                response = self._transport.send(request)
+                pause = tries.after_response(response)
+                if pause is None:
+                    return response
+            except TransportError as error:
+                pause = tries.after_failure(error)
+                if pause is None:
+                    raise
+            self._sleep(pause)
+
+    def _revive(self, task: TaskState, instance: str) -> None:
+        """Bring the task back under the service's new start, unless another thread has done so meanwhile."""
+        with self._reviving:
+            if task.instance == instance:
+                return
+            steps = respawn(task)
+            result: Any = None
+            error: VasError | None = None
+            while True:
+                try:
+                    call, thread = steps.send(result) if error is None else steps.throw(error)
+                except StopIteration:
+                    return
+                result, error = None, None
+                try:
+                    result = self._once(replace(call, repeatable=True), task, thread)
+                except VasError as failed:
+                    error = failed
+
+
+def _shorter(timeout: float | None, limit: float) -> float:
+    return limit if timeout is None else min(timeout, limit)

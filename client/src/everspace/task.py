@@ -1,0 +1,244 @@
+"""Tasks and threads: every call of the C interface under its name."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, SupportsIndex, TypeVar
+
+from everspace._calls import memory, segments, spaces, tasks
+from everspace._calls.call import Buffer, Call, TaskState, ThreadState
+from everspace.batch import Batch
+from everspace.errors import NoSuchProcessError, VasError, leaving_failed
+from everspace.models import SegAttr, TaskInfo, VasAttr
+
+if TYPE_CHECKING:
+    from everspace.client import Client
+
+T = TypeVar("T")
+
+
+class Calls:
+    """What a task and a thread can both do, each in the space that it is in."""
+
+    def __init__(self, client: "Client", task: TaskState, thread: ThreadState) -> None:
+        self._client = client
+        self._task = task
+        self._thread = thread
+
+    def _run(self, call: Call[T]) -> T:
+        return self._client.perform(call, self._task, self._thread)
+
+    @property
+    def pid(self) -> int:
+        """The task's id; another one after a respawn."""
+        return self._task.pid
+
+    @property
+    def tid(self) -> int:
+        """The thread's id; another one after a respawn."""
+        return self._thread.tid
+
+    @property
+    def active(self) -> int:
+        """The space that this thread is in, as far as this client knows; `active_vas()` asks the service."""
+        return self._thread.active
+
+    def vas_create(self, name: str, mode: int, sharing: str = "exclusive") -> int:
+        """A new space; its id. EINVAL, EEXIST, ENOSPC."""
+        return self._run(spaces.vas_create(name, mode, sharing))
+
+    def vas_delete(self, vid: SupportsIndex) -> int:
+        """EINVAL, EBUSY while attached, EACCES."""
+        return self._run(spaces.vas_delete(vid))
+
+    def vas_find(self, name: str) -> int:
+        """The id of the space of that name. EINVAL, ESRCH."""
+        return self._run(spaces.vas_find(name))
+
+    def vas_attach(self, pid: SupportsIndex, vid: SupportsIndex, type: int | str, lazy: bool = True) -> int:
+        """Attach a space to a task (0: this one) as O_RDONLY, O_WRONLY or O_RDWR, or "ro", "wo", "rw".
+
+        EINVAL, ESRCH, EPERM, EACCES, EEXIST (attached with another type), EBUSY (sharing), EFAULT (collision).
+        """
+        return self._run(spaces.vas_attach(pid, vid, type, lazy))
+
+    def vas_detach(self, pid: SupportsIndex, vid: SupportsIndex) -> int:
+        """EINVAL, ESRCH, EPERM, EBUSY while a thread of the task is inside."""
+        return self._run(spaces.vas_detach(pid, vid))
+
+    def vas_switch(self, vid: SupportsIndex, timeout: float | None = None) -> int:
+        """Enter an attached space; 0 is the original one. Waits for a lock up to `timeout` seconds, None: without end.
+
+        EINVAL, EAGAIN (timeout 0), ETIMEDOUT.
+        """
+        return self._run(spaces.vas_switch(vid, timeout))
+
+    def active_vas(self) -> int:
+        """The id of the space that this thread is in, 0 for the original one."""
+        return self._run(spaces.active_vas())
+
+    def vas_getattr(self, vid: SupportsIndex) -> VasAttr:
+        """EINVAL."""
+        return self._run(spaces.vas_getattr(vid))
+
+    def vas_setattr(
+        self,
+        vid: SupportsIndex,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        sharing: str | None = None,
+    ) -> int:
+        """Change what is given. EINVAL, EPERM (mode: owner or root; uid, gid: root), EBUSY (sharing while attached)."""
+        return self._run(spaces.vas_setattr(vid, mode, uid, gid, sharing))
+
+    def vas_seg_create(
+        self, name: str, start: SupportsIndex, end: SupportsIndex, mode: int, sharing: str = "exclusive"
+    ) -> int:
+        """A new segment at [start, end), page aligned; its id. EINVAL, EFAULT, EEXIST, ENOSPC."""
+        return self._run(segments.vas_seg_create(name, start, end, mode, sharing))
+
+    def vas_seg_delete(self, sid: SupportsIndex) -> int:
+        """EINVAL, EBUSY while attached, EACCES."""
+        return self._run(segments.vas_seg_delete(sid))
+
+    def vas_seg_find(self, name: str) -> int:
+        """The id of the segment of that name. EINVAL, ESRCH."""
+        return self._run(segments.vas_seg_find(name))
+
+    def vas_seg_attach(self, vid: SupportsIndex, sid: SupportsIndex, type: int | str) -> int:
+        """Show a segment in a space. EINVAL, EACCES, EEXIST, EBUSY (sharing), EFAULT (collision)."""
+        return self._run(segments.vas_seg_attach(vid, sid, type))
+
+    def vas_seg_detach(self, vid: SupportsIndex, sid: SupportsIndex) -> int:
+        """EINVAL, EACCES, EBUSY while the space is attached."""
+        return self._run(segments.vas_seg_detach(vid, sid))
+
+    def vas_seg_getattr(self, sid: SupportsIndex) -> SegAttr:
+        """EINVAL."""
+        return self._run(segments.vas_seg_getattr(sid))
+
+    def vas_seg_setattr(
+        self,
+        sid: SupportsIndex,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        sharing: str | None = None,
+    ) -> int:
+        """Change what is given. EINVAL, EPERM, EBUSY (sharing while attached)."""
+        return self._run(segments.vas_seg_setattr(sid, mode, uid, gid, sharing))
+
+    def read(self, addr: SupportsIndex, length: SupportsIndex) -> bytes:
+        """Load `length` bytes. EFAULT names the first address that cannot be read; E2BIG."""
+        return self._run(memory.read(addr, length))
+
+    def readinto(self, addr: SupportsIndex, buffer: Buffer) -> int:
+        """Load into a writable buffer, all of it, without a copy; its length. EFAULT, E2BIG."""
+        return self._run(memory.readinto(addr, buffer))
+
+    def write(self, addr: SupportsIndex, data: Buffer, durability: str = "commit") -> int:
+        """Store all of `data` or nothing; its length. EFAULT names the first address that cannot be written; E2BIG.
+
+        "commit" returns when it is on stable storage, "relaxed" at once (see `msync`).
+        """
+        return self._run(memory.write(addr, data, durability))
+
+    def mmap(self, addr: SupportsIndex, length: SupportsIndex, prot: int, flags: int) -> int:
+        """Map; the address. EINVAL, EACCES, ENOMEM, EEXIST (MAP_FIXED_NOREPLACE)."""
+        return self._run(memory.mmap(addr, length, prot, flags))
+
+    def munmap(self, addr: SupportsIndex, length: SupportsIndex) -> int:
+        """EINVAL, EACCES."""
+        return self._run(memory.munmap(addr, length))
+
+    def mprotect(self, addr: SupportsIndex, length: SupportsIndex, prot: int) -> int:
+        """EINVAL, EACCES, ENOMEM (a hole in the range)."""
+        return self._run(memory.mprotect(addr, length, prot))
+
+    def brk(self, addr: SupportsIndex = 0) -> int:
+        """Move the end of the heap, or with 0 ask for it. ENOMEM."""
+        return self._run(memory.brk(addr))
+
+    def msync(self, addr: SupportsIndex = 0, length: SupportsIndex = 0) -> int:
+        """Make all earlier relaxed writes of the space durable, all or none. EINVAL, ENOMEM, ENOSPC, EIO."""
+        return self._run(memory.msync(addr, length))
+
+    def maps(self) -> str:
+        """The text of /proc/PID/maps as this thread sees it. EPERM."""
+        return self._run(memory.maps())
+
+    def thread(self) -> "Thread":
+        """A new thread of the task; it starts in the original address space. EPERM."""
+        return Thread(self._client, self._task, self._run(tasks.thread()))
+
+    def fork(self) -> "Task":
+        """A child with a copy of the original address space, nothing attached. EPERM, ENOMEM."""
+        return self._client.adopt(self._run(tasks.fork()))
+
+    def batch(self, atomic: bool = False) -> Batch:
+        """Many calls in one request, see `Batch`."""
+        return Batch(self._client, self._task, self._thread, atomic)
+
+
+class Thread(Calls):
+    """Made by `thread()`. It has its own active space; a context manager that ends it on leaving."""
+
+    def exit(self) -> int:
+        """End the thread. ESRCH."""
+        return self._run(tasks.exit_thread())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.exit()
+        except VasError as failure:
+            leaving_failed(error, failure)
+
+    def __repr__(self) -> str:
+        return f"<Thread {self.tid} of task {self.pid}, in space {self._thread.active}>"
+
+
+class Task(Calls):
+    """Made by `Client.spawn`. A context manager that ends the task on leaving."""
+
+    def __init__(self, client: "Client", task: TaskState) -> None:
+        super().__init__(client, task, task.threads[0])
+
+    @property
+    def name(self) -> str | None:
+        """The name that it was spawned with."""
+        return self._task.name
+
+    def info(self) -> TaskInfo:
+        """What the service knows of it: threads, attachments, lease. ESRCH."""
+        return self._run(tasks.task_info())
+
+    def heartbeat(self) -> int:
+        """Renew the lease now; the client does so by itself for the tasks that it made. ESRCH, EPERM."""
+        return self._run(tasks.heartbeat())
+
+    def exit(self) -> int:
+        """End the task: threads leave their spaces, attachments are released. ESRCH, EPERM."""
+        return self._run(tasks.exit_task())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task.ended:
+            return
+        try:
+            self.exit()
+        except NoSuchProcessError:
+            self._task.ended = True  # its lease ran out, or the service restarted
+        except VasError as failure:
+            leaving_failed(error, failure)
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f" {self.name!r}"
+        return f"<Task {self.pid}{name}, in space {self._thread.active}>"
