@@ -198,7 +198,8 @@ class AddressSpace:
     def zap_object(self, obj: MemoryObject, first: int, count: int) -> None:
         """Drop cached translations of pages [first, first + count) of `obj`."""
         shift = self.geometry.page_shift
-        for vma in self.vmas:
+        own = obj is self.memory  # shown at the addresses of its page numbers
+        for vma in self.vmas.overlapping(first << shift, (first + count) << shift) if own else self.vmas:
             pages = (vma.end - vma.start) >> shift
             low, high = max(first - vma.offset, 0), min(first + count - vma.offset, pages)
             if vma.obj is obj and low < high:

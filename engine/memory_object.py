@@ -186,9 +186,7 @@ class MemoryObject:
         if len(plan.copy):
             self.pool.pages[entries[plan.copy]] = self.pool.pages[before[plan.copy]]
         self._replace(first, entries)
-        shared = fresh[before[fresh] > ABSENT]
-        if len(shared):
-            self._zap(first + int(shared[0]), int(shared[-1]) - int(shared[0]) + 1)
+        self._zap(first + int(fresh[0]), int(fresh[-1]) - int(fresh[0]) + 1)
         return entries
 
     def writable_entries(self, first: int, count: int) -> Frames:
