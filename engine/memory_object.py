@@ -74,6 +74,7 @@ class MemoryObject:
         """A volatile copy that shares every page until one side writes it. O(1) in pages (fork)."""
         copy = MemoryObject(self.pool, self.journal)
         copy.pages.share_from(self.pages)
+        self.journal.undo(copy.pages.clear)
         for mapper in self.mappers:
             mapper.zap_object(self, 0, 1 << 62)
         return copy

@@ -232,12 +232,7 @@ class Tasks:
         task = Task(pid, name, cred, lease_s, space, original, counters)
         task.threads[pid] = Thread(pid, original)
         self._tasks[pid] = task
-
-        def undo() -> None:
-            del self._tasks[pid]
-            space.release()
-
-        self._journal.undo(undo)
+        self._journal.undo(lambda: self._tasks.pop(pid))
         return task
 
     def _new_space(self, pid: int, memory: MemoryObject) -> AddressSpace:
