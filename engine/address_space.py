@@ -280,6 +280,8 @@ class AddressSpace:
 
     def _map(self, vma: Vma) -> None:
         self.vmas.replace(vma.start, vma.end, (vma,))
+        shift = self.geometry.page_shift
+        self.journal.undo(lambda: self._zap(vma.start >> shift, (vma.end - vma.start) >> shift))
         if vma.obj is not self.memory and self not in vma.obj.mappers:
             vma.obj.mappers.append(self)
             self.journal.undo(lambda: vma.obj.mappers.remove(self))
