@@ -52,13 +52,14 @@ class Attachment:
         self.space.unions.append(self.union)
 
     def unlink(self) -> None:
-        """The reverse of `link`."""
+        """The reverse of `link`. Nobody tells a union that is not linked what changed, so it forgets everything."""
         del self.task.attachments[self.vid]
         self.holders.remove(self)
         self.task.space.peers.remove(self.space)
         self.space.peers.remove(self.task.space)
         self.task.space.unions.remove(self.union)
         self.space.unions.remove(self.union)
+        self.union.table.drop()
 
 
 @dataclass(slots=True, eq=False)
