@@ -141,9 +141,7 @@ class MemoryObject:
             high = min(first + count - (number << LEAF_SHIFT), LEAF_PAGES)
             self._replace((number << LEAF_SHIFT) + low, np.full(high - low, ABSENT, np.int64))
         if self._in_store:
-            holes = self._holes
-            self._holes = _with_range(holes, first, first + count)
-            self.journal.undo(lambda: setattr(self, "_holes", holes))
+            self._add_hole(first, count)
         self._zap(first, count)
         if self.persistent:
             forgotten = self._forget_dirty(first, count)
@@ -252,6 +250,22 @@ class MemoryObject:
             for first, end in self._holes:
                 entries[max(first - start, 0) : max(end - start, 0)] = ABSENT
         return entries
+
+    def _add_hole(self, first: int, count: int) -> None:
+        """Leaves made from now on have zeros in [first, first + count), where the store may have bytes."""
+        holes = self._holes
+        present = set(self.pages.present(first, count))
+        self._holes = _with_range(holes, first, first + count)
+
+        def put_back() -> None:
+            self._holes = holes
+            for number in self.pages.present(first, count):
+                if number not in present:  # made since, with the hole in it
+                    start = number << LEAF_SHIFT
+                    low, high = max(first - start, 0), min(first + count - start, LEAF_PAGES)
+                    self.pages.set_entries(start + low, self._new_leaf(number)[low:high])
+
+        self.journal.undo(put_back)
 
     def _require_fetched(self, plan: FaultPlan, first: int) -> None:
         if len(plan.fetch):
