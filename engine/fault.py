@@ -50,13 +50,19 @@ def plan_read_fault(entries: Frames) -> FaultPlan:
     )
 
 
+def owned_frames(entries: Frames, refs: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which of a map's entries are frames that nobody else holds; the leaf itself must not be shared."""
+    owned: NDArray[np.bool_] = (entries > ZERO_FRAME) & (refs[np.maximum(entries, 0)] == 1)
+    return owned
+
+
 def plan_write_fault(entries: Frames, refs: NDArray[np.int32], whole: slice) -> FaultPlan:
     """Decide a write to pages with these entries.
 
     `refs` are the pool's counts; `whole` are the positions that will be overwritten from first to last byte.
     A frame that nobody else holds is written where it is (reuse by the sole owner).
     """
-    owned = (entries > ZERO_FRAME) & (refs[np.maximum(entries, 0)] == 1)
+    owned = owned_frames(entries, refs)
     if owned.all():
         return NOTHING_TO_DO
     replaceable = np.zeros(len(entries), np.bool_)

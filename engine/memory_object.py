@@ -12,7 +12,7 @@ import numpy as np
 from engine.address import PageIndex
 from engine.changes import DropPages, PutPages
 from engine.errors import EINVAL, EngineError, PagesNeeded
-from engine.fault import FaultPlan, plan_read_fault, plan_write_fault
+from engine.fault import FaultPlan, owned_frames, plan_read_fault, plan_write_fault
 from engine.frames import ABSENT, STORED, ZERO_FRAME, FramePool, Frames
 from engine.journal import Journal
 from engine.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap, absent_leaf
@@ -35,6 +35,7 @@ class MemoryObject:
     """
 
     __slots__ = (
+        "_hand",
         "_holes",
         "_in_store",
         "dirty",
@@ -62,6 +63,7 @@ class MemoryObject:
         self.dirty: dict[int, int] = {}
         self.mappers: list[Mapper] = []
         self._in_store = in_store
+        self._hand = 0
         self._holes: list[tuple[int, int]] = []
         self.pages = PageMap(pool, self._new_leaf)
 
@@ -170,7 +172,7 @@ class MemoryObject:
 
         Pages that the write covers wholly are neither fetched nor copied.
         """
-        self.pool.reserve(count)
+        self._make_room(first, count)
         whole_start = 0 if low == 0 else 1
         whole_end = (low + length) // self.page_size
         entries = self.writable_entries(first, count)
@@ -187,6 +189,18 @@ class MemoryObject:
         self._replace(first, entries)
         self._zap(first + int(fresh[0]), int(fresh[-1]) - int(fresh[0]) + 1)
         return entries
+
+    def _make_room(self, first: int, count: int) -> None:
+        """Try to have a free frame for each page of the range that has none of its own; evict no more than that."""
+        pool = self.pool
+        while count > pool.free_count:
+            free, entries = pool.free_count, self.writable_entries(first, count)
+            missing = count - int(np.count_nonzero(owned_frames(entries, pool.refs)))
+            if missing <= free:
+                return
+            pool.reserve(missing)
+            if pool.free_count == free:
+                return
 
     def writable_entries(self, first: int, count: int) -> Frames:
         """Entries of a range whose leaves are first made this object's own, so that `refs` tell who shares."""
@@ -210,17 +224,23 @@ class MemoryObject:
             self.pages.scatter(np.array(found, np.int64), frames)
 
     def evict(self, wanted: int) -> int:
-        """Free up to about `wanted` clean frames of persistent memory; how many were freed."""
+        """Free about `wanted` clean frames of persistent memory; how many were freed.
+
+        A clock whose hand is a leaf: each call goes on where the last one stopped, so that what was just fetched is
+        the last to go.
+        """
         freed = 0
         if not self.persistent:
             return freed
-        for start, _ in list(self.pages.walk()):
+        for number in self.pages.numbers_from(self._hand):
             if freed >= wanted:
                 break
-            if not self.pages.is_exclusive(start >> LEAF_SHIFT):
+            self._hand = number + 1
+            if not self.pages.is_exclusive(number):
                 continue
-            entries = self.pages.writable_leaf(start >> LEAF_SHIFT)
-            clean = (entries > ZERO_FRAME) & (self.pool.refs[np.maximum(entries, 0)] == 1)
+            start = number << LEAF_SHIFT
+            entries = self.pages.writable_leaf(number)
+            clean = owned_frames(entries, self.pool.refs)
             if self.dirty:
                 dirty = [page - start for page in range(start, start + LEAF_PAGES) if page in self.dirty]
                 clean[dirty] = False

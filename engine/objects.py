@@ -1,5 +1,6 @@
 """The persistent memory objects by the id that the store knows them by."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from engine.errors import EINVAL, EngineError
@@ -15,7 +16,7 @@ class Objects:
         self.pool = pool
         self.journal = journal
         self.next_id = 1
-        self._objects: dict[int, MemoryObject] = {}
+        self._objects: OrderedDict[int, MemoryObject] = OrderedDict()
         pool.on_shortage(self._evict)
 
     def __iter__(self) -> Iterator[MemoryObject]:
@@ -51,7 +52,9 @@ class Objects:
         obj.pages.clear()
 
     def _evict(self, wanted: int) -> None:
-        for obj in self._objects.values():
+        """Object after object, each in turn: see `MemoryObject.evict`."""
+        for object_id in list(self._objects):
+            wanted -= self._objects[object_id].evict(wanted)
             if wanted <= 0:
                 return
-            wanted -= obj.evict(wanted)
+            self._objects.move_to_end(object_id)

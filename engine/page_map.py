@@ -5,6 +5,7 @@ copy shares the whole table and costs the same for a page and for a gigabyte; th
 (one step for each leaf), each first write into a leaf copies that leaf.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Final
@@ -84,10 +85,6 @@ class PageMap:
             leaf = leaves[number] = Leaf(leaf.entries.copy())
         return leaf.entries
 
-    def remove_leaf(self, number: int) -> None:
-        """Drop a leaf that holds no frame."""
-        self._own_table().leaves.pop(number, None)
-
     def present(self, first: int, count: int) -> list[int]:
         """Numbers of the existing leaves that touch pages [first, first + count), ascending."""
         low, high = first >> LEAF_SHIFT, (first + count - 1) >> LEAF_SHIFT
@@ -147,10 +144,11 @@ class PageMap:
             if not leaf.refs:
                 self._pool.release(leaf.entries)
 
-    def walk(self) -> Iterator[tuple[int, Frames]]:
-        """Every leaf with an entry of its own: (first page, entries)."""
-        for number in sorted(self._table.leaves):
-            yield number << LEAF_SHIFT, self._table.leaves[number].entries
+    def numbers_from(self, hand: int) -> list[int]:
+        """Numbers of all existing leaves, ascending from `hand` and then round from the lowest."""
+        numbers = sorted(self._table.leaves)
+        turn = bisect_left(numbers, hand)
+        return numbers[turn:] + numbers[:turn]
 
     def identities(self) -> Iterator[Leaf]:
         """Every leaf; for `check`, which counts references."""
