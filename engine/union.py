@@ -68,13 +68,18 @@ class Union:
         shift = self.own.geometry.page_shift
         if (address + length - 1) >> shift == address >> shift:
             return self._load_in_page(address, length)
-        pieces = self._pieces(address, length, Access.READ)
-        parts = [
-            piece.vma.obj.pool.read(
-                self._frames(piece, Access.READ), piece.start % self.page_size, piece.end - piece.start
-            )
-            for piece in pieces
-        ]
+        parts: list[bytes] = []
+        needs: list[PagesNeeded] = []
+        for piece in self._pieces(address, length, Access.READ):
+            try:
+                frames = self._frames(piece, Access.READ)
+            except PagesNeeded as need:
+                needs.append(need)
+            else:
+                low = piece.start % self.page_size
+                parts.append(piece.vma.obj.pool.read(frames, low, piece.end - piece.start))
+        if needs:
+            raise _together(needs)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def store(self, address: int, data: memoryview, *, durable: bool) -> int:
@@ -288,6 +293,13 @@ class Union:
                 self.table.fill(
                     vpn + start - vma.offset + position, entries[resident[run]], writable=bool(owned[run[0]])
                 )
+
+
+def _together(needs: list[PagesNeeded]) -> PagesNeeded:
+    """What several regions need of the first one's object, in one request: regions are many, objects few."""
+    first = needs[0]
+    pages = {page for need in needs if need.object_id == first.object_id for page in need.pages}
+    return PagesNeeded(first.object_id, sorted(pages), first.epoch)
 
 
 def _page_count(piece: Piece, page_size: int) -> int:
