@@ -91,11 +91,6 @@ class VmaMap:
         vma = self._vmas[index]
         return vma if address < vma.end else None
 
-    def next_from(self, address: int) -> Vma | None:
-        """The lowest region that ends above `address`."""
-        index = self._first_index(address)
-        return self._vmas[index] if index < len(self._vmas) else None
-
     def overlapping(self, start: int, end: int) -> list[Vma]:
         """Regions that share a byte with [start, end), ascending."""
         return self._vmas[self._first_index(start) : bisect_left(self._starts, end)]
