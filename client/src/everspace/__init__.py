@@ -1,1 +1,268 @@
-"""Everspace: persistent first-class virtual address spaces, from Python."""
+"""Everspace: persistent first-class virtual address spaces, from Python.
+
+    import everspace
+
+    with everspace.connect() as client, client.spawn() as task:
+        vid = task.vas_create("notes", 0o600)
+        task.vas_attach(0, vid, everspace.O_RDWR)
+        task.vas_switch(vid)
+
+The async half (`aconnect` and the Async classes) is loaded when it is first asked for: asyncio alone would more than
+double the time of this import.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from everspace import errors, wire
+from everspace._batch import Handle
+from everspace.batch import Batch
+from everspace.client import Client, connect
+from everspace.constants import (
+    MADV_COLD,
+    MADV_DODUMP,
+    MADV_DOFORK,
+    MADV_DONTDUMP,
+    MADV_DONTFORK,
+    MADV_DONTNEED,
+    MADV_FREE,
+    MADV_HUGEPAGE,
+    MADV_KEEPONFORK,
+    MADV_MERGEABLE,
+    MADV_NOHUGEPAGE,
+    MADV_NORMAL,
+    MADV_PAGEOUT,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_RANDOM,
+    MADV_REMOVE,
+    MADV_SEQUENTIAL,
+    MADV_UNMERGEABLE,
+    MADV_WILLNEED,
+    MADV_WIPEONFORK,
+    MAP_ANON,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
+    MAP_NORESERVE,
+    MAP_POPULATE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MAP_STACK,
+    MMVIEW_CREATE,
+    MMVIEW_CURRENT,
+    MMVIEW_DELETE,
+    MMVIEW_MIGRATE,
+    MMVIEW_SHARE,
+    MMVIEW_SWITCH_BASE,
+    MMVIEW_UNSHARE,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    MS_ASYNC,
+    MS_INVALIDATE,
+    MS_SYNC,
+    O_ACCMODE,
+    O_RDONLY,
+    O_RDWR,
+    O_WRONLY,
+    PROT_EXEC,
+    PROT_NONE,
+    PROT_READ,
+    PROT_WRITE,
+)
+from everspace.errors import (
+    AccessDeniedError,
+    AuthenticationError,
+    BadAddressError,
+    BusyError,
+    CannotConnectError,
+    ConnectionLostError,
+    ExistsError,
+    InputOutputError,
+    InvalidArgumentError,
+    NoEntryError,
+    NoSpaceError,
+    NoSuchProcessError,
+    NotPermittedError,
+    OutOfMemoryError,
+    ProtocolError,
+    QuotaExceededError,
+    ServiceUnavailable,
+    StaleError,
+    TimedOutError,
+    TooBigError,
+    TransportError,
+    TransportTimeoutError,
+    TryAgainError,
+    UnexpectedAnswerError,
+    VasError,
+)
+from everspace.models import (
+    Attachment,
+    Region,
+    SegAttr,
+    SegmentAttachment,
+    TaskInfo,
+    ThreadInfo,
+    VasAttr,
+    Version,
+)
+from everspace.segments import Segment, Segments
+from everspace.spaces import Attached, Inside, Space, Spaces
+from everspace.task import Task, Thread
+from everspace.transport import AsyncTransport, Request, Response, Transport
+
+if TYPE_CHECKING:
+    from everspace.aio.batch import AsyncBatch
+    from everspace.aio.client import AsyncClient, aconnect
+    from everspace.aio.segments import AsyncSegment, AsyncSegments
+    from everspace.aio.spaces import AsyncAttached, AsyncInside, AsyncSpace, AsyncSpaces
+    from everspace.aio.task import AsyncTask, AsyncThread
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MADV_COLD",
+    "MADV_DODUMP",
+    "MADV_DOFORK",
+    "MADV_DONTDUMP",
+    "MADV_DONTFORK",
+    "MADV_DONTNEED",
+    "MADV_FREE",
+    "MADV_HUGEPAGE",
+    "MADV_KEEPONFORK",
+    "MADV_MERGEABLE",
+    "MADV_NOHUGEPAGE",
+    "MADV_NORMAL",
+    "MADV_PAGEOUT",
+    "MADV_POPULATE_READ",
+    "MADV_POPULATE_WRITE",
+    "MADV_RANDOM",
+    "MADV_REMOVE",
+    "MADV_SEQUENTIAL",
+    "MADV_UNMERGEABLE",
+    "MADV_WILLNEED",
+    "MADV_WIPEONFORK",
+    "MAP_ANON",
+    "MAP_ANONYMOUS",
+    "MAP_FIXED",
+    "MAP_FIXED_NOREPLACE",
+    "MAP_GROWSDOWN",
+    "MAP_NORESERVE",
+    "MAP_POPULATE",
+    "MAP_PRIVATE",
+    "MAP_SHARED",
+    "MAP_STACK",
+    "MMVIEW_CREATE",
+    "MMVIEW_CURRENT",
+    "MMVIEW_DELETE",
+    "MMVIEW_MIGRATE",
+    "MMVIEW_SHARE",
+    "MMVIEW_SWITCH_BASE",
+    "MMVIEW_UNSHARE",
+    "MREMAP_DONTUNMAP",
+    "MREMAP_FIXED",
+    "MREMAP_MAYMOVE",
+    "MS_ASYNC",
+    "MS_INVALIDATE",
+    "MS_SYNC",
+    "O_ACCMODE",
+    "O_RDONLY",
+    "O_RDWR",
+    "O_WRONLY",
+    "PROT_EXEC",
+    "PROT_NONE",
+    "PROT_READ",
+    "PROT_WRITE",
+    "AccessDeniedError",
+    "AsyncAttached",
+    "AsyncBatch",
+    "AsyncClient",
+    "AsyncInside",
+    "AsyncSegment",
+    "AsyncSegments",
+    "AsyncSpace",
+    "AsyncSpaces",
+    "AsyncTask",
+    "AsyncThread",
+    "AsyncTransport",
+    "Attached",
+    "Attachment",
+    "AuthenticationError",
+    "BadAddressError",
+    "Batch",
+    "BusyError",
+    "CannotConnectError",
+    "Client",
+    "ConnectionLostError",
+    "ExistsError",
+    "Handle",
+    "InputOutputError",
+    "Inside",
+    "InvalidArgumentError",
+    "NoEntryError",
+    "NoSpaceError",
+    "NoSuchProcessError",
+    "NotPermittedError",
+    "OutOfMemoryError",
+    "ProtocolError",
+    "QuotaExceededError",
+    "Region",
+    "Request",
+    "Response",
+    "SegAttr",
+    "Segment",
+    "SegmentAttachment",
+    "Segments",
+    "ServiceUnavailable",
+    "Space",
+    "Spaces",
+    "StaleError",
+    "Task",
+    "TaskInfo",
+    "Thread",
+    "ThreadInfo",
+    "TimedOutError",
+    "TooBigError",
+    "Transport",
+    "TransportError",
+    "TransportTimeoutError",
+    "TryAgainError",
+    "UnexpectedAnswerError",
+    "VasAttr",
+    "VasError",
+    "Version",
+    "aconnect",
+    "connect",
+    "errors",
+    "wire",
+]
+
+_ASYNC = {
+    "AsyncBatch": "batch",
+    "AsyncClient": "client",
+    "aconnect": "client",
+    "AsyncSegment": "segments",
+    "AsyncSegments": "segments",
+    "AsyncAttached": "spaces",
+    "AsyncInside": "spaces",
+    "AsyncSpace": "spaces",
+    "AsyncSpaces": "spaces",
+    "AsyncTask": "task",
+    "AsyncThread": "task",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ASYNC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"everspace.aio.{_ASYNC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -80,7 +80,7 @@ class BatchCalls:
         """All of them as one call."""
         members = []
         for call, _, _ in self._entries:
-            args = dict(call.args)
+            args = dict(call.args or {})
             if call.payload is not None:
                 args["data"] = memory.to_base64(call.payload)
             members.append({"call": call.name, "args": args})

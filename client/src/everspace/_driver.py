@@ -98,9 +98,7 @@ class Driver:
             self._wake.clear()
 
     def _once(self, call: Call[T], task: TaskState | None, thread: ThreadState | None) -> T:
-        request = self.session.request(call, task, thread)
-        if task is not None and call.name == "heartbeat":
-            request = replace(request, timeout=_shorter(request.timeout, task.lease_s / SHARE))
+        request = heartbeat_patience(self.session.request(call, task, thread), call, task)
         return self.session.result(call, self._exchange(request), task, thread)
 
     def _exchange(self, request: Request) -> Response:
@@ -137,5 +135,9 @@ class Driver:
                     error = failed
 
 
-def _shorter(timeout: float | None, limit: float) -> float:
-    return limit if timeout is None else min(timeout, limit)
+def heartbeat_patience(request: Request, call: Call[Any], task: TaskState | None) -> Request:
+    """A heartbeat that is not answered in time for the next one is given up."""
+    if task is None or call.name != "heartbeat":
+        return request
+    limit = task.lease_s / SHARE
+    return replace(request, timeout=limit if request.timeout is None else min(request.timeout, limit))

@@ -57,7 +57,9 @@ class ResponseReader:
         if self._in_body:
             return memoryview(self._room)
         if self._filled == len(self._room):
-            self._room.extend(bytes(len(self._room)))
+            self._room = self._room + bytes(
+                len(self._room)
+            )  # not in place: the last view of it may be in use
         return memoryview(self._room)[self._filled :]
 
     def received(self, count: int) -> bool:

@@ -3,7 +3,6 @@
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Generic, SupportsIndex, TypeVar
 
 from everspace.errors import ProtocolError
@@ -13,7 +12,6 @@ from everspace.wire import DURABILITY_NAMES, TYPE_NAMES, hex_address, parse_addr
 T = TypeVar("T")
 Buffer = bytes | bytearray | memoryview
 """What can be written; anything else with the buffer protocol (array, numpy) works too."""
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +63,7 @@ class Call(Generic[T]):
     method: str
     path: str
     parse: Callable[[Any], T]
-    args: Mapping[str, Any] = NOTHING
+    args: Mapping[str, Any] | None = None
     body: Mapping[str, Any] | None = None
     query: str = ""
     headers: tuple[tuple[str, str], ...] = ()

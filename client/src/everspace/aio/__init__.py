@@ -1,0 +1,1 @@
+"""The async twins: the same names, the same parameters, every call awaited."""

@@ -1,0 +1,148 @@
+"""The async twin of `everspace.segments`."""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from everspace._calls import segments
+from everspace._calls.call import Buffer
+from everspace.aio.spaces import AsyncSpace
+from everspace.errors import UnexpectedAnswerError
+from everspace.models import SegAttr
+
+if TYPE_CHECKING:
+    from everspace.aio.client import AsyncClient
+
+
+class AsyncSegments:
+    """`client.segments`: all segments of the service."""
+
+    def __init__(self, client: "AsyncClient") -> None:
+        self._client = client
+
+    async def create(
+        self, name: str, start: int, end: int, mode: int = 0o600, sharing: str = "exclusive"
+    ) -> "AsyncSegment":
+        """A new segment at [start, end), page aligned. EINVAL, EFAULT, EEXIST, ENOSPC."""
+        call = segments.create_segment(name, start, end, mode, sharing)
+        return AsyncSegment(self._client, await self._client.perform(call))
+
+    async def get(self, sid: int) -> "AsyncSegment":
+        """The segment of that id. EINVAL."""
+        return AsyncSegment(self._client, await self._client.perform(segments.vas_seg_getattr(sid)))
+
+    async def find(self, name: str) -> "AsyncSegment":
+        """The segment of that name. EINVAL, ESRCH."""
+        return AsyncSegment(self._client, await self._client.perform(segments.find_segment(name)))
+
+    async def list(self, limit: int | None = None) -> AsyncIterator["AsyncSegment"]:
+        """All segments by ascending id, `limit` of them (1 to 1000) per request."""
+        cursor = None
+        while True:
+            page = await self._client.perform(segments.vas_seg_list(cursor, limit))
+            for attr in page.items:
+                yield AsyncSegment(self._client, attr)
+            cursor = page.next
+            if cursor is None:
+                return
+
+
+class AsyncSegment:
+    """One segment. `sid`, `name`, `start` and `end` never change; `seen` are the attributes as last received."""
+
+    def __init__(self, client: "AsyncClient", attr: SegAttr) -> None:
+        self._client = client
+        self.seen = attr
+
+    @property
+    def sid(self) -> int:
+        """The id."""
+        return self.seen.sid
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self.seen.name
+
+    @property
+    def start(self) -> int:
+        """The first address, in every space that shows it."""
+        return self.seen.start
+
+    @property
+    def end(self) -> int:
+        """The address behind the last one."""
+        return self.seen.end
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.seen.size
+
+    async def attr(self) -> SegAttr:
+        """The attributes as they are now. EINVAL."""
+        self.seen = await self._client.perform(segments.vas_seg_getattr(self.sid))
+        return self.seen
+
+    async def chmod(self, mode: int) -> None:
+        """EINVAL, EPERM: not the owner and not root."""
+        await self._client.perform(segments.vas_seg_setattr(self.sid, mode=mode))
+
+    async def chown(self, uid: int | None = None, gid: int | None = None) -> None:
+        """EINVAL, EPERM: not root."""
+        await self._client.perform(segments.vas_seg_setattr(self.sid, uid=uid, gid=gid))
+
+    async def set_sharing(self, sharing: str) -> None:
+        """EINVAL, EPERM, EBUSY while attached."""
+        await self._client.perform(segments.vas_seg_setattr(self.sid, sharing=sharing))
+
+    async def attach(self, space: AsyncSpace | int, type: int | str = "rw") -> None:
+        """Show it in a space. EINVAL, EACCES, EEXIST, EBUSY (sharing), EFAULT (collision)."""
+        vid = space.vid if isinstance(space, AsyncSpace) else space
+        await self._client.perform(segments.vas_seg_attach(vid, self.sid, type))
+
+    async def detach(self, space: AsyncSpace | int) -> None:
+        """EINVAL, EACCES, EBUSY while the space is attached."""
+        vid = space.vid if isinstance(space, AsyncSpace) else space
+        await self._client.perform(segments.vas_seg_detach(vid, self.sid))
+
+    async def pread(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`; fewer at the end of the segment, none behind it. EINVAL, EACCES, E2BIG."""
+        if length == 0:
+            return b""
+        try:
+            return await self._client.perform(segments.seg_pread(self.sid, offset, length))
+        except UnexpectedAnswerError as error:
+            if segments.is_end(error):
+                return b""
+            raise
+
+    async def preadinto(self, offset: int, buffer: Buffer) -> int:
+        """The same into a writable buffer, without a copy; the number of bytes."""
+        if not memoryview(buffer).nbytes:
+            return 0
+        try:
+            return await self._client.perform(segments.seg_preadinto(self.sid, offset, buffer))
+        except UnexpectedAnswerError as error:
+            if segments.is_end(error):
+                return 0
+            raise
+
+    async def pwrite(self, offset: int, data: Buffer, if_match: str | None = None) -> int:
+        """Store all of `data` at `offset`, durably, or nothing; its length.
+
+        With `if_match`, an earlier `etag()`: ESTALE if the segment has changed since. EINVAL, EACCES, E2BIG, ENOSPC.
+        """
+        if not memoryview(data).nbytes:
+            return 0
+        return await self._client.perform(segments.seg_pwrite(self.sid, offset, data, if_match))
+
+    async def etag(self) -> str:
+        """A tag that changes with every store into the segment, by anyone. EINVAL, EACCES."""
+        return await self._client.perform(segments.seg_etag(self.sid))
+
+    async def delete(self) -> None:
+        """EINVAL, EBUSY while attached, EACCES."""
+        await self._client.perform(segments.vas_seg_delete(self.sid))
+
+    def __repr__(self) -> str:
+        return f"<AsyncSegment {self.sid} {self.name!r} {self.start:#x}-{self.end:#x}>"

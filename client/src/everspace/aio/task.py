@@ -1,0 +1,253 @@
+"""The async twin of `everspace.task`: tasks and threads."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, SupportsIndex, TypeVar
+
+from everspace._calls import memory, segments, spaces, tasks
+from everspace._calls.call import Buffer, Call, TaskState, ThreadState
+from everspace.aio.batch import AsyncBatch
+from everspace.aio.entering import Entering
+from everspace.errors import NoSuchProcessError, VasError, leaving_failed
+from everspace.models import SegAttr, TaskInfo, VasAttr
+
+if TYPE_CHECKING:
+    from everspace.aio.client import AsyncClient
+
+T = TypeVar("T")
+
+
+class AsyncCalls:
+    """What a task and a thread can both do, each in the space that it is in."""
+
+    def __init__(self, client: "AsyncClient", task: TaskState, thread: ThreadState) -> None:
+        self._client = client
+        self._task = task
+        self._thread = thread
+
+    async def _run(self, call: Call[T]) -> T:
+        return await self._client.perform(call, self._task, self._thread)
+
+    @property
+    def pid(self) -> int:
+        """The task's id; another one after a respawn."""
+        return self._task.pid
+
+    @property
+    def tid(self) -> int:
+        """The thread's id; another one after a respawn."""
+        return self._thread.tid
+
+    @property
+    def active(self) -> int:
+        """The space that this thread is in, as far as this client knows; `active_vas()` asks the service."""
+        return self._thread.active
+
+    async def vas_create(self, name: str, mode: int, sharing: str = "exclusive") -> int:
+        """A new space; its id. EINVAL, EEXIST, ENOSPC."""
+        return await self._run(spaces.vas_create(name, mode, sharing))
+
+    async def vas_delete(self, vid: SupportsIndex) -> int:
+        """EINVAL, EBUSY while attached, EACCES."""
+        return await self._run(spaces.vas_delete(vid))
+
+    async def vas_find(self, name: str) -> int:
+        """The id of the space of that name. EINVAL, ESRCH."""
+        return await self._run(spaces.vas_find(name))
+
+    async def vas_attach(
+        self, pid: SupportsIndex, vid: SupportsIndex, type: int | str, lazy: bool = True
+    ) -> int:
+        """Attach a space to a task (0: this one) as O_RDONLY, O_WRONLY or O_RDWR, or "ro", "wo", "rw".
+
+        EINVAL, ESRCH, EPERM, EACCES, EEXIST (attached with another type), EBUSY (sharing), EFAULT (collision).
+        """
+        return await self._run(spaces.vas_attach(pid, vid, type, lazy))
+
+    async def vas_detach(self, pid: SupportsIndex, vid: SupportsIndex) -> int:
+        """EINVAL, ESRCH, EPERM, EBUSY while a thread of the task is inside."""
+        return await self._run(spaces.vas_detach(pid, vid))
+
+    async def vas_switch(self, vid: SupportsIndex, timeout: float | None = None) -> int:  # noqa: ASYNC109 - the service waits
+        """Enter an attached space; 0 is the original one. Waits for a lock up to `timeout` seconds, None: without end.
+
+        EINVAL, EAGAIN (timeout 0), ETIMEDOUT.
+        """
+        return await self._run(spaces.vas_switch(vid, timeout))
+
+    async def active_vas(self) -> int:
+        """The id of the space that this thread is in, 0 for the original one."""
+        return await self._run(spaces.active_vas())
+
+    async def vas_getattr(self, vid: SupportsIndex) -> VasAttr:
+        """EINVAL."""
+        return await self._run(spaces.vas_getattr(vid))
+
+    async def vas_setattr(
+        self,
+        vid: SupportsIndex,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        sharing: str | None = None,
+    ) -> int:
+        """Change what is given. EINVAL, EPERM (mode: owner or root; uid, gid: root), EBUSY (sharing while attached)."""
+        return await self._run(spaces.vas_setattr(vid, mode, uid, gid, sharing))
+
+    async def vas_seg_create(
+        self, name: str, start: SupportsIndex, end: SupportsIndex, mode: int, sharing: str = "exclusive"
+    ) -> int:
+        """A new segment at [start, end), page aligned; its id. EINVAL, EFAULT, EEXIST, ENOSPC."""
+        return await self._run(segments.vas_seg_create(name, start, end, mode, sharing))
+
+    async def vas_seg_delete(self, sid: SupportsIndex) -> int:
+        """EINVAL, EBUSY while attached, EACCES."""
+        return await self._run(segments.vas_seg_delete(sid))
+
+    async def vas_seg_find(self, name: str) -> int:
+        """The id of the segment of that name. EINVAL, ESRCH."""
+        return await self._run(segments.vas_seg_find(name))
+
+    async def vas_seg_attach(self, vid: SupportsIndex, sid: SupportsIndex, type: int | str) -> int:
+        """Show a segment in a space. EINVAL, EACCES, EEXIST, EBUSY (sharing), EFAULT (collision)."""
+        return await self._run(segments.vas_seg_attach(vid, sid, type))
+
+    async def vas_seg_detach(self, vid: SupportsIndex, sid: SupportsIndex) -> int:
+        """EINVAL, EACCES, EBUSY while the space is attached."""
+        return await self._run(segments.vas_seg_detach(vid, sid))
+
+    async def vas_seg_getattr(self, sid: SupportsIndex) -> SegAttr:
+        """EINVAL."""
+        return await self._run(segments.vas_seg_getattr(sid))
+
+    async def vas_seg_setattr(
+        self,
+        sid: SupportsIndex,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        sharing: str | None = None,
+    ) -> int:
+        """Change what is given. EINVAL, EPERM, EBUSY (sharing while attached)."""
+        return await self._run(segments.vas_seg_setattr(sid, mode, uid, gid, sharing))
+
+    async def read(self, addr: SupportsIndex, length: SupportsIndex) -> bytes:
+        """Load `length` bytes. EFAULT names the first address that cannot be read; E2BIG."""
+        return await self._run(memory.read(addr, length))
+
+    async def readinto(self, addr: SupportsIndex, buffer: Buffer) -> int:
+        """Load into a writable buffer, all of it, without a copy; its length. EFAULT, E2BIG."""
+        return await self._run(memory.readinto(addr, buffer))
+
+    async def write(self, addr: SupportsIndex, data: Buffer, durability: str = "commit") -> int:
+        """Store all of `data` or nothing; its length. EFAULT names the first address that cannot be written; E2BIG.
+
+        "commit" returns when it is on stable storage, "relaxed" at once (see `msync`).
+        """
+        return await self._run(memory.write(addr, data, durability))
+
+    async def mmap(self, addr: SupportsIndex, length: SupportsIndex, prot: int, flags: int) -> int:
+        """Map; the address. EINVAL, EACCES, ENOMEM, EEXIST (MAP_FIXED_NOREPLACE)."""
+        return await self._run(memory.mmap(addr, length, prot, flags))
+
+    async def munmap(self, addr: SupportsIndex, length: SupportsIndex) -> int:
+        """EINVAL, EACCES."""
+        return await self._run(memory.munmap(addr, length))
+
+    async def mprotect(self, addr: SupportsIndex, length: SupportsIndex, prot: int) -> int:
+        """EINVAL, EACCES, ENOMEM (a hole in the range)."""
+        return await self._run(memory.mprotect(addr, length, prot))
+
+    async def brk(self, addr: SupportsIndex = 0) -> int:
+        """Move the end of the heap, or with 0 ask for it. ENOMEM."""
+        return await self._run(memory.brk(addr))
+
+    async def msync(self, addr: SupportsIndex = 0, length: SupportsIndex = 0) -> int:
+        """Make all earlier relaxed writes of the space durable, all or none. EINVAL, ENOMEM, ENOSPC, EIO."""
+        return await self._run(memory.msync(addr, length))
+
+    async def maps(self) -> str:
+        """The text of /proc/PID/maps as this thread sees it. EPERM."""
+        return await self._run(memory.maps())
+
+    def thread(self) -> "Entering[AsyncThread]":
+        """A new thread of the task; it starts in the original address space. EPERM."""
+        return Entering(self._start_thread())
+
+    def fork(self) -> "Entering[AsyncTask]":
+        """A child with a copy of the original address space, nothing attached. EPERM, ENOMEM."""
+        return Entering(self._fork())
+
+    async def _start_thread(self) -> "AsyncThread":
+        return AsyncThread(self._client, self._task, await self._run(tasks.thread()))
+
+    async def _fork(self) -> "AsyncTask":
+        return self._client.adopt(await self._run(tasks.fork()))
+
+    def batch(self, atomic: bool = False) -> AsyncBatch:
+        """Many calls in one request, see `AsyncBatch`."""
+        return AsyncBatch(self._client, self._task, self._thread, atomic)
+
+
+class AsyncThread(AsyncCalls):
+    """Made by `thread()`. It has its own active space; a context manager that ends it on leaving."""
+
+    async def exit(self) -> int:
+        """End the thread. ESRCH."""
+        return await self._run(tasks.exit_thread())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.exit()
+        except VasError as failure:
+            leaving_failed(error, failure)
+
+    def __repr__(self) -> str:
+        return f"<AsyncThread {self.tid} of task {self.pid}, in space {self._thread.active}>"
+
+
+class AsyncTask(AsyncCalls):
+    """Made by `AsyncClient.spawn`. A context manager that ends the task on leaving."""
+
+    def __init__(self, client: "AsyncClient", task: TaskState) -> None:
+        super().__init__(client, task, task.threads[0])
+
+    @property
+    def name(self) -> str | None:
+        """The name that it was spawned with."""
+        return self._task.name
+
+    async def info(self) -> TaskInfo:
+        """What the service knows of it: threads, attachments, lease. ESRCH."""
+        return await self._run(tasks.task_info())
+
+    async def heartbeat(self) -> int:
+        """Renew the lease now; the client does so by itself for the tasks that it made. ESRCH, EPERM."""
+        return await self._run(tasks.heartbeat())
+
+    async def exit(self) -> int:
+        """End the task: threads leave their spaces, attachments are released. ESRCH, EPERM."""
+        return await self._run(tasks.exit_task())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task.ended:
+            return
+        try:
+            await self.exit()
+        except NoSuchProcessError:
+            self._task.ended = True  # its lease ran out, or the service restarted
+        except VasError as failure:
+            leaving_failed(error, failure)
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f" {self.name!r}"
+        return f"<AsyncTask {self.pid}{name}, in space {self._thread.active}>"

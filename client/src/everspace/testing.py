@@ -1,0 +1,70 @@
+"""Transports for tests, yours and ours: a function answers instead of a service.
+
+def answer(request: Request) -> Response:
+    return json_response({"id": 3}, status=201)
+
+client = everspace.connect(transport=HandlerTransport(answer))
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from everspace.transport import Request, Response
+from everspace.wire import ERRNO_STATUS, HEADER_INSTANCE, MEDIA_JSON, MEDIA_PROBLEM
+
+Handler = Callable[[Request], Response]
+
+
+class HandlerTransport:
+    """Hands every request to `handler`; `requests` remembers them, `closed` tells of `close()`."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.requests: list[Request] = []
+        self.closed = False
+
+    def send(self, request: Request) -> Response:
+        """Ask the handler."""
+        self.requests.append(request)
+        return self.handler(request)
+
+    def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+
+
+class AsyncHandlerTransport:
+    """The same for the async client."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.requests: list[Request] = []
+        self.closed = False
+
+    async def send(self, request: Request) -> Response:
+        """Ask the handler."""
+        self.requests.append(request)
+        return self.handler(request)
+
+    async def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+
+
+def json_response(
+    value: Any, status: int = 200, instance: str = "1", headers: Mapping[str, str] | None = None
+) -> Response:
+    """A response with a JSON body, from the given start of the service."""
+    return Response(
+        status,
+        {"content-type": MEDIA_JSON, HEADER_INSTANCE.lower(): instance, **(headers or {})},
+        json.dumps(value).encode(),
+    )
+
+
+def problem_response(errno: str, detail: str, instance: str = "1", **data: Any) -> Response:
+    """A refusal with its problem document."""
+    status = ERRNO_STATUS[errno]
+    problem = {"status": status, "title": errno, "detail": detail, "errno": errno, **data}
+    return json_response(problem, status, instance, {"content-type": MEDIA_PROBLEM})
