@@ -90,6 +90,7 @@ class AddressSpace:
 
         A FIXED range that holds a region of another owner, or a segment, is EEXIST and names the holder.
         """
+        self._touch_neighbours()
         wanted = self._place(address, length, flags)
         if flags & MAP_TYPE not in (MAP_PRIVATE, MAP_SHARED) or not flags & MAP_ANONYMOUS:
             raise EngineError(
@@ -154,6 +155,7 @@ class AddressSpace:
 
     def set_break(self, address: int) -> int:
         """brk(2): the new break, or the present one when `address` is below the heap's start. ENOMEM: no room."""
+        self._touch_neighbours()
         heap = self.brk
         if address < heap.start:
             return heap.now
@@ -177,6 +179,7 @@ class AddressSpace:
 
     def refuse_collision(self, errno: str, wanted: VirtRange) -> None:
         """Raise `Collision` when a region of this owner or of a peer lies in `wanted`."""
+        self._touch_neighbours()
         for owner in (self, *self.peers):
             held = owner.vmas.overlapping(wanted.start, wanted.end)
             if held:
@@ -283,15 +286,22 @@ class AddressSpace:
         shift = self.geometry.page_shift
         self.journal.undo(lambda: self._zap(vma.start >> shift, (vma.end - vma.start) >> shift))
         if vma.obj is not self.memory and self not in vma.obj.mappers:
+            self.journal.touch(vma.obj)
             vma.obj.mappers.append(self)
             self.journal.undo(lambda: vma.obj.mappers.remove(self))
 
     def _stop_showing(self, obj: MemoryObject) -> None:
         """No region of this owner shows `obj` any more; volatile memory that nobody shows is given back."""
+        self.journal.touch(obj)
         obj.mappers.remove(self)
         self.journal.undo(lambda: obj.mappers.append(self))
         if not obj.mappers and not obj.persistent:
             obj.release()
+
+    def _touch_neighbours(self) -> None:
+        """The answer depends on which ranges this owner and its peers use."""
+        for owner in (self, *self.peers):
+            self.journal.touch(owner)
 
     def _zap(self, first: int, count: int) -> None:
         for union in self.unions:

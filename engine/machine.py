@@ -123,7 +123,7 @@ class Machine:
 
     def active_vas(self, cred: Credentials, pid: int, tid: int | None) -> int:
         """The id of the space a thread is in, 0 in its original address space. ESRCH, EPERM."""
-        return self.tasks_table.require(cred, pid).thread(tid).active
+        return self._seen(self.tasks_table.require(cred, pid)).thread(tid).active
 
     def vas_getattr(self, cred: Credentials, vid: int) -> VasAttr:
         """See `Spaces.getattr`."""
@@ -143,7 +143,7 @@ class Machine:
 
     def vas_list(self, cred: Credentials) -> list[VasAttr]:
         """Attributes of every space, by id."""
-        return [self.spaces.getattr(vid) for vid in sorted(space.vid for space in self.spaces.registry)]
+        return [self.spaces.getattr(vid) for vid in self.spaces.registry.listed()]
 
     def vas_regions(self, cred: Credentials, vid: int) -> list[Region]:
         """The space's own map. EINVAL: unknown; EACCES: the mode's read bit."""
@@ -198,9 +198,7 @@ class Machine:
 
     def vas_seg_list(self, cred: Credentials) -> list[SegAttr]:
         """Attributes of every segment, by id."""
-        return [
-            self.segments.getattr(sid) for sid in sorted(segment.sid for segment in self.segments.registry)
-        ]
+        return [self.segments.getattr(sid) for sid in self.segments.registry.listed()]
 
     def seg_read(self, cred: Credentials, sid: int, offset: int, length: int) -> bytes:
         """See `Segments.read`."""
@@ -255,11 +253,11 @@ class Machine:
 
     def task_status(self, cred: Credentials, pid: int) -> TaskStatus:
         """Open to everybody. ESRCH."""
-        return self.tasks_table.get(pid).status()
+        return self._seen(self.tasks_table.get(pid)).status()
 
     def tasks(self, cred: Credentials) -> list[TaskStatus]:
         """Every task, by pid."""
-        return sorted((task.status() for task in self.tasks_table), key=lambda status: status.pid)
+        return sorted((self._seen(task).status() for task in self.tasks_table), key=lambda status: status.pid)
 
     def attachment(self, cred: Credentials, pid: int, vid: int) -> AttachmentStatus:
         """ESRCH, EPERM; ENOENT: not attached."""
@@ -320,6 +318,7 @@ class Machine:
         EINVAL: not aligned, unknown or contradicting flags; ENOMEM: a hole in the range.
         """
         union = self._union(cred, pid, tid)
+        union.touch()
         both = MS_ASYNC | MS_SYNC
         if (
             not self.geometry.is_aligned(addr)
@@ -346,22 +345,20 @@ class Machine:
     def maps_text(self, cred: Credentials, pid: int, tid: int | None = None) -> str:
         """/proc/PID/maps of what the thread sees. ESRCH, EPERM."""
         union = self._union(cred, pid, tid)
-        for owner in (union.own, union.space):
-            if owner is not None:
-                self.journal.touch(owner)
+        union.touch()
         return render.maps(union, self._label)
 
     def status_text(self, cred: Credentials, pid: int) -> str:
         """/proc/PID/status, open to everybody. ESRCH."""
-        return render.status(self.tasks_table.get(pid))
+        return render.status(self._seen(self.tasks_table.get(pid)))
 
     def vas_dir(self, cred: Credentials, pid: int) -> list[int]:
         """/proc/PID/vas: ids of the attached spaces. ESRCH, EPERM."""
-        return sorted(self.tasks_table.require(cred, pid).attachments)
+        return sorted(self._seen(self.tasks_table.require(cred, pid)).attachments)
 
     def vas_status_text(self, cred: Credentials, pid: int, vid: int) -> str:
         """/proc/PID/vas/VID/status, open to everybody. ESRCH; ENOENT: not attached."""
-        held = self.tasks_table.get(pid).attachments.get(vid)
+        held = self._seen(self.tasks_table.get(pid)).attachments.get(vid)
         if held is None:
             raise EngineError(ENOENT, f"task {pid} does not have space {vid} attached")
         return render.vas_status(held)
@@ -369,7 +366,7 @@ class Machine:
     def vas_maps_text(self, cred: Credentials, pid: int, vid: int) -> str:
         """/proc/PID/vas/VID/maps. ESRCH, EPERM; ENOENT: not attached."""
         held = self.spaces.attachment(cred, pid, vid)
-        self.journal.touch(held.space)
+        held.union.touch()
         return render.vas_maps(held, self._label)
 
     def sys_vas_text(self, vid: int, file: str) -> str:
@@ -386,6 +383,13 @@ class Machine:
 
     def _union(self, cred: Credentials, pid: int, tid: int | None) -> Union:
         return self.tasks_table.require(cred, pid).thread(tid).union
+
+    def _seen(self, task: Task) -> Task:
+        """A task whose threads and attachments the answer tells."""
+        self.journal.touch(task.space)
+        for held in task.attachments.values():
+            self.journal.touch(held.space)
+        return task
 
     def _label(self, vma: Vma) -> str:
         if vma.sid:

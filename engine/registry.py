@@ -36,14 +36,18 @@ T = TypeVar("T", bound=Named)
 
 
 class Registry(Generic[T]):
-    """Live objects by id and by name. `kind` is what messages call them."""
+    """Live objects by id and by name. `kind` is what messages call them.
 
-    __slots__ = ("_by_id", "_by_name", "_journal", "kind", "next_id")
+    The registry itself is touched by whatever depends on a name or an id being there, or not being there.
+    """
+
+    __slots__ = ("_by_id", "_by_name", "_journal", "kind", "next_id", "pending")
 
     def __init__(self, journal: Journal, kind: str) -> None:
         self._journal = journal
         self.kind = kind
         self.next_id = 1
+        self.pending = 0
         self._by_id: dict[int, T] = {}
         self._by_name: dict[str, int] = {}
 
@@ -56,6 +60,7 @@ class Registry(Generic[T]):
     def new_id(self, name: str) -> int:
         """The next id for a new object. EEXIST: the name is taken; ENOSPC: no ids are left."""
         require_name(name)
+        self._journal.touch(self)
         if name in self._by_name:
             raise EngineError(
                 EEXIST, f"a {self.kind} named {name!r} exists", holder=f"{self.kind} {self._by_name[name]}"
@@ -72,6 +77,7 @@ class Registry(Generic[T]):
 
     def remove(self, number: int, thing: T) -> None:
         """Make an object unfindable; its id stays used."""
+        self._journal.touch(self)
         self._erase(number, thing)
         self._journal.undo(lambda: self._insert(number, thing))
 
@@ -79,6 +85,7 @@ class Registry(Generic[T]):
         """EINVAL for an id that names nothing, as in the source."""
         thing = self._by_id.get(number)
         if thing is None:
+            self._journal.touch(self)
             raise EngineError(EINVAL, f"no {self.kind} {number}")
         self._journal.touch(thing)
         return thing
@@ -88,9 +95,15 @@ class Registry(Generic[T]):
         require_name(name)
         number = self._by_name.get(name)
         if number is None:
+            self._journal.touch(self)
             raise EngineError(ESRCH, f"no {self.kind} named {name!r}")
         self._journal.touch(self._by_id[number])
         return number
+
+    def listed(self) -> list[int]:
+        """All ids, ascending."""
+        self._journal.touch(self)
+        return sorted(self._by_id)
 
     def _insert(self, number: int, thing: T) -> None:
         self._by_id[number] = thing

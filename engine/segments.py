@@ -150,8 +150,9 @@ class Segments:
     def getattr(self, sid: int) -> SegAttr:
         """vas_seg_getattr; needs no permission. EINVAL: unknown."""
         segment = self.registry.get(sid)
+        self._journal.touch(segment.obj)
         owner, held = segment.owner, segment.range
-        count = len(self._holders(segment))
+        count = len(segment.obj.mappers)
         return SegAttr(
             sid, segment.name, held.start, held.end, owner.mode, owner.uid, owner.gid, segment.sharing, count
         )
@@ -210,8 +211,8 @@ class Segments:
         return segment
 
     def _holders(self, segment: Segment) -> list[Space]:
-        vids = {mapper.vid for mapper in segment.obj.mappers}
-        return [space for space in self._spaces.registry if space.vid in vids]
+        self._journal.touch(segment.obj)
+        return [self._spaces.registry.get(vid) for vid in sorted(m.vid for m in segment.obj.mappers)]
 
     def _type_in(self, space: Space, sid: int) -> int:
         return next(vma.type for vma in space.memory.segment_windows() if vma.sid == sid)

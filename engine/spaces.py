@@ -62,7 +62,7 @@ class Spaces:
         owner = Owner(cred.uid, cred.gids[0], kept_mode)
         space = self._make(vid, name, owner, sharing, self._objects.create())
         self.registry.add(vid, space)
-        self._journal.change(PutSpace(space.record()), space)
+        self._journal.change(PutSpace(space.record()), space, space.memory)
         return vid
 
     def restore(self, record: SpaceRecord) -> Space:
@@ -95,6 +95,8 @@ class Spaces:
         task = self._tasks.require(cred, pid)
         space = self.registry.get(vid)
         space.owner.require(cred, needed, f"space {vid}")
+        self._journal.touch(task.space)
+        self._journal.touch(space.memory)
         held = task.attachments.get(vid)
         if held is not None:
             if held.type == kind:
@@ -114,6 +116,7 @@ class Spaces:
         if pid < 0 or vid < 0:
             raise EngineError(EINVAL, f"pid {pid}, vid {vid}")
         task = self._tasks.require(cred, pid)
+        self._journal.touch(task.space)
         attachment = task.attachments.get(vid)
         if attachment is None:
             raise EngineError(EINVAL, f"task {pid} does not have space {vid} attached")
@@ -136,6 +139,7 @@ class Spaces:
             return
         attachment = task.attachments.get(vid)
         if attachment is None:
+            self._journal.touch(task.space)
             raise EngineError(EINVAL, f"task {pid} does not have space {vid} attached")
         self._journal.touch(attachment.space)
         self._tasks.switch(task, thread, vid, attachment.union)
@@ -171,7 +175,9 @@ class Spaces:
 
     def attachment(self, cred: Credentials, pid: int, vid: int) -> Attachment:
         """One task's attachment. ESRCH, EPERM; ENOENT: not attached."""
-        attachment = self._tasks.require(cred, pid).attachments.get(vid)
+        task = self._tasks.require(cred, pid)
+        self._journal.touch(task.space)
+        attachment = task.attachments.get(vid)
         if attachment is None:
             raise EngineError(ENOENT, f"task {pid} does not have space {vid} attached")
         return attachment
@@ -189,8 +195,6 @@ class Spaces:
         union = Union(task.space, task.counters, space.memory, kind)
         attachment = Attachment(task, space.vid, space.memory, kind, lazy, union, space.attached)
         attachment.link()
-        self._journal.touch(space)
-        self._journal.touch(space.memory)
         self._journal.undo(attachment.unlink)
         if not lazy:
             union.populate()

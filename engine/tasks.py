@@ -204,6 +204,7 @@ class Tasks:
     def detach(self, attachment: Attachment) -> None:
         """Release one attachment."""
         attachment.unlink()
+        self._journal.touch(attachment.task.space)
         self._journal.touch(attachment.space)
         self._journal.undo(attachment.link)
 
@@ -222,6 +223,7 @@ class Tasks:
                 thread.active, thread.union = before
 
             self._journal.undo(put_back)
+            self._journal.touch(task.space)
         thread.active = vid
         thread.union = union
         task.counters.switches += 1

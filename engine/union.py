@@ -130,6 +130,7 @@ class Union:
         end = address + geometry.align_up(length)
         if not geometry.is_aligned(address) or length <= 0 or address < 0 or end > geometry.user_end:
             raise EngineError(EINVAL, f"munmap of {length} bytes at {address:#x}", address=address)
+        self.touch()
         if self.space is not None and self.space.vmas.overlapping(address, end):
             self._require_write("munmap")
             self.space.refuse_segments(address, end)
@@ -145,6 +146,7 @@ class Union:
             return
         if prot & ~PROT_ALL:
             raise EngineError(EINVAL, f"prot {prot:#x}")
+        self.touch()
         access = Access(prot)
         position, end = address, address + geometry.align_up(length)
         while position < end:
@@ -179,6 +181,11 @@ class Union:
         """Bytes."""
         return self.own.geometry.page_size
 
+    def touch(self) -> None:
+        """The answer depends on the regions seen here, or on their absence."""
+        for owner in self._owners():
+            owner.journal.touch(owner)
+
     def owners_in(self, start: int, end: int) -> list[Vma]:
         """Regions of either owner that share a byte with [start, end), ascending."""
         found = [vma for owner in self._owners() for vma in owner.vmas.overlapping(start, end)]
@@ -204,12 +211,11 @@ class Union:
             if vma is not None:
                 break
         else:
+            self.touch()
             raise PageFault(address, _WORDS[wanted], "no region")
-        journal = owner.journal
-        if journal.active:
-            for each in self._owners():
-                journal.touch(each)
-            journal.touch(vma.obj)
+        if owner.journal.active:
+            self.touch()
+            owner.journal.touch(vma.obj)
         reason = deny(self.rights(vma, owner), wanted)
         if reason is not None:
             raise PageFault(address, _WORDS[wanted], reason)
@@ -231,8 +237,7 @@ class Union:
     def _pieces(self, address: int, length: int, wanted: Access) -> list[Piece]:
         """Split an access by region, all checked before anything is done."""
         word = _WORDS[wanted]
-        for owner in self._owners():
-            owner.journal.touch(owner)
+        self.touch()
         pieces: list[Piece] = []
         position, end = address, address + length
         while position < end:
