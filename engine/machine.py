@@ -315,7 +315,7 @@ class Machine:
     ) -> None:
         """Make earlier relaxed writes durable, at once: of [addr, addr + length), or of the whole space for length 0.
 
-        EINVAL: not aligned, unknown or contradicting flags; ENOMEM: a hole in the range.
+        EINVAL: not aligned, unknown or contradicting flags; ENOMEM: a hole in the range, whose other parts are synced.
         """
         union = self._union(cred, pid, tid)
         union.touch()
@@ -328,17 +328,19 @@ class Machine:
         ):
             raise EngineError(EINVAL, f"msync of {length} bytes at {addr:#x}, flags {flags:#x}", address=addr)
         end = addr + self.geometry.align_up(length) if length else self.geometry.user_end
-        position = addr
+        position, hole = addr, -1
         for vma in union.owners_in(addr, end):
-            if length and vma.start > position:
-                break
+            if vma.start > position and hole < 0:
+                hole = position
             low, high = max(vma.start, addr), min(vma.end, end)
             first = vma.page_of(low, self.geometry.page_shift)
             vma.obj.flush(first, (high - low) >> self.geometry.page_shift)
             self.journal.touch(vma.obj)
             position = vma.end
-        if length and position < end:
-            raise EngineError(ENOMEM, f"no region at {position:#x}", partial=True, address=position)
+        if position < end and hole < 0:
+            hole = position
+        if length and hole >= 0:
+            raise EngineError(ENOMEM, f"no region at {hole:#x}", partial=True, address=hole)
 
     # -- text ----------------------------------------------------------------------------------------------------
 

@@ -129,7 +129,7 @@ class MemoryObject:
 
     def flush(self, first: int = 0, count: int = 1 << 62) -> bool:
         """Ask the store to remember every dirty page in [first, first + count); whether there was one."""
-        pages = sorted(page for page in self.dirty if first <= page < first + count)
+        pages = self._dirty_in(first, count)
         if not pages:
             return False
         frames = self.pages.gather(np.array(pages, np.int64))
@@ -311,14 +311,16 @@ class MemoryObject:
 
     def _forget_dirty(self, first: int, count: int, only: Frames | None = None) -> dict[int, int]:
         """Pages without a frame are not dirty. With `only`, just those whose entry there has no frame."""
-        gone = {
-            page: version
-            for page, version in self.dirty.items()
-            if first <= page < first + count and (only is None or int(only[page - first]) <= ZERO_FRAME)
-        }
-        for page in gone:
-            del self.dirty[page]
-        return gone
+        gone = self._dirty_in(first, count)
+        if only is not None:
+            gone = [page for page in gone if int(only[page - first]) <= ZERO_FRAME]
+        return {page: self.dirty.pop(page) for page in gone}
+
+    def _dirty_in(self, first: int, count: int) -> list[int]:
+        """The dirty pages of a range, ascending; costs the lesser of the range and of what is dirty."""
+        if count < len(self.dirty):
+            return [page for page in range(first, first + count) if page in self.dirty]
+        return sorted(page for page in self.dirty if first <= page < first + count)
 
     def _put(self, pages: tuple[int, ...], data: bytes) -> None:
         version = self.version
