@@ -100,13 +100,7 @@ class Segments:
         """vas_seg_delete. EINVAL: unknown; EACCES; EBUSY: attached to a space."""
         segment = self.registry.get(sid)
         segment.owner.require(cred, Access.WRITE, f"segment {sid}")
-        holders = self._holders(segment)
-        if holders:
-            raise EngineError(
-                EBUSY,
-                f"segment {sid} is attached to space {holders[0].vid}",
-                holder=f"space {holders[0].vid}",
-            )
+        self._refuse_attached(segment)
         self.registry.remove(sid, segment)
         self._journal.change(DropSegment(sid), segment, segment.obj)
         segment.obj.release()
@@ -169,14 +163,9 @@ class Segments:
         """vas_seg_setattr; None leaves a value. EPERM: see `change_owner`; EBUSY: `sharing` while attached."""
         segment = self.registry.get(sid)
         new_sharing = segment.sharing if sharing is None else require_sharing(sharing)
-        holders = self._holders(segment)
-        if new_sharing != segment.sharing and holders and (cred.is_root or cred.uid == segment.owner.uid):
-            raise EngineError(
-                EBUSY,
-                f"segment {sid} is attached to space {holders[0].vid}",
-                holder=f"space {holders[0].vid}",
-            )
         change_owner(segment.owner, self._journal, cred, f"segment {sid}", mode, uid, gid)
+        if new_sharing != segment.sharing:
+            self._refuse_attached(segment)
         before = segment.sharing
         segment.sharing = new_sharing
         self._journal.undo(lambda: setattr(segment, "sharing", before))
@@ -209,6 +198,12 @@ class Segments:
                 f"{length} bytes at offset {offset} are not inside segment {sid} of {segment.range.length} bytes",
             )
         return segment
+
+    def _refuse_attached(self, segment: Segment) -> None:
+        holders = self._holders(segment)
+        if holders:
+            holder = f"space {holders[0].vid}"
+            raise EngineError(EBUSY, f"segment {segment.sid} is attached to {holder}", holder=holder)
 
     def _holders(self, segment: Segment) -> list[Space]:
         self._journal.touch(segment.obj)

@@ -165,9 +165,9 @@ class Spaces:
         """vas_setattr; None leaves a value. EPERM: see `change_owner`; EBUSY: `sharing` while attached."""
         space = self.registry.get(vid)
         new_sharing = space.sharing if sharing is None else require_sharing(sharing)
-        if new_sharing != space.sharing and (cred.is_root or cred.uid == space.owner.uid):
-            self._refuse_attached(space, "shared otherwise")
         change_owner(space.owner, self._journal, cred, f"space {vid}", mode, uid, gid)
+        if new_sharing != space.sharing:
+            self._refuse_attached(space, "shared otherwise")
         before = space.sharing
         space.sharing = new_sharing
         self._journal.undo(lambda: setattr(space, "sharing", before))
