@@ -88,7 +88,8 @@ class AddressSpace:
     def mmap(self, address: int, length: int, prot: int, flags: int) -> int:
         """Map `length` bytes of zeros as mmap(2) does; the address. EINVAL, EEXIST, ENOMEM, EPERM as Linux.
 
-        A FIXED range that holds a region of another owner, or a segment, is EEXIST and names the holder.
+        A FIXED range that holds a region of another owner, or a segment, is EEXIST and names the holder. A space has
+        no stack: MAP_GROWSDOWN has no meaning for its regions and is not kept.
         """
         self._touch_neighbours()
         wanted = self._place(address, length, flags)
@@ -97,6 +98,8 @@ class AddressSpace:
                 EINVAL, f"flags {flags:#x}: one of MAP_PRIVATE and MAP_SHARED, and MAP_ANONYMOUS, are needed"
             )
         shared = flags & MAP_TYPE == MAP_SHARED
+        if shared and flags & MAP_GROWSDOWN:
+            raise EngineError(EINVAL, "shared memory does not grow")
         memory, offset = self.memory, wanted.start >> self.geometry.page_shift
         if shared and not self.vid:
             memory, offset = MemoryObject(self.memory.pool, self.journal), 0
@@ -109,7 +112,7 @@ class AddressSpace:
                 memory,
                 offset,
                 shared=shared,
-                grows_down=bool(flags & MAP_GROWSDOWN),
+                grows_down=bool(flags & MAP_GROWSDOWN) and not self.vid,
             )
         )
         return wanted.start
