@@ -45,6 +45,7 @@ class FramePool:
         "_free",
         "_fresh",
         "_reclaim",
+        "_runs_max",
         "capacity",
         "free_count",
         "geometry",
@@ -64,6 +65,7 @@ class FramePool:
         self.refs = np.zeros(capacity + _FIRST, np.int32)
         self._fresh = _FIRST
         self._free: list[tuple[int, int]] = []
+        self._runs_max = _RUNS_MAX
         self.free_count = capacity
         self._reclaim: Callable[[int], None] = lambda wanted: None
 
@@ -120,7 +122,7 @@ class FramePool:
         if len(dead):
             self.free_count += len(dead)
             self._free.extend((first, count) for _, first, count in runs(np.sort(dead)))
-            if len(self._free) > _RUNS_MAX:
+            if len(self._free) > self._runs_max:
                 self._coalesce()
 
     def _coalesce(self) -> None:
@@ -131,6 +133,7 @@ class FramePool:
             else:
                 merged.append((first, count))
         self._free = merged
+        self._runs_max = max(_RUNS_MAX, 2 * len(merged))
 
     def free_frames(self) -> set[int]:
         """Every free frame; for `check`."""
