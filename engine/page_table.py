@@ -57,14 +57,7 @@ class PageTable:
 
     def zap(self, vpn: int, count: int) -> None:
         """Forget pages [vpn, vpn + count); costs what is present, not what is named."""
-        first, last = vpn >> LEAF_SHIFT, (vpn + count - 1) >> LEAF_SHIFT
-        if last - first < len(self._leaves):
-            numbers = [number for number in range(first, last + 1) if number in self._leaves]
-        else:
-            numbers = [number for number in self._leaves if first <= number <= last]
-        for number in numbers:
-            start = number << LEAF_SHIFT
-            low, high = max(vpn - start, 0), min(vpn + count - start, LEAF_PAGES)
+        for number, low, high in self._parts(vpn, count):
             leaf = self._leaves[number]
             self.shot_down += int(np.count_nonzero(leaf[low:high]))
             if low == 0 and high == LEAF_PAGES:
@@ -79,6 +72,22 @@ class PageTable:
     def present(self) -> int:
         """Entries in the table now."""
         return sum(int(np.count_nonzero(leaf)) for leaf in self._leaves.values())
+
+    def any_present(self, vpn: int, count: int) -> bool:
+        """Whether pages [vpn, vpn + count) have an entry."""
+        return any(self._leaves[number][low:high].any() for number, low, high in self._parts(vpn, count))
+
+    def _parts(self, vpn: int, count: int) -> list[tuple[int, int, int]]:
+        """The existing leaves that hold a part of [vpn, vpn + count): (number, low, high)."""
+        first, last = vpn >> LEAF_SHIFT, (vpn + count - 1) >> LEAF_SHIFT
+        if last - first < len(self._leaves):
+            numbers = [number for number in range(first, last + 1) if number in self._leaves]
+        else:
+            numbers = [number for number in self._leaves if first <= number <= last]
+        starts = [(number, number << LEAF_SHIFT) for number in numbers]
+        return [
+            (number, max(vpn - start, 0), min(vpn + count - start, LEAF_PAGES)) for number, start in starts
+        ]
 
     def walk(self) -> Iterator[tuple[int, int]]:
         """Every entry: (virtual page number, entry)."""

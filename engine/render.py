@@ -2,9 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
-
-from engine.access import READ_WRITE
 from engine.credentials import Owner
 from engine.tasks import Attachment, Task
 from engine.union import Union
@@ -70,12 +67,7 @@ def vas_maps(attachment: Attachment, label: Label) -> str:
     union = attachment.union
     shift = union.own.geometry.page_shift
     for vma, access in union.regions():
-        entries = (
-            union.table.entries(vma.start >> shift, (vma.end - vma.start) >> shift)
-            if _small(vma, shift)
-            else None
-        )
-        built = bool(np.any(entries)) if entries is not None else union.table.present() > 0
+        built = union.table.any_present(vma.start >> shift, (vma.end - vma.start) >> shift)
         owned_by_task = union.own.vmas.find(vma.start) is vma
         flags = f"[{'v' if owned_by_task else '-'}:{'a' if built else '-'}]"
         perms = f"{access}{'s' if vma.shared else 'p'}"
@@ -91,7 +83,7 @@ def attributes(name: str, owner: Owner, file: str) -> str | None:
         case "name":
             return f"{name}\n"
         case "mode":
-            return f"0{owner.mode:o}\n" if owner.mode else "000\n"
+            return f"{f'0{owner.mode:o}':>03}\n"
         case "user":
             return f"{owner.uid}\n"
         case "group":
@@ -107,8 +99,4 @@ def _well_known(union: Union, vma: Vma) -> str:
     if vma.grows_down and vma.end == own.geometry.user_end:
         return "[stack]"
     heap = own.brk
-    return "[heap]" if vma.access == READ_WRITE and heap.start < vma.end and vma.start < heap.now else ""
-
-
-def _small(vma: Vma, shift: int) -> bool:
-    return (vma.end - vma.start) >> shift <= 1 << 20
+    return "[heap]" if heap.start < vma.end and vma.start < heap.now else ""
