@@ -4,23 +4,22 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
-import numpy as np
-
 from engine.access import Access
 from engine.address_space import AddressSpace
 from engine.constants import EXCLUSIVE, O_RDONLY
 from engine.frames import ZERO_FRAME
 from engine.machine import Machine
 from engine.memory_object import MemoryObject
-from engine.page_map import Leaf
+from engine.page_map import LEAF_SHIFT, Leaf
 from engine.page_table import FRAME_SHIFT, WRITABLE
 from engine.union import Union
 
 
-def check(machine: Machine) -> Iterator[str]:
+def check(machine: Machine, *, pending: bool = False) -> Iterator[str]:
     """Every broken invariant, as a sentence that starts with its number. Nothing when all is well.
 
-    To be called between transactions that are all settled or rolled back.
+    To be called between transactions. `pending`: some are neither settled nor rolled back, and their undo records hold
+    frames that no page map shows.
     """
     owners = [task.space for task in machine.tasks_table] + [
         space.memory for space in machine.spaces.registry
@@ -30,8 +29,12 @@ def check(machine: Machine) -> Iterator[str]:
     for task in machine.tasks_table:
         for union in (task.original, *(held.union for held in task.attachments.values())):
             yield from check_union(union)
-    yield from check_frames(machine, owners)
+    objects = all_objects(machine, owners)
+    yield from check_frames(machine, objects, pending=pending)
+    yield from check_page_maps(objects, pending=pending)
+    yield from check_objects(objects, owners)
     yield from check_attachments(machine)
+    yield from check_sharing(machine)
     yield from check_names(machine)
 
 
@@ -43,8 +46,8 @@ def check_regions(owner: AddressSpace) -> Iterator[str]:
         bounds = geometry.user_start <= vma.start < vma.end <= geometry.user_end
         if not bounds or not geometry.is_aligned(vma.start) or not geometry.is_aligned(vma.end):
             yield f"I1: {owner.label}: {vma.range} is not an aligned range of the user's"
-        if owner not in vma.obj.mappers:
-            yield f"I1: {owner.label}: the object of {vma.range} does not know who maps it"
+        if vma.obj is owner.memory and vma.offset << geometry.page_shift != vma.start:
+            yield f"I1: {owner.label}: {vma.range} shows page {vma.offset} of the owner's memory"
         for peer in owner.peers:
             for other in peer.vmas.overlapping(vma.start, vma.end):
                 yield f"I2: {vma.range} of {owner.label} collides with {other.range} of {peer.label}"
@@ -53,6 +56,9 @@ def check_regions(owner: AddressSpace) -> Iterator[str]:
             yield f"I1: {owner.label}: {left.range} and {right.range} overlap"
         if left.merges_with(right, geometry.page_shift):
             yield f"I1: {owner.label}: {left.range} and {right.range} should be one region"
+    heap = owner.brk
+    if not heap.start <= heap.now <= heap.top:
+        yield f"I1: {owner.label}: the break {heap.now:#x} is not in {heap.start:#x}-{heap.top:#x}"
 
 
 def check_union(union: Union) -> Iterator[str]:
@@ -64,43 +70,47 @@ def check_union(union: Union) -> Iterator[str]:
             yield f"I3: {union.own.label}: an entry for {vpn << shift:#x} outside every region"
             continue
         owner, vma = found
-        held = int(vma.obj.pages.entries(vma.page_of(vpn << shift, shift), 1)[0])
+        pages, page = vma.obj.pages, vma.page_of(vpn << shift, shift)
+        held = int(pages.entries(page, 1)[0])
         frame = entry >> FRAME_SHIFT
         if frame != held and not (frame == ZERO_FRAME and held == 0):
             yield f"I4: {vpn << shift:#x} is cached as frame {frame}, the object has {held}"
         if entry & WRITABLE:
             if not union.rights(vma, owner) & Access.WRITE:
                 yield f"I4: {vpn << shift:#x} is cached writable in a region that is not"
-            if frame == ZERO_FRAME or machine_refs(vma.obj, frame) != 1:
+            alone = frame != ZERO_FRAME and int(vma.obj.pool.refs[frame]) == 1
+            if not alone or not pages.is_exclusive(page >> LEAF_SHIFT):
                 yield f"I4: {vpn << shift:#x} is cached writable, but its frame is shared"
 
 
-def machine_refs(obj: MemoryObject, frame: int) -> int:
-    """References of a frame."""
-    return int(obj.pool.refs[frame])
-
-
-def check_frames(machine: Machine, owners: list[AddressSpace]) -> Iterator[str]:
-    """I5, I6: references are counted right; frames in use and free frames are all frames and disjoint."""
+def all_objects(machine: Machine, owners: list[AddressSpace]) -> list[MemoryObject]:
+    """Every memory object that anybody can reach, once."""
     objects: dict[int, MemoryObject] = {id(obj): obj for obj in machine.objects}
     for owner in owners:
         objects[id(owner.memory)] = owner.memory
         objects.update({id(vma.obj): vma.obj for vma in owner.vmas})
-    leaves: dict[int, Leaf] = {id(leaf): leaf for obj in objects.values() for leaf in obj.pages.identities()}
+    return list(objects.values())
+
+
+def check_frames(machine: Machine, objects: list[MemoryObject], *, pending: bool) -> Iterator[str]:
+    """I5 to I8: references are counted right; frames are in use or free; zeros are zeros; dirty pages are there."""
+    leaves: dict[int, Leaf] = {id(leaf): leaf for obj in objects for leaf in obj.pages.table.leaves.values()}
     counted: Counter[int] = Counter()
     for leaf in leaves.values():
         counted.update(leaf.entries[leaf.entries > ZERO_FRAME].tolist())
     for frame, count in counted.items():
-        if int(machine.pool.refs[frame]) != count:
+        refs = int(machine.pool.refs[frame])
+        if refs < count or (refs > count and not pending):
             yield f"I5: frame {frame} has {int(machine.pool.refs[frame])} references, {count} leaves hold it"
     free = machine.pool.free_frames()
     if free & counted.keys():
         yield f"I6: frames are free and in use: {sorted(free & counted.keys())[:5]}"
-    if len(free) != machine.pool.free_count or len(free) + len(counted) != machine.pool.capacity:
+    known = len(free) + len(counted)
+    if len(free) != machine.pool.free_count or (known != machine.pool.capacity and not pending):
         yield f"I6: {len(free)} free and {len(counted)} used frames, {machine.pool.capacity} in all"
     if machine.pool.pages[ZERO_FRAME].any():
         yield "I7: the zero page was written"
-    for obj in objects.values():
+    for obj in objects:
         for page in obj.dirty:
             if int(obj.pages.entries(page, 1)[0]) <= ZERO_FRAME:
                 yield f"I8: object {obj.object_id}: dirty page {page} has no frame"
@@ -108,18 +118,55 @@ def check_frames(machine: Machine, owners: list[AddressSpace]) -> Iterator[str]:
             yield "I8: volatile memory has dirty pages"
 
 
+def check_page_maps(objects: list[MemoryObject], *, pending: bool) -> Iterator[str]:
+    """I12: tables count the maps that share them, leaves the tables; what is in the store only is persistent."""
+    tables = {id(obj.pages.table): obj.pages.table for obj in objects}
+    maps = Counter(id(obj.pages.table) for obj in objects)
+    holders = Counter(id(leaf) for table in tables.values() for leaf in table.leaves.values())
+    for key, table in tables.items():
+        if table.refs < maps[key] or (table.refs > maps[key] and not pending):
+            yield f"I12: a table of leaves has {table.refs} references, {maps[key]} page maps hold it"
+        for number, leaf in table.leaves.items():
+            if leaf.refs < holders[id(leaf)] or (leaf.refs > holders[id(leaf)] and not pending):
+                yield f"I12: leaf {number} has {leaf.refs} references, {holders[id(leaf)]} tables hold it"
+    for obj in objects:
+        if not obj.persistent and any((leaf.entries < 0).any() for leaf in obj.pages.table.leaves.values()):
+            yield "I12: volatile memory has pages in the store"
+
+
+def check_objects(objects: list[MemoryObject], owners: list[AddressSpace]) -> Iterator[str]:
+    """I13: an object knows exactly the owners that show it, so that every cached translation can be dropped."""
+    for obj in objects:
+        known = Counter(id(mapper) for mapper in obj.mappers)
+        shown = {id(o) for o in owners if o.memory is obj or any(vma.obj is obj for vma in o.vmas)}
+        if known != Counter(shown):
+            yield f"I13: object {obj.object_id} knows {len(obj.mappers)} mappers, {len(shown)} owners show it"
+
+
 def check_attachments(machine: Machine) -> Iterator[str]:
-    """I9, I10: attachments are known on both sides, threads are inside what is attached, sharing rules hold."""
+    """I9: attachments are known on both sides, and threads are inside what is attached."""
     for task in machine.tasks_table:
         for thread in task.threads.values():
             held = task.attachments.get(thread.active)
             seen = task.original if thread.active == 0 else held.union if held else None
             if thread.union is not seen:
                 yield f"I9: thread {thread.tid} is in space {thread.active} but sees something else"
+        unions = [task.original, *(held.union for held in task.attachments.values())]
+        if {id(union) for union in unions} != {id(union) for union in task.space.unions}:
+            yield f"I9: not everything that task {task.pid} sees is told when its regions change"
     for space in machine.spaces.registry:
         for held in space.attached:
             if held.task.attachments.get(space.vid) is not held or held.task.space not in space.memory.peers:
                 yield f"I9: space {space.vid} and task {held.task.pid} disagree about their attachment"
+        if {id(held.union) for held in space.attached} != {id(union) for union in space.memory.unions}:
+            yield f"I9: not everybody inside space {space.vid} is told when its regions change"
+        if len({id(peer) for peer in space.memory.peers}) != len(space.attached):
+            yield f"I9: space {space.vid} has {len(space.attached)} holders but {len(space.memory.peers)} peers"
+
+
+def check_sharing(machine: Machine) -> Iterator[str]:
+    """I10: who shares something may do so."""
+    for space in machine.spaces.registry:
         types = [held.type for held in space.attached]
         if space.sharing == EXCLUSIVE and len(types) > 1 and any(kind != O_RDONLY for kind in types):
             yield f"I10: exclusive space {space.vid} has a writer and others"
@@ -141,6 +188,12 @@ def check_names(machine: Machine) -> Iterator[str]:
             yield f"I11: two of the {registry.kind}s have one name"
     if any(space.vid >= machine.spaces.registry.next_id for space in machine.spaces.registry):
         yield "I11: a space has an id that was not given out yet"
-    ids = [obj.object_id for obj in machine.objects]
-    if np.any(np.array(ids, np.int64) >= machine.objects.next_id):
+    if any(segment.sid >= machine.segments.registry.next_id for segment in machine.segments.registry):
+        yield "I11: a segment has an id that was not given out yet"
+    ids = {obj.object_id for obj in machine.objects}
+    if any(number >= machine.objects.next_id for number in ids):
         yield "I11: an object has an id that was not given out yet"
+    owned = [space.memory.memory.object_id for space in machine.spaces.registry]
+    owned += [segment.obj.object_id for segment in machine.segments.registry]
+    if sorted(owned) != sorted(ids):
+        yield f"I11: objects {sorted(ids)} exist, {sorted(owned)} belong to a space or segment"

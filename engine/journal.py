@@ -63,7 +63,7 @@ class Journal:
 
     def begin(self) -> Transaction:
         """Start a transaction; there is at most one at a time."""
-        invariant(self._current is None, "a transaction is already in progress")
+        invariant(self._current is None, "I14: a transaction began while one was in progress")
         self._current = Transaction()
         return self._current
 
