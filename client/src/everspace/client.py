@@ -49,8 +49,16 @@ class Client:
     def __init__(self, transport: Transport, settings: Settings | None = None) -> None:
         self._driver = Driver(transport, Session(settings or Settings()))
         self._finalizer = weakref.finalize(self, self._driver.stop)
-        self.spaces = Spaces(self)
-        self.segments = Segments(self)
+
+    @property
+    def spaces(self) -> Spaces:
+        """All spaces of the service, as objects."""
+        return Spaces(self)
+
+    @property
+    def segments(self) -> Segments:
+        """All segments of the service, as objects."""
+        return Segments(self)
 
     def spawn(self, name: str | None = None, lease: float = LEASE_SECONDS_DEFAULT) -> Task:
         """A new task of the caller's account; its lease (1 to 86400 seconds) is renewed until it exits. EINVAL."""

@@ -148,7 +148,7 @@ class TaskInfo:
             item["uid"],
             tuple(item["gids"]),
             item["name"],
-            item["lease_s"],
+            float(item["lease_s"]),
             tuple(ThreadInfo.from_json(thread) for thread in item["threads"]),
             tuple(Attachment.from_json(attachment) for attachment in item["attachments"]),
         )

@@ -137,7 +137,7 @@ def respawn(task: TaskState) -> Generator[Step, Any, None]:
                 yield vas_switch(each.active, task.lease_s), each
     except VasError:
         task.threads = [main, *others]
-        task.instance = NO_INSTANCE  # the next call finds it lost and tries again
         with suppress(VasError):  # else its lease ends it
             yield replace(exit_task(), effect=None), main
+        task.instance = NO_INSTANCE  # the next call finds it lost and tries again
         raise

@@ -45,8 +45,16 @@ class AsyncClient:
     def __init__(self, transport: AsyncTransport, settings: Settings | None = None) -> None:
         self._driver = AsyncDriver(transport, Session(settings or Settings()))
         self._closed = False
-        self.spaces = AsyncSpaces(self)
-        self.segments = AsyncSegments(self)
+
+    @property
+    def spaces(self) -> AsyncSpaces:
+        """All spaces of the service, as objects."""
+        return AsyncSpaces(self)
+
+    @property
+    def segments(self) -> AsyncSegments:
+        """All segments of the service, as objects."""
+        return AsyncSegments(self)
 
     def spawn(self, name: str | None = None, lease: float = LEASE_SECONDS_DEFAULT) -> Entering[AsyncTask]:
         """A new task of the caller's account; its lease (1 to 86400 seconds) is renewed until it exits. EINVAL."""
