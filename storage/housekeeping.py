@@ -167,6 +167,8 @@ class Housekeeper:
             chores.passed += 1
             node = self._locations.dirty_node(object_id, number)
             if node is None:
+                # Its row may be as old as the last round: it has to be deleted before this one can end.
+                current.dying.update({object_id} & self._locations.dead.keys())
                 continue
             key = NODE_KEY.pack(object_id, number)
             if node.any():

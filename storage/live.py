@@ -81,6 +81,10 @@ class LiveCounts:
         """Slots of a chunk, dead ones included."""
         return self._slots[lsn]
 
+    def live_slots(self, lsn: int) -> int:
+        """Live slots of a chunk."""
+        return self._live[lsn]
+
     def live_cost(self) -> float:
         """LMDB pages that the live pages would occupy in full chunks."""
         return self.live * self._page_cost

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from engine.invariant import InvariantError
 from storage.chunks import Drop
 from storage.format import NODE_PAGES, NODE_SHIFT, U64
 
@@ -94,6 +95,13 @@ class LocationMap:
         return locations
 
     # --- the committing thread
+
+    def current(self, object_id: int, pages: U64, rows: NodeRows) -> U64:
+        """`locate` for the committing thread, under which nothing moves."""
+        locations = self.locate(object_id, pages, rows, self.epoch)
+        if locations is None:
+            raise InvariantError("a node left memory while nothing was committed")
+        return locations
 
     def prepare(self, drops: Sequence[Drop], puts: Mapping[int, U64], rows: NodeRows) -> Patch:
         """Load what `publish` will need for these drops and for puts of pages (ascending, by object).
@@ -194,14 +202,11 @@ class LocationMap:
         while self._clean and len(self._clean) + len(self._dirty) > self._nodes_max:
             object_id, number = next(iter(self._clean))
             del self._clean[object_id, number]
-            self._remove(object_id, number)
-
-    def _remove(self, object_id: int, number: int) -> None:
-        self.epoch += 1
-        nodes = self._objects[object_id]
-        del nodes[number]
-        if not nodes:
-            del self._objects[object_id]
+            nodes = self._objects[object_id]
+            del nodes[number]
+            if not nodes:
+                del self._objects[object_id]
+            self.epoch += 1
 
     # --- the checkpoint
 
@@ -218,15 +223,14 @@ class LocationMap:
         return self._objects[object_id][number] if (object_id, number) in self._dirty else None
 
     def cleaned(self, node_ids: Iterable[NodeId]) -> None:
-        """The rows of these dirty nodes have been committed as they are now."""
+        """The rows of these dirty nodes have been committed as they are now.
+
+        Nothing leaves memory before the next `publish`, whose patch may have been prepared already.
+        """
         with self._lock:
-            for object_id, number in node_ids:
-                self._dirty.discard((object_id, number))
-                if self._objects[object_id][number].any():
-                    self._clean[object_id, number] = None
-                else:
-                    self._remove(object_id, number)
-            self._evict()
+            for node_id in node_ids:
+                self._dirty.discard(node_id)
+                self._clean[node_id] = None
 
     def exhumed(self, nodes: Iterable[NodeId], buried: Iterable[int]) -> None:
         """These nodes of dead objects were given back; nothing is left of the `buried` ones."""
@@ -236,6 +240,12 @@ class LocationMap:
             for object_id in buried:
                 self.epoch += 1
                 del self.dead[object_id]
+
+    def walk(self) -> Iterator[tuple[int, int, U64]]:
+        """(object, node number, locations) of every node in memory."""
+        for object_id, nodes in self._objects.items():
+            for number, node in nodes.items():
+                yield object_id, number, node
 
     def admit(self, object_id: int, number: int, node: U64) -> None:
         """While opening: a node as its row has it, kept if there is room."""

@@ -60,8 +60,11 @@ def open_store(
         raise
 
 
-def open_environment(path: Path, map_bytes: int) -> lmdb.Environment:
-    """Open the LMDB file, made when missing. Raises StoreUnusable and its kinds."""
+def open_environment(path: Path, map_bytes: int, *, readonly: bool = False) -> lmdb.Environment:
+    """Open the LMDB file, made when missing unless `readonly`. Raises StoreUnusable and its kinds.
+
+    `readonly` also takes none of LMDB's locks: the directory's own lock keeps others away.
+    """
     try:
         env = lmdb.open(
             str(path),
@@ -71,6 +74,9 @@ def open_environment(path: Path, map_bytes: int) -> lmdb.Environment:
             max_readers=READERS_MAX,
             max_dbs=len(TABLES),
             max_spare_txns=8,
+            readonly=readonly,
+            create=not readonly,
+            lock=not readonly,
         )
     except lmdb.Error as error:
         raise _unusable(path, error) from error

@@ -59,9 +59,7 @@ class Rewriter:
         for object_id in np.unique(chunk.objects).tolist():
             slots = np.flatnonzero(chunk.objects == object_id)
             slots = slots[np.argsort(chunk.pages[slots])]
-            current = self._locations.locate(object_id, chunk.pages[slots], rows, self._locations.epoch)
-            if current is None:
-                continue
+            current = self._locations.current(object_id, chunk.pages[slots], rows)
             own = slots.astype(np.uint64) | np.uint64(lsn << SLOT_BITS)
             for slot in slots[current == own].tolist():
                 page = int(chunk.pages[slot])

@@ -1,0 +1,52 @@
+"""The faulty twin: any store, except that some of its operations fail as a disk would make them fail."""
+
+from collections.abc import Callable, Sequence
+
+from engine.changes import Change, Image
+from storage.errors import StoreError, StoreFailed
+from storage.store import Store
+
+
+class FaultyStore:
+    """Passes everything on to `inner`; the operations whose number (from 1) is in `failing` raise instead.
+
+    Every call but `close` is an operation. A failing one changes nothing, as the port demands.
+    """
+
+    def __init__(
+        self, inner: Store, failing: Sequence[int], error: Callable[[str], StoreError] = StoreFailed
+    ) -> None:
+        self._inner = inner
+        self._failing = frozenset(failing)
+        self._error = error
+        self.operations = 0
+        """Operations so far."""
+
+    def load(self) -> Image:
+        """See `Store.load`."""
+        self._operate("load")
+        return self._inner.load()
+
+    def fetch(self, object_id: int, pages: Sequence[int]) -> dict[int, bytes]:
+        """See `Store.fetch`."""
+        self._operate("fetch")
+        return self._inner.fetch(object_id, pages)
+
+    def commit(self, transactions: Sequence[Sequence[Change]]) -> None:
+        """See `Store.commit`."""
+        self._operate("commit")
+        self._inner.commit(transactions)
+
+    def maintain(self, *, urgent_only: bool = False) -> bool:
+        """See `Store.maintain`."""
+        self._operate("maintain")
+        return self._inner.maintain(urgent_only=urgent_only)
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._inner.close()
+
+    def _operate(self, name: str) -> None:
+        self.operations += 1
+        if self.operations in self._failing:
+            raise self._error(f"operation {self.operations}, {name}, was made to fail")

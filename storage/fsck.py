@@ -1,0 +1,159 @@
+"""The whole-store check: trees, checksums, and that every page of every kind is accounted for exactly once."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+import numpy as np
+
+from engine.changes import Image, RegionRecord
+from storage.catalog import read_image
+from storage.chunks import LOG_KEY, Chunk, decode_drops
+from storage.directory import DataDir
+from storage.errors import FormatUnreadable, RowDamaged, StoreDamaged
+from storage.format import NODE_PAGES, NODE_SHIFT, U64
+from storage.nodes import SLOT_BITS
+from storage.opening import MAP_BYTES, open_environment, open_tables
+from storage.recovery import Recovered, recover
+from storage.tables import Tables, Txn, page_problems
+
+NODES_MAX = 1 << 62
+"""The check keeps every page map in memory."""
+
+
+def check_dir(path: Path | str) -> Iterator[str]:
+    """Every problem of the stopped data directory `path`, one line each; none when all is well. Changes nothing.
+
+    Raises DataDirInUse while a service owns it, FormatUnreadable and StoreUnusable when it is no store of this format.
+    """
+    directory = DataDir.claim(Path(path), create=False)
+    try:
+        yield from _check(directory)
+    finally:
+        directory.release()
+
+
+def _check(directory: DataDir) -> Iterator[str]:
+    # LMDB itself must not read a file whose trees are broken: it could crash.
+    problems = page_problems(directory.store_file)
+    yield from problems
+    if problems:
+        return
+    env = open_environment(directory.store_file, MAP_BYTES, readonly=True)
+    try:
+        tables, superblock = open_tables(env, directory, None)
+        with tables.read() as txn:
+            yield from _check_rows(tables, txn)
+            found = recover(tables, superblock.page_size, NODES_MAX)
+            image = read_image(tables, txn, superblock, found.state)
+            yield from _check_image(image)
+            yield from _check_owners(image, found)
+            yield from _check_log(tables, txn, found)
+    except FormatUnreadable:
+        raise
+    except (StoreDamaged, lmdb.Error) as error:
+        yield str(error)
+    finally:
+        env.close()
+
+
+def _check_rows(tables: Tables, txn: Txn) -> Iterator[str]:
+    """Checksums of all chunks, of every slot in them, live or dead, and of all drop records."""
+    for raw, value in txn.cursor(tables.log):
+        key = bytes(raw)
+        lsn, slots = LOG_KEY.unpack(key)
+        try:
+            if slots:
+                yield from _check_slots(lsn, Chunk(key, value))
+            else:
+                decode_drops(key, value)
+        except RowDamaged as damage:
+            yield f"log row {lsn} is damaged: {damage}"
+
+
+def _check_slots(lsn: int, chunk: Chunk) -> Iterator[str]:
+    for slot, (object_id, page) in enumerate(zip(chunk.objects.tolist(), chunk.pages.tolist(), strict=True)):
+        try:
+            chunk.content(slot, object_id, page)
+        except RowDamaged as damage:
+            yield f"page {page} of object {object_id}, stored in chunk {lsn}, is damaged: {damage}"
+
+
+def _check_image(image: Image) -> Iterator[str]:
+    """Records agree with each other and with the counters."""
+    for kind, records in (("space", image.spaces), ("segment", image.segments)):
+        names = Counter(record.name for record in records)
+        yield from (f"{count} {kind}s are called {name!r}" for name, count in names.items() if count > 1)
+    objects = Counter(_owned_objects(image))
+    yield from (f"object {number} has {count} owners" for number, count in objects.items() if count > 1)
+    if max(objects, default=0) >= image.next_object:
+        yield f"object {max(objects)} exists, but the next one would be {image.next_object}"
+    if image.spaces and image.spaces[-1].vid >= image.next_vid:
+        yield f"space {image.spaces[-1].vid} exists, but the next one would be {image.next_vid}"
+    if image.segments and image.segments[-1].sid >= image.next_sid:
+        yield f"segment {image.segments[-1].sid} exists, but the next one would be {image.next_sid}"
+    for segment in image.segments:
+        if not 0 <= segment.start < segment.end or (segment.start | segment.end) % image.page_size:
+            yield f"segment {segment.sid} is {segment.start:#x}-{segment.end:#x}"
+    known = {segment.sid for segment in image.segments} | {0}
+    for vid, regions in image.regions.items():
+        yield from _check_regions(vid, regions, known, image.page_size)
+
+
+def _check_regions(vid: int, regions: list[RegionRecord], known: set[int], page_size: int) -> Iterator[str]:
+    end = 0
+    for region in regions:
+        if region.start < end or region.end <= region.start or (region.start | region.end) % page_size:
+            yield f"space {vid}: region {region.start:#x}-{region.end:#x} after {end:#x}"
+        if region.sid not in known:
+            yield f"space {vid}: region {region.start:#x} is a window on segment {region.sid}, which is gone"
+        end = region.end
+
+
+def _owned_objects(image: Image) -> list[int]:
+    return [space.object_id for space in image.spaces] + [segment.object_id for segment in image.segments]
+
+
+def _check_owners(image: Image, found: Recovered) -> Iterator[str]:
+    """Every page belongs to a space or a segment, or to an object that is being cleared away."""
+    owned = set(_owned_objects(image))
+    lost = {object_id for object_id, _, node in found.locations.walk() if node.any()} - owned
+    yield from (f"object {object_id} has pages but no owner" for object_id in sorted(lost))
+    undead = owned & found.locations.dead.keys()
+    yield from (f"object {object_id} is gone but has an owner" for object_id in sorted(undead))
+
+
+def _check_log(tables: Tables, txn: Txn, found: Recovered) -> Iterator[str]:
+    """Every slot is either live or dead, and every location in the maps is that of exactly one live slot."""
+    maps: dict[tuple[int, int], U64] = {
+        (owner, number): node for owner, number, node in found.locations.walk()
+    }
+    for owner, nodes in found.locations.dead.items():
+        maps.update(((owner, number), node) for number, node in nodes.items())
+    matched: Counter[tuple[int, int]] = Counter()
+    for raw, value in txn.cursor(tables.log):
+        key = bytes(raw)
+        lsn, slots = LOG_KEY.unpack(key)
+        if not slots:
+            continue
+        try:
+            chunk = Chunk(key, value)
+        except RowDamaged:
+            continue  # reported with the rows
+        live = 0
+        for slot, (owner, page) in enumerate(zip(chunk.objects.tolist(), chunk.pages.tolist(), strict=True)):
+            node = maps.get((owner, page >> NODE_SHIFT))
+            if node is not None and int(node[page & (NODE_PAGES - 1)]) == lsn << SLOT_BITS | slot:
+                matched[owner, page >> NODE_SHIFT] += 1
+                live += 1
+        if live != found.live.live_slots(lsn):
+            yield f"chunk {lsn} has {live} live pages but counts {found.live.live_slots(lsn)}"
+    for (owner, number), node in maps.items():
+        present = int(np.count_nonzero(node))
+        if present != matched[owner, number]:
+            first = number << NODE_SHIFT
+            yield (
+                f"object {owner}, pages {first} to {first + NODE_PAGES - 1}: "
+                f"{present} have a location, {matched[owner, number]} are there"
+            )
