@@ -1,0 +1,299 @@
+"""Data directories and options that cannot be served: status 2 and one line on standard error, nothing changed."""
+
+import contextlib
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import everspace
+from tests.conformance.support.calls import PAGE, HttpTask
+from tests.conformance.support.http import Http, Problem
+from tests.conformance.support.service import EVERSPACED, Service, environment, free_port, run, until
+
+NOBODY = 65534
+BASE = 0x1000_0000_0000
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """It left with 2 and said why in one line."""
+    assert done.returncode == 2, done
+    assert done.stdout == "", done
+    assert done.stderr.endswith("\n"), done
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "usage" not in done.stderr.lower()
+    for word in words:
+        assert word.lower() in done.stderr.lower(), done.stderr
+
+
+def serve(data_dir: Path | str, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
+    port = () if "--port" in options or "EVERSPACE_PORT" in env else ("--port", str(free_port()))
+    return run([EVERSPACED, "serve", "--data-dir", str(data_dir), *port, *options], env=env)
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    """All files below with their bytes, locks and shared memory of SQLite apart."""
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and not file.name.endswith(("-shm", "-wal", "lock", "lock.mdb"))
+    }
+
+
+def test_a_directory_in_use(service: Service) -> None:
+    refused(serve(service.data_dir), "in use", str(service.data_dir))
+    refused(run([EVERSPACED, "fsck", str(service.data_dir)]), "in use")
+    with everspace.connect(service.url, service.root_token) as client, client.spawn() as task:
+        assert task.vas_create("still at work", 0o600) > 0
+
+
+def test_a_directory_is_free_again_after_a_kill(service: Service) -> None:
+    service.kill()
+    service.start()
+    assert service.running()
+
+
+def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("not a directory", encoding="ascii")
+    refused(serve(path), str(path))
+    refused(serve(path / "below"))
+    refused(run([EVERSPACED, "fsck", str(path)]), str(path))
+    assert path.read_text(encoding="ascii") == "not a directory"
+
+
+def test_a_place_where_no_directory_can_be_made() -> None:
+    """Not even by root."""
+    refused(serve("/sys/everspace-cannot-be-here"), "/sys/everspace-cannot-be-here")
+
+
+def test_a_directory_of_something_else(tmp_path: Path) -> None:
+    """A file that only looks like ours is not served and not touched."""
+    service = Service(tmp_path / "data").start()
+    assert service.stop() == 0
+    for path in service.data_dir.rglob("*.mdb"):
+        if "lock" not in path.name:
+            path.write_bytes(b"these are not the bytes of a store" * 1000)
+    before = tree(service.data_dir)
+    refused(serve(service.data_dir))
+    assert tree(service.data_dir) == before
+
+
+@pytest.fixture
+def read_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data directory with something in it that this user may read and not write, below a path open to all."""
+    service = Service(tmp_path_factory.mktemp("made") / "data").start()
+    assert service.stop() == 0
+    top = Path(tempfile.mkdtemp())
+    top.chmod(0o755)
+    made = top / "data"
+    shutil.copytree(service.data_dir, made)
+    for path in [*made.rglob("*"), made]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    yield made
+    made.chmod(0o755)
+    shutil.rmtree(top)
+
+
+def test_a_directory_that_may_only_be_read(read_only: Path) -> None:
+    before = tree(read_only)
+    command = [EVERSPACED, "serve", "--data-dir", str(read_only), "--port", str(free_port())]
+    user = None
+    if os.geteuid() == 0 and can_run_as_nobody():
+        user = NOBODY
+    elif os.geteuid() == 0:
+        command[3] = "/sys/kernel"  # root may write every directory that is not the kernel's own
+    done = subprocess.run(
+        command, capture_output=True, text=True, user=user, env=environment(), timeout=60, check=False
+    )
+    refused(done)
+    assert tree(read_only) == before
+
+
+def can_run_as_nobody() -> bool:
+    """Whether another user can read this environment; a repository below a private directory it cannot."""
+    try:
+        command = [EVERSPACED, "--help"]
+        done = subprocess.run(command, capture_output=True, user=NOBODY, timeout=60, check=False)
+    except PermissionError:
+        return False
+    return done.returncode == 0
+
+
+def test_bad_options(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for options in (
+        ("--port", "x"), ("--port", "-1"), ("--port", "65536"), ("--nonsense",), ("--arch", "vax"), ("surplus",),
+        ("--port",),
+    ):  # fmt: skip
+        refused(serve(data, *options))
+        assert not data.exists(), options
+
+
+def test_a_host_that_is_none(tmp_path: Path) -> None:
+    refused(serve(tmp_path / "data", "--host", "no such host"))
+
+
+def test_bad_settings_in_the_environment(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    refused(serve(data, EVERSPACE_PORT="x"))
+    refused(serve(data, EVERSPACE_ARCH="vax"))
+    assert not data.exists()
+
+
+def test_options_come_from_the_environment_too(tmp_path: Path) -> None:
+    port = free_port()
+    env = {"EVERSPACE_DATA_DIR": str(tmp_path / "here"), "EVERSPACE_PORT": str(port)}
+    with subprocess.Popen([EVERSPACED, "serve"], env=environment(env), stderr=subprocess.PIPE) as process:
+
+        def ready() -> bool:
+            with contextlib.suppress(OSError):
+                return Http(port, None).request("GET", "/readyz").status == 200
+            return False
+
+        until("ready", ready, 60)
+        assert (tmp_path / "here" / "root.token").exists()
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_an_unknown_command() -> None:
+    refused(run([EVERSPACED, "conquer"]))
+    refused(run([EVERSPACED, "fsck"]))
+    refused(run([EVERSPACED, "account", "create", "--uid", "x"]))
+
+
+def test_a_wide_bind_needs_to_be_asked_for(tmp_path: Path) -> None:
+    refused(serve(tmp_path / "data", "--host", "0.0.0.0"))
+
+
+def test_a_port_that_is_taken(service: Service, tmp_path: Path) -> None:
+    refused(serve(tmp_path / "other", "--port", str(service.port)))
+
+
+def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
+    """`--uds`: the same service over a Unix socket, spoken to through curl's way of naming it."""
+    socket = Path(tempfile.mkdtemp()) / "s"
+    command = [EVERSPACED, "serve", "--data-dir", str(tmp_path / "data"), "--uds", str(socket)]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE) as process:
+        until("the socket is there", socket.exists, 60)
+        process.terminate()
+        assert process.wait(30) == 0
+    shutil.rmtree(socket.parent)
+
+
+# -- a full disk --------------------------------------------------------------------------------------------
+
+
+def fill(task: HttpTask, most: int = 512) -> int:
+    """Store until it is refused; how many pages were acknowledged, each with its number in it."""
+    for number in range(most):
+        try:
+            task.write(BASE + number * 16 * PAGE, number.to_bytes(8, "little") * (16 * PAGE // 8))
+        except Problem as problem:
+            assert problem.errno in ("ENOSPC", "EIO"), problem
+            return number
+    raise AssertionError("the disk is not full")
+
+
+def inside(service: Service) -> HttpTask:
+    """A task in the space "full"; made if it is not there."""
+    task = HttpTask.spawn(Http(service.port, service.root_token))
+    if not task.http.get("/v1/vas?name=full")["items"]:
+        vid = task.vas_create("full", 0o600, "shared")
+        sid = task.vas_seg_create("full", BASE, BASE + 8192 * PAGE, 0o600)
+        task.vas_seg_attach(vid, sid, everspace.O_RDWR)
+    vid = task.vas_find("full")
+    task.vas_attach(0, vid, everspace.O_RDWR)
+    task.vas_switch(vid)
+    return task
+
+
+def acknowledged_is_there(task: HttpTask, count: int) -> None:
+    for number in range(count):
+        assert task.read(BASE + number * 16 * PAGE, 8) == number.to_bytes(8, "little")
+    assert task.read(BASE + count * 16 * PAGE, 16 * PAGE) == bytes(16 * PAGE), "nothing of the refused store"
+
+
+def test_a_disk_that_gets_full_refuses_stores_and_nothing_else(service: Service) -> None:
+    """The limit on file sizes stands for the disk; it is lifted while the service runs."""
+    task = inside(service)
+    store = max(service.data_dir.rglob("*.mdb"), key=lambda path: path.stat().st_size)
+    limit = store.stat().st_blocks * 512 + 4 * 1024 * 1024
+    _, hard = resource.prlimit(service.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (limit, hard))
+    count = fill(task)
+    assert count > 0
+    acknowledged_is_there(task, count)
+    with pytest.raises(Problem):
+        task.write(BASE + count * 16 * PAGE, b"x" * 16 * PAGE)
+    assert task.http.request("GET", "/healthz").status == 200
+    assert len(task.http.get("/v1/vas")["items"]) == 1
+    resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+    def stores_again() -> bool:
+        try:
+            task.write(BASE + count * 16 * PAGE, b"room again")
+        except Problem as problem:
+            assert problem.answer.status in (500, 503, 507), problem
+            return False
+        return True
+
+    until("it stores again", stores_again, 30)
+    service.kill()
+    service.start()
+    task = inside(service)
+    assert task.read(BASE + count * 16 * PAGE, 10) == b"room again"
+    for number in range(count):
+        assert task.read(BASE + number * 16 * PAGE, 8) == number.to_bytes(8, "little")
+
+
+def mounted(path: Path, options: str) -> bool:
+    """Mount a small file system in memory there; only root may."""
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "everspace", str(path)]
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        return False
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path | None]:
+    """A disk of 8 MiB, or None where mounting is not allowed."""
+    path = tmp_path / "disk"
+    has = mounted(path, "size=8m")
+    yield path if has else None
+    if has:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_disk_that_is_full(small_disk: Path | None, tmp_path: Path) -> None:
+    """A real one where mounting is allowed; else the limit on file sizes at the start stands for it."""
+    if small_disk is None:
+        limited = f"ulimit -f 1; exec {EVERSPACED} serve --data-dir {tmp_path / 'data'} --port {free_port()}"
+        refused(run(["bash", "-c", limited]))
+        return
+    with Service(small_disk / "data") as service:
+        service.log.touch()
+        task = inside(service)
+        count = fill(task)
+        assert count > 0
+        acknowledged_is_there(task, count)
+        service.kill()
+        service.start()
+        task = inside(service)
+        acknowledged_is_there(task, count)
+        assert service.stop() == 0
+    done = run([EVERSPACED, "fsck", str(service.data_dir)])
+    assert (done.returncode, done.stderr) == (0, ""), done
+    with (small_disk / "rest").open("wb") as rest, contextlib.suppress(OSError):
+        while True:
+            rest.write(bytes(65536))
+            rest.flush()
+    refused(serve(small_disk / "second"))
