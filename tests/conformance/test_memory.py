@@ -260,7 +260,7 @@ def test_the_heap_grows_and_shrinks(world: World) -> None:
         start = task.brk()
         assert task.brk(start + 3 * PAGE) == start + 3 * PAGE
         assert task.brk() == start + 3 * PAGE
-        task.write(start, b"heap" * PAGE)
+        task.write(start, b"heap" * (PAGE // 2))
         assert task.brk(start + PAGE) == start + PAGE
         assert task.brk(start + 2 * PAGE) == start + 2 * PAGE
         end = -(-(start + PAGE) // PAGE) * PAGE

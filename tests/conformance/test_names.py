@@ -29,7 +29,9 @@ def refused_everywhere(world: World, name: str) -> None:
 
 def accepted_everywhere(world: World, name: str) -> None:
     for create, find in zip(creators(world), finders(world), strict=True):
-        assert find(name) == create(name) > 0
+        made = create(name)
+        assert made > 0
+        assert find(name) == made
     assert world.owner.vas_getattr(world.owner.vas_find(name)).name == name
     assert world.owner.vas_seg_getattr(world.owner.vas_seg_find(name)).name == name
 

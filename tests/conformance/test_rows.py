@@ -22,7 +22,11 @@ class Case:
 
 def named_row(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str | None:
     for decorator in function.decorator_list:
-        if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "row":
+        if (
+            isinstance(decorator, ast.Call)
+            and isinstance(decorator.func, ast.Name)
+            and decorator.func.id == "row"
+        ):
             return str(ast.literal_eval(decorator.args[0]))
     return None
 

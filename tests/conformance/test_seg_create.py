@@ -86,8 +86,9 @@ def test_addresses_beyond_64_bits_and_below_0_are_refused(world: World) -> None:
         (-PAGE, PAGE),
         (-2 * PAGE, -PAGE),
     ):
+        create = world.owner.vas_seg_create
         before = world.state()
-        failure = world.refused(world.owner.vas_seg_create, world.name(), start, end, 0o600)
+        failure = world.refused(create, world.name(), start, end, 0o600)
         assert failure.errno in ("EFAULT", "EINVAL")
         assert world.state() == before
 

@@ -60,7 +60,7 @@ def test_unknown_sharing_is_refused(world: World) -> None:
 @row("VAS-CREATE-EEXIST-1")
 def test_a_name_is_had_once(world: World) -> None:
     name = world.name()
-    vid = world.owner.vas_create(name, 0)
+    vid = world.owner.vas_create(name, 0o200)
     world.fails("EEXIST", world.owner.vas_create, name, 0)
     world.fails("EEXIST", world.other.vas_create, name, 0o666)
     world.owner.vas_delete(vid)
