@@ -4,11 +4,13 @@ import contextlib
 import os
 import resource
 import shutil
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import lmdb
 import pytest
 
 import everspace
@@ -18,6 +20,7 @@ from tests.conformance.support.service import EVERSPACED, Service, environment, 
 
 NOBODY = 65534
 BASE = 0x1000_0000_0000
+SUPERBLOCK = struct.Struct("<8sH")
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -82,6 +85,24 @@ def test_a_directory_of_something_else(tmp_path: Path) -> None:
             path.write_bytes(b"these are not the bytes of a store" * 1000)
     before = tree(service.data_dir)
     refused(serve(service.data_dir))
+    assert tree(service.data_dir) == before
+
+
+def test_a_directory_of_a_newer_format(tmp_path: Path) -> None:
+    """Magic and version of the store lie where docs/format.md says that they lie in every version."""
+    service = Service(tmp_path / "data").start()
+    assert service.stop() == 0
+    store = next(service.data_dir.rglob("data.mdb")).parent
+    with lmdb.open(str(store), max_dbs=32, map_size=1 << 30) as env, env.begin(write=True) as txn:
+        meta = env.open_db(b"meta", txn, create=False)
+        value = bytearray(txn.get(b"superblock", db=meta) or b"")
+        magic, version = SUPERBLOCK.unpack_from(value)
+        assert magic == b"EVRSPACE"
+        SUPERBLOCK.pack_into(value, 0, magic, version + 1)
+        txn.put(b"superblock", bytes(value), db=meta)
+    before = tree(service.data_dir)
+    refused(serve(service.data_dir), "version")
+    refused(run([EVERSPACED, "fsck", str(service.data_dir)]), "version")
     assert tree(service.data_dir) == before
 
 
