@@ -304,9 +304,11 @@ def pages(request: Request) -> Response:
 
 
 def test_version_and_readiness() -> None:
-    transport = HandlerTransport(lambda _: json_response({"version": "1", "instance": "i"}))
+    transport = HandlerTransport(
+        lambda _: json_response({"version": "1", "instance": "i", "arch": "x86_64", "page_size": 4096})
+    )
     client = everspace.connect(transport=transport)
-    assert client.version() == everspace.Version("1", "i")
+    assert client.version() == everspace.Version("1", "i", "x86_64", 4096)
     assert client.ready()
     transport.handler = lambda _: json_response({}, 503)
     assert not client.ready()

@@ -208,7 +208,10 @@ def test_bytes_by_offset() -> None:
     assert dict(transport.requests[-1].headers)["Content-Range"] == "bytes 4-6/*"
     assert segment.etag() == '"1"'
     assert segment.pwrite(0, b"x", if_match='"1"') == 1
-    assert [request.repeatable for request in transport.requests if request.method == "PATCH"] == [True, False]
+    assert [request.repeatable for request in transport.requests if request.method == "PATCH"] == [
+        True,
+        False,
+    ]
     with pytest.raises(errors.StaleError):
         segment.pwrite(0, b"x", if_match='"0"')
     for mistake in (lambda: segment.pread(-1, 1), lambda: segment.pwrite(-1, b"x")):

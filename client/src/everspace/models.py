@@ -156,15 +156,17 @@ class TaskInfo:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What runs at the other end; `instance` is a random id per start of the service."""
+    """What runs at the other end; `instance` is a random id per start of the service, `page_size` in bytes."""
 
     version: str
     instance: str
+    arch: str
+    page_size: int
 
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> Self:
         """From GET /version."""
-        return cls(str(item.get("version", "")), str(item.get("instance", "")))
+        return cls(item["version"], item["instance"], item["arch"], item["page_size"])
 
 
 def _common(item: Mapping[str, Any]) -> tuple[int, str, int, int, int, str, int]:

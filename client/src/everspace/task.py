@@ -174,6 +174,12 @@ class Calls:
         """A child with a copy of the original address space, nothing attached. EPERM, ENOMEM."""
         return self._client.adopt(self._run(tasks.fork()))
 
+    def of_thread(self, tid: int | None) -> "Calls":
+        """The calls of one of its threads that was made elsewhere, by its id; None: of this one."""
+        if tid is None or tid == self.tid:
+            return self
+        return Thread(self._client, self._task, ThreadState(tid))
+
     def batch(self, atomic: bool = False) -> Batch:
         """Many calls in one request, see `Batch`."""
         return Batch(self._client, self._task, self._thread, atomic)

@@ -183,6 +183,12 @@ class AsyncCalls:
     async def _fork(self) -> "AsyncTask":
         return self._client.adopt(await self._run(tasks.fork()))
 
+    def of_thread(self, tid: int | None) -> "AsyncCalls":
+        """The calls of one of its threads that was made elsewhere, by its id; None: of this one."""
+        if tid is None or tid == self.tid:
+            return self
+        return AsyncThread(self._client, self._task, ThreadState(tid))
+
     def batch(self, atomic: bool = False) -> AsyncBatch:
         """Many calls in one request, see `AsyncBatch`."""
         return AsyncBatch(self._client, self._task, self._thread, atomic)

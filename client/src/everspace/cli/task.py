@@ -1,0 +1,60 @@
+"""everspace task: tasks."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+import everspace
+from everspace.cli.shell import Shell, command
+from everspace.wire import LEASE_SECONDS_DEFAULT, TYPE_NAMES
+
+group = typer.Typer(help="Tasks: who attaches spaces and runs in them, until their lease ends.")
+
+PidArgument = Annotated[int, typer.Argument(metavar="PID", help="The task's id.")]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="A name for people to see.", show_default=False)
+]
+LeaseOption = Annotated[
+    float, typer.Option("--lease", metavar="SECONDS", help="How long it lives without a call, 1 to 86400.")
+]
+
+
+def describe(info: everspace.TaskInfo) -> dict[str, Any]:
+    """A task as JSON."""
+    held = [{**asdict(a), "type": TYPE_NAMES.get(a.type, a.type)} for a in info.attachments]
+    return {**asdict(info), "attachments": held}
+
+
+@command(group, "ls")
+def list_tasks(shell: Shell) -> None:
+    """List all tasks."""
+    found = list(shell.client.tasks())
+    rows = [
+        [
+            str(info.pid),
+            str(info.uid),
+            f"{info.lease_s:g}s",
+            str(len(info.threads)),
+            ",".join(f"{a.vid}:{TYPE_NAMES.get(a.type, '?')}" for a in info.attachments) or "-",
+            info.name or "-",
+        ]
+        for info in found
+    ]
+    shell.table(
+        [">PID", ">UID", ">LEASE", ">THREADS", "ATTACHED", "NAME"], rows, [describe(info) for info in found]
+    )
+
+
+@command(group, "spawn")
+def spawn(shell: Shell, name: NameOption = None, lease: LeaseOption = LEASE_SECONDS_DEFAULT) -> None:
+    """Make a task and print its id; it ends when nobody calls it for its lease."""
+    task = shell.client.spawn(name, lease)
+    shell.say(str(task.pid), describe(task.info()) if shell.json else None)
+
+
+@command(group, "rm")
+def remove(shell: Shell, pid: PidArgument) -> None:
+    """End a task: it leaves its spaces and lets go of them."""
+    shell.client.task(pid).exit()
+    shell.say(f"ended task {pid}", {"pid": pid})
