@@ -69,7 +69,7 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(f"{error} (give --token or EVERSPACE_TOKEN)", REFUSED)
     except everspace.VasError as error:
         return _complain(str(error), REFUSED)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer itself exits when a write meets a closed pipe
         return _drop_output()
     except OSError as error:
         return _complain(f"{errno.errorcode.get(error.errno or 0, 'error')}: {_reason(error)}", REFUSED)

@@ -9,7 +9,7 @@ from everspace.cli.maps import TidOption
 from everspace.cli.seg import SegmentArgument
 from everspace.cli.shell import Shell, command
 from everspace.cli.task import PidArgument
-from everspace.cli.values import parse_place, parse_size
+from everspace.cli.values import parse_place, parse_size, written
 from everspace.wire import hex_address
 
 group = typer.Typer(help="Show bytes, as hexdump -C does.")
@@ -18,14 +18,14 @@ WIDTH: Final = 16
 LengthOption = Annotated[
     int,
     typer.Option(
-        "--length", "-n", parser=parse_size, metavar="SIZE", help="How many bytes, as in 256 or 4K."
+        "--length", "-n", parser=written(parse_size), metavar="SIZE", help="How many bytes, as in 256 or 4K."
     ),
 ]
 OffsetArgument = Annotated[
-    int, typer.Argument(parser=parse_size, metavar="[OFFSET]", help="Bytes from its start.")
+    int, typer.Argument(parser=written(parse_size), metavar="[OFFSET]", help="Bytes from its start.")
 ]
 AddressArgument = Annotated[
-    int, typer.Argument(parser=parse_place, metavar="ADDR", help="The first address.")
+    int, typer.Argument(parser=written(parse_place), metavar="ADDR", help="The first address.")
 ]
 
 

@@ -7,7 +7,16 @@ import typer
 
 import everspace
 from everspace.cli.shell import Shell, command
-from everspace.cli.values import End, Which, parse_end, parse_place, parse_which, show_mode, show_size
+from everspace.cli.values import (
+    End,
+    Which,
+    parse_end,
+    parse_place,
+    parse_which,
+    show_mode,
+    show_size,
+    written,
+)
 from everspace.cli.vas import (
     ModeArgument,
     ModeOption,
@@ -21,13 +30,15 @@ from everspace.wire import hex_address
 group = typer.Typer(help="Segments: named memory at a fixed address, shown in any number of spaces.")
 
 SegmentArgument = Annotated[
-    Which, typer.Argument(parser=parse_which, metavar="SEGMENT", help="An id or a name.")
+    Which, typer.Argument(parser=written(parse_which), metavar="SEGMENT", help="An id or a name.")
 ]
-StartArgument = Annotated[int, typer.Argument(parser=parse_place, metavar="START", help="The first address.")]
+StartArgument = Annotated[
+    int, typer.Argument(parser=written(parse_place), metavar="START", help="The first address.")
+]
 EndArgument = Annotated[
     End,
     typer.Argument(
-        parser=parse_end, metavar="END", help="The address behind the last one, or +SIZE as in +64K."
+        parser=written(parse_end), metavar="END", help="The address behind the last one, or +SIZE as in +64K."
     ),
 ]
 TypeOption = Annotated[str, typer.Option("--type", metavar="TYPE", help="ro, wo or rw.")]

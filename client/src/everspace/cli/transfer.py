@@ -11,7 +11,7 @@ import typer
 import everspace
 from everspace.cli.seg import SegmentArgument, describe, group
 from everspace.cli.shell import Shell, command
-from everspace.cli.values import Which, parse_place, show_size
+from everspace.cli.values import Which, parse_place, show_size, written
 from everspace.cli.vas import ModeOption
 
 __all__ = ["export_file", "group", "import_file"]
@@ -29,7 +29,11 @@ FileArgument = Annotated[
 AtOption = Annotated[
     int | None,
     typer.Option(
-        "--at", parser=parse_place, metavar="START", help="Where a new segment begins.", show_default=False
+        "--at",
+        parser=written(parse_place),
+        metavar="START",
+        help="Where a new segment begins.",
+        show_default=False,
     ),
 ]
 

@@ -1,11 +1,23 @@
 """How values are written on the command line, and shown."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from everspace.wire import parse_address
 
+T = TypeVar("T")
+
 UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
+
+
+def written(parse: Callable[[str], T]) -> Callable[[str | T], T]:
+    """For typer, which gives a parser the option's default, too: only what was written is parsed."""
+
+    def parse_written(value: str | T) -> T:
+        return parse(value) if isinstance(value, str) else value
+
+    return parse_written
 
 
 def parse_size(text: str) -> int:

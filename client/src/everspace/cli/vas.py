@@ -7,22 +7,36 @@ import typer
 
 import everspace
 from everspace.cli.shell import Shell, command
-from everspace.cli.values import Owner, Which, parse_mode, parse_owner, parse_which, show_mode, show_size
+from everspace.cli.values import (
+    Owner,
+    Which,
+    parse_mode,
+    parse_owner,
+    parse_which,
+    show_mode,
+    show_size,
+    written,
+)
 from everspace.wire import hex_address
 
 group = typer.Typer(help="Spaces: named address spaces that outlive every process.")
 
-SpaceArgument = Annotated[Which, typer.Argument(parser=parse_which, metavar="SPACE", help="An id or a name.")]
+SpaceArgument = Annotated[
+    Which, typer.Argument(parser=written(parse_which), metavar="SPACE", help="An id or a name.")
+]
 NameArgument = Annotated[str, typer.Argument(help="The name.")]
-ModeOption = Annotated[int, typer.Option(parser=parse_mode, metavar="OCTAL", help="Permission bits.")]
+ModeOption = Annotated[
+    int,
+    typer.Option(parser=written(parse_mode), metavar="OCTAL", help="Permission bits.", show_default="600"),
+]
 SharingOption = Annotated[
     str, typer.Option(metavar="WHO", help="exclusive (one writer or many readers) or shared.")
 ]
 ModeArgument = Annotated[
-    int, typer.Argument(parser=parse_mode, metavar="MODE", help="Permission bits in octal.")
+    int, typer.Argument(parser=written(parse_mode), metavar="MODE", help="Permission bits in octal.")
 ]
 OwnerArgument = Annotated[
-    Owner, typer.Argument(parser=parse_owner, metavar="OWNER", help="UID, UID:GID or :GID.")
+    Owner, typer.Argument(parser=written(parse_owner), metavar="OWNER", help="UID, UID:GID or :GID.")
 ]
 
 
