@@ -1,0 +1,190 @@
+"""The bytes of every layout, one by one: whoever changes them has to make a new format version."""
+
+import numpy as np
+import pytest
+
+from engine.changes import RegionRecord, SegmentRecord, SpaceRecord
+from storage import format as layouts
+from storage.chunks import (
+    WHOLE_OBJECT,
+    Chunk,
+    Drop,
+    chunk_bytes,
+    chunk_cost,
+    chunk_slots,
+    decode_drops,
+    encode_chunk,
+    encode_drops,
+)
+from storage.errors import RowDamaged
+from storage.format import U64, State, Superblock
+from storage.nodes import NODE_KEY, decode_node, encode_node
+from storage.records import (
+    decode_region,
+    decode_segment,
+    decode_space,
+    encode_region,
+    encode_segment,
+    encode_space,
+)
+
+SPACE = SpaceRecord(3, "lab ß", 0o640, 1000, 100, "shared", 7)
+SEGMENT = SegmentRecord(4, "heap", 0x1000, 0x3000, 0o600, 1000, 100, "exclusive", 8)
+REGION = RegionRecord(0x1000, 0x3000, 3, True, 4, 2)
+DROPS = [Drop(8, 2, 3), Drop(9, 0, WHOLE_OBJECT)]
+PAGES = [b"0123456789abcdef", b"fedcba9876543210"]
+
+
+def array(*numbers: int) -> U64:
+    return np.array(numbers, np.uint64)
+
+
+def node() -> U64:
+    entries = np.zeros(256, np.uint64)
+    entries[1], entries[255] = 5 << 6 | 2, 6 << 6 | 62
+    return entries
+
+
+def joined(*parts: str) -> bytes:
+    return bytes.fromhex("".join(parts))
+
+
+def test_superblock() -> None:
+    value = Superblock("x86_64", 4096).encode()
+    assert value == joined(
+        "4556525350414345", "0100", "0001", "00100000", "7838365f3634", "00" * 18, "db770937efa1b1c2"
+    )
+    assert Superblock.decode(value) == Superblock("x86_64", 4096)
+    with pytest.raises(ValueError):
+        Superblock("x" * 25, 4096).encode()
+
+
+def test_state() -> None:
+    value = State(4, 5, 9, 17).encode()
+    assert value == joined(*(f"{number:02x}{'00' * 7}" for number in (4, 5, 9, 17)), "25753a711820af28")
+    assert State.decode(value) == State(4, 5, 9, 17)
+
+
+def test_space() -> None:
+    key, value = encode_space(SPACE)
+    assert key == joined("0000000000000003")
+    assert value == joined(
+        "0700000000000000", "e8030000", "64000000", "a0010000", "01", "6c616220c39f", "7b728b3a50b6bff5"
+    )
+    assert decode_space(key, value) == SPACE
+
+
+def test_segment() -> None:
+    key, value = encode_segment(SEGMENT)
+    assert key == joined("0000000000000004")
+    assert value == joined(
+        "0010000000000000", "0030000000000000", "0800000000000000", "e8030000", "64000000", "80010000", "00"
+    ) + joined("68656170", "8f948cae048c81e6")
+    assert decode_segment(key, value) == SEGMENT
+
+
+def test_region() -> None:
+    key, value = encode_region(3, REGION)
+    assert key == joined("0000000000000003", "0000000000001000")
+    assert value == joined("0030000000000000", "0400000000000000", "03", "01", "02", "4793da1bfaae3e96")
+    assert decode_region(key, value) == (3, REGION)
+
+
+def test_node() -> None:
+    key = NODE_KEY.pack(8, 3)
+    value = encode_node(key, node())
+    assert key == joined("0000000000000008", "0000000000000003")
+    assert value == joined("02", "00" * 30, "80", "4201000000000000", "be01000000000000", "fdbbe585709a183d")
+    assert decode_node(key, value).tolist() == node().tolist()
+
+
+def test_drop_record() -> None:
+    key, value = encode_drops(6, DROPS)
+    assert key == joined("0000000000000006", "00")
+    assert value == joined(
+        "0800000000000000", "0200000000000000", "0300000000000000",
+        "0900000000000000", "0000000000000000", "ffffffffffffffff", "4ca2bde6e61b22a9",
+    )  # fmt: skip
+    assert decode_drops(key, value) == DROPS
+
+
+def test_chunk() -> None:
+    key, value = encode_chunk(5, array(8, 9), array(769, 0), PAGES)
+    assert key == joined("0000000000000005", "02")
+    assert value == joined(
+        "0200", "0000", "10000000", "ccae8ca324913218",
+        "0800000000000000", "0900000000000000",
+        "0103000000000000", "0000000000000000",
+        "2d21fad846994364", "c2b4510632ef665e",
+    ) + b"".join(PAGES)  # fmt: skip
+    chunk = Chunk(key, value)
+    assert (chunk.slots, chunk.objects.tolist(), chunk.pages.tolist()) == (2, [8, 9], [769, 0])
+    assert [chunk.content(0, 8, 769), chunk.content(1, 9, 0)] == PAGES
+    with pytest.raises(RowDamaged, match="another page"):
+        chunk.content(0, 9, 0)
+
+
+@pytest.mark.parametrize(
+    ("page_size", "slots", "cost", "cost_of_one"),
+    [(16, 63, 1, 1), (4096, 63, 64, 2), (16384, 15, 61, 5), (65536, 3, 49, 17)],
+)
+def test_a_chunk_fills_whole_pages_of_lmdb(page_size: int, slots: int, cost: int, cost_of_one: int) -> None:
+    assert chunk_slots(page_size) == slots
+    assert chunk_cost(slots, page_size) == cost <= 64
+    assert chunk_cost(1, page_size) == cost_of_one
+    assert 16 + chunk_bytes(slots, page_size) <= 64 * 4096
+
+
+def test_every_byte_of_every_row_is_checked() -> None:
+    node_key = NODE_KEY.pack(8, 3)
+    rows = {
+        decode_space: encode_space(SPACE),
+        decode_segment: encode_segment(SEGMENT),
+        decode_region: encode_region(3, REGION),
+        decode_node: (node_key, encode_node(node_key, node())),
+        decode_drops: encode_drops(6, DROPS),
+    }
+    for decode, (key, value) in rows.items():
+        for position in range(len(value)):
+            with pytest.raises(RowDamaged):
+                decode(key, flipped(value, position))
+        for position in range(len(key)):
+            with pytest.raises(RowDamaged):
+                decode(flipped(key, position), value)
+        with pytest.raises(RowDamaged):
+            decode(key, value[:-1])
+
+
+def test_every_byte_of_a_chunk_is_checked() -> None:
+    key, value = encode_chunk(5, array(8, 9), array(769, 0), PAGES)
+    for position in range(len(value)):
+        with pytest.raises(RowDamaged):
+            read_all(key, flipped(value, position))
+    for position in range(len(key)):
+        with pytest.raises(RowDamaged):
+            read_all(flipped(key, position), value)
+    for length in (0, 15, 16, len(value) - 1):
+        with pytest.raises(RowDamaged):
+            read_all(key, value[:length])
+
+
+def read_all(key: bytes, value: bytes) -> list[bytes]:
+    chunk = Chunk(key, value)
+    return [chunk.content(0, 8, 769), chunk.content(1, 9, 0)]
+
+
+def flipped(raw: bytes, position: int) -> bytes:
+    return raw[:position] + bytes([raw[position] ^ 1]) + raw[position + 1 :]
+
+
+@pytest.mark.parametrize("uid", [-1, 1 << 32])
+def test_a_field_that_does_not_fit_is_refused(uid: int) -> None:
+    with pytest.raises(ValueError):
+        encode_space(SpaceRecord(3, "lab", 0o640, uid, 100, "shared", 7))
+    with pytest.raises(ValueError):
+        encode_space(SpaceRecord(3, "lab", 0o640, 0, 100, "borrowed", 7))
+
+
+def test_the_version_is_one() -> None:
+    """These bytes are format 1. Change them together with the version, and add a reader for the old one."""
+    assert (layouts.MAGIC, layouts.VERSION, layouts.NODE_PAGES) == (b"EVRSPACE", 1, 256)
