@@ -182,13 +182,21 @@ def test_a_thread_says_its_tid_where_it_matters() -> None:
 
 def test_switch_may_wait_longer_than_the_http_timeout() -> None:
     client, task, transport = connected(lambda _: EMPTY)
-    for timeout, patience in ((None, None), (100.0, 130.0), (0.0, 30.0)):
+    for timeout, patience in ((None, None), (100.0, 130.0), (0.0, 30.0), (-1.0, 30.0), (1e300, 1e8)):
         task.vas_switch(1, timeout)
         assert transport.requests[-1].timeout == patience
     task.vas_switch(vid=1, timeout=2)
     task.munmap(0, 1)
     assert transport.requests[-1].timeout == 30.0
     client.close()
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, float("nan")])
+def test_a_timeout_is_above_0(timeout: float) -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        everspace.connect(timeout=timeout)
+    with pytest.raises(ValueError, match="timeout"):
+        everspace.aconnect(timeout=timeout)
 
 
 def test_readinto_fills_the_callers_buffer() -> None:
@@ -229,6 +237,8 @@ MISTAKES: list[tuple[str, tuple[Any, ...], type[Exception]]] = [
     ("read", (0, "1"), TypeError),
     ("read", (0, 1.0), TypeError),
     ("mmap", ("0x0", 1, 1, 1), TypeError),
+    ("vas_switch", (1, float("inf")), ValueError),
+    ("vas_switch", (1, float("nan")), ValueError),
 ]
 
 

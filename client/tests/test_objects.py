@@ -214,6 +214,8 @@ def test_bytes_by_offset() -> None:
     ]
     with pytest.raises(errors.StaleError):
         segment.pwrite(0, b"x", if_match='"0"')
+    with pytest.raises(ValueError, match="ETag"):
+        segment.pwrite(0, b"x", if_match="1\r\nX: y")
     for mistake in (lambda: segment.pread(-1, 1), lambda: segment.pwrite(-1, b"x")):
         with pytest.raises(ValueError, match="negative"):
             mistake()

@@ -29,6 +29,8 @@ RETRIES_MAX: Final = 4
 """How often a repeatable call is tried again after a 503 that names a time."""
 RETRY_SECONDS_MAX: Final = 10.0
 """A service that asks for a longer pause is not waited for."""
+PATIENCE_SECONDS_MAX: Final = 1e8
+"""More than three years; sockets cannot be told much more."""
 RECONNECT_SECONDS: Final = 0.05
 """First pause between attempts to reach a service that restarts (respawn); it doubles up to a second."""
 
@@ -41,6 +43,10 @@ class Settings:
     timeout: float | None = 30.0
     prefix: str = ""
     respawn: bool = False
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError(f"a timeout is a number of seconds above 0, or None: {self.timeout!r}")
 
 
 class Session:
@@ -143,7 +149,7 @@ class Session:
 
     def _patience(self, wait: float | None) -> float | None:
         timeout = self.settings.timeout
-        return None if wait is None or timeout is None else timeout + wait
+        return None if wait is None or timeout is None else min(timeout + wait, PATIENCE_SECONDS_MAX)
 
 
 class Tries:

@@ -162,6 +162,8 @@ def seg_pwrite(
     first = _offset(offset)
     headers = [("Content-Type", MEDIA_BYTES), ("Content-Range", f"bytes {first}-{first + len(view) - 1}/*")]
     if if_match is not None:
+        if not (if_match.isascii() and if_match.isprintable()):
+            raise ValueError(f"not an ETag: {if_match!r:.60}")
         headers.append(("If-Match", if_match))
     return Call(
         "seg_pwrite",

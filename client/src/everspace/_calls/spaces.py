@@ -1,6 +1,7 @@
 """The calls on spaces: VAS of the C interface."""
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, SupportsIndex, TypeVar
 from urllib.parse import quote
 
@@ -115,6 +116,8 @@ def vas_detach(pid: SupportsIndex, vid: SupportsIndex) -> Call[int]:
 def vas_switch(vid: SupportsIndex, timeout: float | None = None) -> Call[int]:
     """PUT /tasks/{pid}/threads/{tid}/active. The service waits up to `timeout` seconds, None: without end."""
     vid = integer(vid)
+    if timeout is not None and not isfinite(timeout):
+        raise ValueError("a timeout is a finite number of seconds, or None to wait without end")
 
     def effect(task: TaskState, thread: ThreadState, _: Any) -> None:
         thread.active = vid
