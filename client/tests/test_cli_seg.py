@@ -28,7 +28,7 @@ def test_a_segment_from_its_making_to_its_end(cli: Any, fake: Any) -> None:
 def test_the_same_as_json(cli: Any) -> None:
     made = json.loads(cli("seg", "create", "heap", "0x100000000000", "+1M", "--json")[1])
     assert made == {
-        "sid": 1, "name": "heap", "mode": 0o600, "uid": 0, "gid": 0, "sharing": "exclusive", "attach_count": 0,
+        "id": 1, "name": "heap", "mode": 0o600, "uid": 0, "gid": 0, "sharing": "exclusive", "attach_count": 0,
         "start": "0x100000000000", "end": "0x100000100000", "size": 1 << 20,
     }  # fmt: skip
     assert json.loads(cli("seg", "ls", "--json")[1]) == [made]
@@ -38,7 +38,7 @@ def test_the_same_as_json(cli: Any) -> None:
     assert json.loads(cli("seg", "detach", "1", "1", "--json")[1]) == {"sid": 1, "vid": 1}
     assert json.loads(cli("seg", "chmod", "0", "1", "--json")[1])["mode"] == 0
     assert json.loads(cli("seg", "chown", "1:1", "1", "--json")[1])["gid"] == 1
-    assert json.loads(cli("seg", "rm", "1", "--json")[1]) == {"sid": 1}
+    assert json.loads(cli("seg", "rm", "1", "--json")[1]) == {"id": 1}
 
 
 def test_a_type_that_is_none(cli: Any) -> None:

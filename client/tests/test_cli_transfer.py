@@ -86,7 +86,7 @@ def test_export_leaves_holes_for_zeros(cli: Any, fake: Any, tmp_path: Path) -> N
     assert cli("seg", "export", "big", str(file)) == (0, "segment 1: 32M exported\n", "")
     assert file.read_bytes() == bytes(fake.bytes[1])
     assert file.stat().st_blocks * 512 < 2 * MIB
-    assert json.loads(cli("seg", "export", "1", str(file), "--json")[1]) == {"sid": 1, "bytes": 32 * MIB}
+    assert json.loads(cli("seg", "export", "1", str(file), "--json")[1]) == {"id": 1, "bytes": 32 * MIB}
 
 
 def test_export_to_standard_output(cli: Any, fake: Any, capfdbinary: Any = None) -> None:

@@ -28,14 +28,14 @@ def test_a_space_from_its_making_to_its_end(cli: Any, fake: Any) -> None:
 def test_the_same_as_json(cli: Any) -> None:
     made = json.loads(cli("vas", "create", "a", "--json")[1])
     assert made == {
-        "vid": 1, "name": "a", "mode": 0o600, "uid": 0, "gid": 0, "sharing": "exclusive", "attach_count": 0,
+        "id": 1, "name": "a", "mode": 0o600, "uid": 0, "gid": 0, "sharing": "exclusive", "attach_count": 0,
     }  # fmt: skip
     assert json.loads(cli("--json", "vas", "ls")[1]) == [made]
     assert json.loads(cli("vas", "find", "a", "--json")[1]) == made
     assert json.loads(cli("vas", "chmod", "640", "a", "--json")[1])["mode"] == 0o640
     assert json.loads(cli("vas", "chown", "1", "a", "--json")[1])["uid"] == 1
     assert json.loads(cli("vas", "regions", "a", "--json")[1]) == []
-    assert json.loads(cli("vas", "rm", "a", "--json")[1]) == {"vid": 1}
+    assert json.loads(cli("vas", "rm", "a", "--json")[1]) == {"id": 1}
 
 
 def test_regions(cli: Any, fake: Any) -> None:

@@ -45,8 +45,15 @@ TypeOption = Annotated[str, typer.Option("--type", metavar="TYPE", help="ro, wo 
 
 
 def describe(attr: everspace.SegAttr) -> dict[str, Any]:
-    """A segment as JSON."""
-    return {**asdict(attr), "start": hex_address(attr.start), "end": hex_address(attr.end), "size": attr.size}
+    """A segment as JSON, in the members of the service."""
+    members = asdict(attr)
+    return {
+        "id": members.pop("sid"),
+        **members,
+        "start": hex_address(attr.start),
+        "end": hex_address(attr.end),
+        "size": attr.size,
+    }
 
 
 @command(group, "ls")
@@ -97,7 +104,7 @@ def remove(shell: Shell, which: SegmentArgument) -> None:
     """Delete a segment and its bytes."""
     segment = shell.segment(which)
     segment.delete()
-    shell.say(f"deleted segment {segment.sid}", {"sid": segment.sid})
+    shell.say(f"deleted segment {segment.sid}", {"id": segment.sid})
 
 
 @command(group, "chmod")

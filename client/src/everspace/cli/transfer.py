@@ -79,7 +79,7 @@ def export_file(shell: Shell, which: SegmentArgument, path: FileArgument) -> Non
         file.truncate(segment.size)
     shell.say(
         f"segment {segment.sid}: {show_size(segment.size)} exported",
-        {"sid": segment.sid, "bytes": segment.size},
+        {"id": segment.sid, "bytes": segment.size},
     )
 
 

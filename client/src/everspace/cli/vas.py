@@ -41,8 +41,9 @@ OwnerArgument = Annotated[
 
 
 def describe(attr: everspace.VasAttr) -> dict[str, Any]:
-    """A space as JSON."""
-    return asdict(attr)
+    """A space as JSON, in the members of the service."""
+    members = asdict(attr)
+    return {"id": members.pop("vid"), **members}
 
 
 @command(group, "ls")
@@ -78,7 +79,7 @@ def remove(shell: Shell, which: SpaceArgument) -> None:
     """Delete a space and all its memory."""
     space = shell.space(which)
     space.delete()
-    shell.say(f"deleted space {space.vid}", {"vid": space.vid})
+    shell.say(f"deleted space {space.vid}", {"id": space.vid})
 
 
 @command(group, "chmod")
