@@ -30,23 +30,24 @@ class Headroom:
         self._map_bytes = tables.env.info()["map_size"]
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._taken = os.fstat(self._file).st_size
-        self._supported = True
 
-    def secure(self, wanted: int, *, puts_pages: bool) -> None:
-        """Make sure that `wanted` bytes can be committed. Raises StoreFull; only a commit that puts pages is refused."""
+    def secure(self, wanted: int, *, puts_pages: bool) -> bool:
+        """Take room for a commit of `wanted` bytes from the disk. Raises StoreFull when a commit of pages has none.
+
+        False: the file cannot grow, but the commit may still fit into the pages that LMDB has free, or the reserve.
+        """
         end = (
             (self._tables.env.info()["last_pgno"] + 1 + COMMIT_PAGES) * self._page_bytes
             + wanted
             + RESERVE_BYTES
         )
-        if end <= self._taken or not self._supported:
-            return
-        if self._grow(end + STEP_BYTES) or self._grow(end) or not puts_pages:
-            return
-        if self._free_bytes() < 2 * wanted + RESERVE_BYTES:
+        if end <= self._taken or self._grow(end + STEP_BYTES) or self._grow(end):
+            return True
+        if puts_pages and self._free_bytes() < 2 * wanted + RESERVE_BYTES:
             raise StoreFull(
                 "no space left on the disk" if end <= self._map_bytes else "no space left in the map"
             )
+        return False
 
     def close(self) -> None:
         """Release the file."""
@@ -59,12 +60,21 @@ class Headroom:
         try:
             os.posix_fallocate(self._file, self._taken, end - self._taken)
         except OSError as error:
-            if error.errno in _NOT_SUPPORTED:
-                self._supported = False
-                return True
-            if error.errno in FULL_CODES:
-                return False
-            raise StoreFailed(f"growing the store file failed: {error.strerror}") from error
+            if error.errno not in _NOT_SUPPORTED:
+                return _refused(error)
+            return self._fill(end)
+        self._taken = end
+        return True
+
+    def _fill(self, end: int) -> bool:
+        """`_grow` for a file system that has no fallocate: write zeros."""
+        position = self._taken
+        try:
+            while position < end:
+                position += os.pwrite(self._file, bytes(min(end - position, RESERVE_BYTES)), position)
+        except OSError as error:
+            os.ftruncate(self._file, self._taken)
+            return _refused(error)
         self._taken = end
         return True
 
@@ -72,3 +82,10 @@ class Headroom:
         """Bytes of the file that LMDB can use again."""
         pages = self._tables.env.info()["last_pgno"] + 1 - self._tables.used_pages()
         return pages * self._page_bytes
+
+
+def _refused(error: OSError) -> bool:
+    """False, when the disk is full. Raises StoreFailed for any other error."""
+    if error.errno in FULL_CODES:
+        return False
+    raise StoreFailed(f"growing the store file failed: {error.strerror}") from error

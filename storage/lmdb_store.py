@@ -151,8 +151,8 @@ class LmdbStore:
     def _write(self, group: ChangeSet, patience: int) -> None:
         """Commit a group and the chores that ride with it; memory follows."""
         failpoint("commit.begin")
-        self._headroom.secure(_size(group), puts_pages=bool(group.puts))
-        with named_errors("committing"):
+        roomy = self._headroom.secure(_size(group), puts_pages=bool(group.puts))
+        with named_errors("committing", tight=not roomy):
             txn = self._tables.write()
             try:
                 staged = self._stage(txn, group)

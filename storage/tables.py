@@ -127,17 +127,21 @@ def page_problems(path: Path) -> list[str]:
     return problems
 
 
-def name_error(error: lmdb.Error, action: str) -> StoreError:
-    """The store's error for one of LMDB's."""
-    if isinstance(error, lmdb.MapFullError) or error.code in FULL_CODES:
+def name_error(error: lmdb.Error, action: str, *, tight: bool = False) -> StoreError:
+    """The store's error for one of LMDB's. `tight`: the disk has refused room, so that a write cut short means that.
+
+    LMDB reports a write that was cut short as EIO.
+    """
+    full = isinstance(error, lmdb.MapFullError) or error.code in FULL_CODES
+    if full or (tight and error.code == errno.EIO):
         return StoreFull(f"no space left: {action}")
     return StoreFailed(f"{action} failed: {error}")
 
 
 @contextmanager
-def named_errors(action: str) -> Iterator[None]:
+def named_errors(action: str, *, tight: bool = False) -> Iterator[None]:
     """Turn LMDB's errors into StoreFull and StoreFailed."""
     try:
         yield
     except lmdb.Error as error:
-        raise name_error(error, action) from error
+        raise name_error(error, action, tight=tight) from error
