@@ -31,23 +31,31 @@ class Headroom:
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._taken = os.fstat(self._file).st_size
 
-    def secure(self, wanted: int, *, puts_pages: bool) -> bool:
-        """Take room for a commit of `wanted` bytes from the disk. Raises StoreFull when a commit of pages has none.
+    def secure(self, wanted: int, *, puts_pages: bool) -> None:
+        """Take room for a commit of `wanted` bytes. Raises StoreFull when there is none for one that puts pages.
 
-        False: the file cannot grow, but the commit may still fit into the pages that LMDB has free, or the reserve.
+        What LMDB has free is counted half: free pages that do not lie together cannot hold a chunk.
         """
-        end = (
-            (self._tables.env.info()["last_pgno"] + 1 + COMMIT_PAGES) * self._page_bytes
-            + wanted
-            + RESERVE_BYTES
-        )
+        if self._end(wanted) <= self._taken:
+            return
+        fits = self._free_bytes() >= 2 * wanted + RESERVE_BYTES
+        end = self._end(0 if fits else wanted)
         if end <= self._taken or self._grow(end + STEP_BYTES) or self._grow(end):
-            return True
-        if puts_pages and self._free_bytes() < 2 * wanted + RESERVE_BYTES:
+            return
+        if puts_pages and not fits:
             raise StoreFull(
                 "no space left on the disk" if end <= self._map_bytes else "no space left in the map"
             )
-        return False
+
+    def lacks(self, wanted: int) -> bool:
+        """After a commit of `wanted` bytes has failed: whether the disk has no room for it."""
+        end = self._end(wanted)
+        return end > self._taken and not self._grow(end)
+
+    def _end(self, wanted: int) -> int:
+        """Where the file would end if `wanted` bytes, and what goes with them, were all put behind its last page."""
+        pages = self._tables.env.info()["last_pgno"] + 1 + COMMIT_PAGES
+        return pages * self._page_bytes + wanted + RESERVE_BYTES
 
     def close(self) -> None:
         """Release the file."""

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -53,6 +54,16 @@ class Staged:
     drop_lsn: int | None = None
     chunks: list[tuple[int, int]] = field(default_factory=list)
     """(lsn, slots)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What is stored, as the committing thread last saw it."""
+
+    live_pages: int
+    """Pages that can be fetched, and those of dropped objects that are still to be cleared away."""
+    chunk_bytes: int
+    """Bytes of the file that chunks occupy."""
 
 
 class LmdbStore:
@@ -139,6 +150,10 @@ class LmdbStore:
                     ) from damage
             return found
 
+    def usage(self) -> Usage:
+        """How much is stored."""
+        return Usage(self._live.live, self._live.cost * OVERFLOW_PAGE)
+
     # --- writing
 
     def commit(self, transactions: Sequence[Sequence[Change]]) -> None:
@@ -151,8 +166,9 @@ class LmdbStore:
     def _write(self, group: ChangeSet, patience: int) -> None:
         """Commit a group and the chores that ride with it; memory follows."""
         failpoint("commit.begin")
-        roomy = self._headroom.secure(_size(group), puts_pages=bool(group.puts))
-        with named_errors("committing", tight=not roomy):
+        size = _size(group)
+        self._headroom.secure(size, puts_pages=bool(group.puts))
+        with named_errors("committing", lacks_room=partial(self._headroom.lacks, size)):
             txn = self._tables.write()
             try:
                 staged = self._stage(txn, group)

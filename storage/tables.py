@@ -1,7 +1,7 @@
 """The LMDB environment and its tables as transactions see them, and how LMDB's errors are named."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, takewhile
@@ -127,21 +127,21 @@ def page_problems(path: Path) -> list[str]:
     return problems
 
 
-def name_error(error: lmdb.Error, action: str, *, tight: bool = False) -> StoreError:
-    """The store's error for one of LMDB's. `tight`: the disk has refused room, so that a write cut short means that.
+def name_error(error: lmdb.Error, action: str, lacks_room: Callable[[], bool] | None = None) -> StoreError:
+    """The store's error for one of LMDB's.
 
-    LMDB reports a write that was cut short as EIO.
+    LMDB reports a write that was cut short as EIO; `lacks_room` then tells whether the disk is full.
     """
     full = isinstance(error, lmdb.MapFullError) or error.code in FULL_CODES
-    if full or (tight and error.code == errno.EIO):
+    if full or (error.code == errno.EIO and lacks_room is not None and lacks_room()):
         return StoreFull(f"no space left: {action}")
     return StoreFailed(f"{action} failed: {error}")
 
 
 @contextmanager
-def named_errors(action: str, *, tight: bool = False) -> Iterator[None]:
-    """Turn LMDB's errors into StoreFull and StoreFailed."""
+def named_errors(action: str, lacks_room: Callable[[], bool] | None = None) -> Iterator[None]:
+    """Turn LMDB's errors into StoreFull and StoreFailed, as `name_error` does."""
     try:
         yield
     except lmdb.Error as error:
-        raise name_error(error, action, tight=tight) from error
+        raise name_error(error, action, lacks_room) from error

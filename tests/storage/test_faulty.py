@@ -1,0 +1,104 @@
+"""The n-th thing fails, n = 1, 2, …: each time nothing was changed, and the next attempt goes through."""
+
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from engine.changes import (
+    Change,
+    DropPages,
+    DropSpace,
+    PutPages,
+    PutRegion,
+    PutSpace,
+    RegionRecord,
+    SpaceRecord,
+)
+from engine.geometry import TOY
+from storage import open_store
+from storage.errors import StoreError, StoreFailed, StoreFull
+from storage.failpoints import FAILPOINTS, fail_at
+from storage.faulty import FaultyStore
+from storage.fsck import check_dir
+from storage.housekeeping import Tuning
+from storage.memory import MemoryStore
+from storage.store import Store
+
+BEFORE: list[Change] = [
+    PutSpace(SpaceRecord(1, "old", 0o600, 0, 0, "exclusive", 1)),
+    PutSpace(SpaceRecord(2, "gone", 0o600, 0, 0, "exclusive", 2)),
+    PutPages(1, (0, 1, 2), bytes(range(48))),
+]
+AFTER: list[Change] = [
+    PutSpace(SpaceRecord(3, "new", 0o600, 0, 0, "exclusive", 3)),
+    PutRegion(3, RegionRecord(0x40, 0x80, 3, False, 0, 2)),
+    PutPages(1, (1,), b"x" * 16),
+    PutPages(3, (7, 700), b"y" * 32),
+    DropPages(1, 2, 5),
+    DropSpace(2),
+]
+
+
+def shown(store: Store) -> object:
+    return store.load(), [store.fetch(object_id, range(1000)) for object_id in (1, 2, 3)]
+
+
+def expected(*transactions: list[Change]) -> object:
+    model = MemoryStore(TOY)
+    for changes in transactions:
+        model.commit([changes])
+    return shown(model)
+
+
+@pytest.mark.parametrize("error", [StoreFailed, StoreFull])
+def test_the_nth_operation_fails(error: type[StoreError]) -> None:
+    for n in count(1):
+        store = FaultyStore(MemoryStore(TOY), [n], error)
+        failures = 0
+        for changes in (BEFORE, AFTER):
+            try:
+                store.commit([changes])
+            except error:
+                failures += 1
+                store.commit([changes])
+        if not failures:
+            break
+        assert shown(store) == expected(BEFORE, AFTER)
+    assert n == 3
+
+
+def test_the_nth_seam_of_a_commit_fails(tmp_path: Path) -> None:
+    """Inside the real store: before, between and after the writes of one transaction."""
+    eager = Tuning(nodes_max=1, tail_entries=1, obsolete_rows=1, slack_pages=0, step_rows=1)
+    for n in count(1):
+        store = open_store(tmp_path / str(n), TOY, tuning=eager)
+        store.commit([BEFORE])
+        with fail_at(n, StoreFailed("made to fail")):
+            try:
+                store.commit([AFTER])
+            except StoreFailed:
+                failed = True
+            else:
+                failed = False
+        assert shown(store) == (expected(BEFORE) if failed else expected(BEFORE, AFTER))
+        if failed:
+            store.commit([AFTER])
+            assert shown(store) == expected(BEFORE, AFTER)
+        store.close()
+        assert list(check_dir(tmp_path / str(n))) == []
+        if not failed:
+            break
+    assert n == 1 + sum(name.startswith("commit.") for name in FAILPOINTS)
+
+
+def test_the_nth_seam_of_opening_fails(tmp_path: Path) -> None:
+    for n in count(1):
+        with fail_at(n, StoreFailed("made to fail")):
+            try:
+                open_store(tmp_path / "data", TOY).close()
+            except StoreFailed:
+                continue
+        break
+    assert n == 1 + sum(name.startswith("create.") for name in FAILPOINTS)
+    assert list(check_dir(tmp_path / "data")) == []
