@@ -206,6 +206,8 @@ def test_bytes_by_offset() -> None:
     assert segment.preadinto(99, buffer) == segment.preadinto(0, bytearray()) == 0
     assert (segment.pwrite(4, b"abc"), segment.pwrite(4, b"")) == (3, 0)
     assert dict(transport.requests[-1].headers)["Content-Range"] == "bytes 4-6/*"
+    segment.pwrite(4, b"abc", "relaxed")
+    assert transport.requests[-1].target == "/v1/segments/5/data?durability=relaxed"
     assert segment.etag() == '"1"'
     assert segment.pwrite(0, b"x", if_match='"1"') == 1
     assert [request.repeatable for request in transport.requests if request.method == "PATCH"] == [

@@ -127,14 +127,16 @@ class Segment:
                 return 0
             raise
 
-    def pwrite(self, offset: int, data: Buffer, if_match: str | None = None) -> int:
-        """Store all of `data` at `offset`, durably, or nothing; its length.
+    def pwrite(
+        self, offset: int, data: Buffer, durability: str = "commit", if_match: str | None = None
+    ) -> int:
+        """Store all of `data` at `offset` or nothing; its length. "relaxed" returns before it is durable.
 
         With `if_match`, an earlier `etag()`: ESTALE if the segment has changed since. EINVAL, EACCES, E2BIG, ENOSPC.
         """
         if not memoryview(data).nbytes:
             return 0
-        return self._client.perform(segments.seg_pwrite(self.sid, offset, data, if_match))
+        return self._client.perform(segments.seg_pwrite(self.sid, offset, data, durability, if_match))
 
     def etag(self) -> str:
         """A tag that changes with every store into the segment, by anyone. EINVAL, EACCES."""

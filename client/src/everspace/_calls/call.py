@@ -112,7 +112,7 @@ def access_type(value: int | str) -> int | str:
     return TYPE_NAMES.get(number, number)
 
 
-def durability(value: str) -> str:
+def a_durability(value: str) -> str:
     """ "commit" or "relaxed"; ValueError else."""
     if value not in DURABILITY_NAMES:
         raise ValueError(f"durability is commit or relaxed, not {value!r}")

@@ -6,9 +6,9 @@ from typing import Any, SupportsIndex
 from everspace._calls.call import (
     Buffer,
     Call,
+    a_durability,
     address,
     an_address,
-    durability,
     integer,
     no_answer,
     no_value,
@@ -58,7 +58,7 @@ def readinto(addr: SupportsIndex, buffer: Buffer) -> Call[int]:
 
 def write(addr: SupportsIndex, data: Buffer, durability: str = "commit") -> Call[int]:
     """PUT /tasks/{pid}/memory; the number of bytes."""
-    where, view, how = address(addr), readable(data), _durability(durability)
+    where, view, how = address(addr), readable(data), a_durability(durability)
     args = {"addr": where} if how == "commit" else {"addr": where, "durability": how}
     return Call(
         "write",
@@ -134,6 +134,3 @@ def _plain(name: str, args: dict[str, Any]) -> Call[int]:
     """A call without a result that may be repeated: after it, the range is as it asked."""
     path = f"/tasks/{{pid}}/{name}"
     return Call(name, "POST", path, no_value, args, args, answer=no_answer, repeatable=True, tid_in="body")
-
-
-_durability = durability  # the name of the function above is the parameter's, too

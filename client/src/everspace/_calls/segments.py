@@ -7,6 +7,7 @@ from everspace._calls.call import (
     Buffer,
     Call,
     Page,
+    a_durability,
     access_type,
     address,
     an_id,
@@ -155,7 +156,11 @@ def seg_preadinto(sid: SupportsIndex, offset: SupportsIndex, buffer: Buffer) -> 
 
 
 def seg_pwrite(
-    sid: SupportsIndex, offset: SupportsIndex, data: Buffer, if_match: str | None = None
+    sid: SupportsIndex,
+    offset: SupportsIndex,
+    data: Buffer,
+    durability: str = "commit",
+    if_match: str | None = None,
 ) -> Call[int]:
     """PATCH /segments/{sid}/data with Content-Range. With `if_match`, ESTALE if the segment changed since."""
     view = readable(data)
@@ -170,6 +175,7 @@ def seg_pwrite(
         "PATCH",
         f"/segments/{integer(sid)}/data",
         integer,
+        query="" if a_durability(durability) == "commit" else "durability=relaxed",
         headers=tuple(headers),
         payload=view,
         answer=lambda _: len(view),
