@@ -212,6 +212,7 @@ def test_bytes_by_offset() -> None:
     assert segment.pwrite(0, b"x", if_match='"1"') == 1
     assert [request.repeatable for request in transport.requests if request.method == "PATCH"] == [
         True,
+        True,
         False,
     ]
     with pytest.raises(errors.StaleError):
