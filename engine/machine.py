@@ -328,18 +328,18 @@ class Machine:
         ):
             raise EngineError(EINVAL, f"msync of {length} bytes at {addr:#x}, flags {flags:#x}", address=addr)
         end = addr + self.geometry.align_up(length) if length else self.geometry.user_end
-        position, hole = addr, -1
+        position, hole = addr, None
         for vma in union.owners_in(addr, end):
-            if vma.start > position and hole < 0:
+            if vma.start > position and hole is None:
                 hole = position
             low, high = max(vma.start, addr), min(vma.end, end)
             first = vma.page_of(low, self.geometry.page_shift)
             vma.obj.flush(first, (high - low) >> self.geometry.page_shift)
             self.journal.touch(vma.obj)
             position = vma.end
-        if position < end and hole < 0:
+        if position < end and hole is None:
             hole = position
-        if length and hole >= 0:
+        if length and hole is not None:
             raise EngineError(ENOMEM, f"no region at {hole:#x}", partial=True, address=hole)
 
     # -- text ----------------------------------------------------------------------------------------------------
