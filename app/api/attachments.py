@@ -1,0 +1,36 @@
+"""Spaces as tasks have them: /v1/tasks/{pid}/vas/{vid}."""
+
+from fastapi import Response
+
+from app.context import CallerDep
+from app.routing import Pid, Vid, new_router
+from app.schemas import Attachment, VasAttach
+from engine.credentials import Credentials
+from engine.machine import Machine
+from engine.views import AttachmentStatus
+
+router = new_router("attachments")
+
+
+@router.put("/tasks/{pid}/vas/{vid}", operation_id="vas_attach")
+async def vas_attach(pid: Pid, vid: Vid, args: VasAttach, caller: CallerDep) -> Attachment:
+    """Attach a space to a task. EPERM, EACCES, EBUSY; EEXIST: attached with another type; EFAULT: a collision."""
+
+    def attach_and_look(m: Machine, cred: Credentials) -> AttachmentStatus:
+        m.vas_attach(cred, pid, vid, args.type, args.lazy)
+        return m.attachment(cred, pid, vid)
+
+    return Attachment.of(await caller.about(pid, attach_and_look))
+
+
+@router.get("/tasks/{pid}/vas/{vid}", operation_id="attachment")
+async def attachment(pid: Pid, vid: Vid, caller: CallerDep) -> Attachment:
+    """How a task has a space. ENOENT: not attached."""
+    return Attachment.of(await caller.about(pid, lambda m, cred: m.attachment(cred, pid, vid)))
+
+
+@router.delete("/tasks/{pid}/vas/{vid}", status_code=204, operation_id="vas_detach")
+async def vas_detach(pid: Pid, vid: Vid, caller: CallerDep) -> Response:
+    """Detach a space. EINVAL: not attached; EBUSY: a thread of the task is in it."""
+    await caller.about(pid, lambda m, cred: m.vas_detach(cred, pid, vid))
+    return Response(status_code=204)

@@ -1,0 +1,45 @@
+"""Whether the service lives, takes calls, and what it is: /healthz, /readyz, /metrics, /version. Open to all."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse
+
+from app.errors import HttpProblem
+from app.schemas import Version
+from app.service import Service
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", operation_id="healthz", response_class=PlainTextResponse)
+async def healthz() -> str:
+    """200 while the process answers."""
+    return "ok\n"
+
+
+@router.get("/readyz", operation_id="readyz", response_class=PlainTextResponse)
+async def readyz(request: Request) -> str:
+    """200 when calls are taken; 503 while starting or shutting down."""
+    if not _service(request).ready:
+        raise HttpProblem(503, "the service is starting or shutting down", (b"retry-after", b"1"))
+    return "ready\n"
+
+
+@router.get("/metrics", operation_id="metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> PlainTextResponse:
+    """Counters in the Prometheus text format."""
+    return PlainTextResponse(_service(request).metrics_text(), media_type="text/plain; version=0.0.4")
+
+
+@router.get("/version", operation_id="version")
+async def version(request: Request) -> Version:
+    """Release, random id of this start, and geometry."""
+    service = _service(request)
+    geometry = service.machine.geometry
+    return Version(
+        version=service.version, instance=service.instance, arch=geometry.name, page_size=geometry.page_size
+    )
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service

@@ -1,0 +1,67 @@
+"""Segments: /v1/segments."""
+
+from fastapi import Response
+
+from app.context import CallerDep
+from app.paging import part
+from app.routing import LIMIT, Cursor, Limit, NameQuery, Sid, new_router
+from app.schemas import Page, SegCreate, Segment, SetAttr
+from engine.credentials import Credentials
+from engine.errors import ESRCH, EngineError
+from engine.machine import Machine
+from engine.views import SegAttr
+
+router = new_router("segments")
+
+
+@router.post("/segments", status_code=201, operation_id="vas_seg_create")
+async def vas_seg_create(args: SegCreate, caller: CallerDep) -> Segment:
+    """Create a segment of zeros at [start, end). EINVAL, EEXIST; EFAULT: not in the user range."""
+
+    def create_and_look(m: Machine, cred: Credentials) -> SegAttr:
+        sid = m.vas_seg_create(cred, args.name, args.start, args.end, args.mode, args.sharing)
+        return m.vas_seg_getattr(cred, sid)
+
+    return Segment.of(await caller.call(create_and_look))
+
+
+@router.get("/segments", operation_id="vas_seg_find")
+async def vas_seg_find(
+    caller: CallerDep, name: NameQuery = None, cursor: Cursor = None, limit: Limit = LIMIT
+) -> Page[Segment]:
+    """All segments by id, or the one of a name. EINVAL: a name that none can have."""
+    if name is None:
+        views = await caller.call(lambda m, cred: m.vas_seg_list(cred))
+    else:
+        try:
+            views = [await caller.call(lambda m, cred: m.vas_seg_getattr(cred, m.vas_seg_find(cred, name)))]
+        except EngineError as refused:
+            if refused.errno != ESRCH:
+                raise
+            views = []
+    chosen, following = part(views, lambda view: view.sid, cursor, limit)
+    return Page[Segment](items=[Segment.of(view) for view in chosen], next=following)
+
+
+@router.get("/segments/{sid}", operation_id="vas_seg_getattr")
+async def vas_seg_getattr(sid: Sid, caller: CallerDep) -> Segment:
+    """Attributes of a segment. EINVAL: unknown."""
+    return Segment.of(await caller.call(lambda m, cred: m.vas_seg_getattr(cred, sid)))
+
+
+@router.patch("/segments/{sid}", operation_id="vas_seg_setattr")
+async def vas_seg_setattr(sid: Sid, args: SetAttr, caller: CallerDep) -> Segment:
+    """Change mode (owner or root), uid and gid (root), sharing (owner or root, not while attached). EPERM, EBUSY."""
+
+    def change_and_look(m: Machine, cred: Credentials) -> SegAttr:
+        m.vas_seg_setattr(cred, sid, args.mode, args.uid, args.gid, args.sharing)
+        return m.vas_seg_getattr(cred, sid)
+
+    return Segment.of(await caller.call(change_and_look))
+
+
+@router.delete("/segments/{sid}", status_code=204, operation_id="vas_seg_delete")
+async def vas_seg_delete(sid: Sid, caller: CallerDep) -> Response:
+    """Delete a segment that no space has attached. EACCES, EBUSY."""
+    await caller.call(lambda m, cred: m.vas_seg_delete(cred, sid))
+    return Response(status_code=204)

@@ -1,0 +1,95 @@
+"""Tasks and their threads: /v1/tasks."""
+
+from fastapi import Response
+
+from app.context import CallerDep
+from app.paging import part
+from app.routing import LIMIT, Cursor, Limit, Pid, TidPath, new_router
+from app.schemas import Active, Lease, NewThread, OfThread, Page, Spawn, Switch, Task
+from engine.credentials import Credentials
+from engine.machine import Machine
+from engine.views import TaskStatus
+
+router = new_router("tasks")
+
+
+@router.post("/tasks", status_code=201, operation_id="spawn")
+async def spawn(caller: CallerDep, args: Spawn | None = None) -> Task:
+    """A new task; it exits when nothing is heard of it for `lease_s` seconds. EINVAL."""
+    wanted = args or Spawn()
+
+    def spawn_and_look(m: Machine, cred: Credentials) -> TaskStatus:
+        return m.task_status(cred, m.spawn(cred, wanted.name, wanted.lease_s).pid)
+
+    status = await caller.call(spawn_and_look)
+    caller.service.leases.watch(status.pid, status.lease_s)
+    return Task.of(status)
+
+
+@router.get("/tasks", operation_id="task_list")
+async def task_list(caller: CallerDep, cursor: Cursor = None, limit: Limit = LIMIT) -> Page[Task]:
+    """All tasks, by pid."""
+    views = await caller.call(lambda m, cred: m.tasks(cred))
+    chosen, following = part(views, lambda view: view.pid, cursor, limit)
+    return Page[Task](items=[Task.of(view) for view in chosen], next=following)
+
+
+@router.get("/tasks/{pid}", operation_id="task_status")
+async def task_status(pid: Pid, caller: CallerDep) -> Task:
+    """What everybody may know of a task. ESRCH."""
+    return Task.of(await caller.about(pid, lambda m, cred: m.task_status(cred, pid)))
+
+
+@router.delete("/tasks/{pid}", status_code=204, operation_id="exit")
+async def exit_task(pid: Pid, caller: CallerDep) -> Response:
+    """End a task and release everything it holds. ESRCH, EPERM."""
+    await caller.call(lambda m, cred: m.exit(cred, pid))
+    caller.service.leases.forget(pid)
+    return Response(status_code=204)
+
+
+@router.post("/tasks/{pid}/fork", status_code=201, operation_id="fork")
+async def fork(pid: Pid, caller: CallerDep, args: OfThread | None = None) -> Task:
+    """A copy-on-write copy of the task's original address space; attachments are not inherited. ESRCH, EPERM."""
+    tid = args.tid if args else None
+
+    def fork_and_look(m: Machine, cred: Credentials) -> TaskStatus:
+        return m.task_status(cred, m.fork(cred, pid, tid).pid)
+
+    status = await caller.about(pid, fork_and_look)
+    caller.service.leases.watch(status.pid, status.lease_s)
+    return Task.of(status)
+
+
+@router.post("/tasks/{pid}/heartbeat", operation_id="heartbeat")
+async def heartbeat(pid: Pid, caller: CallerDep) -> Lease:
+    """Renew the lease, as every call about a task does. ESRCH, EPERM."""
+    task = await caller.about(pid, lambda m, cred: m.require_task(cred, pid))
+    return Lease(pid=pid, lease_s=task.lease_s)
+
+
+@router.post("/tasks/{pid}/threads", status_code=201, operation_id="thread")
+async def thread(pid: Pid, caller: CallerDep, args: OfThread | None = None) -> NewThread:
+    """A new thread; it starts in the original address space. ESRCH, EPERM."""
+    tid = args.tid if args else None
+    return NewThread(tid=await caller.about(pid, lambda m, cred: m.thread(cred, pid, tid)))
+
+
+@router.delete("/tasks/{pid}/threads/{tid}", status_code=204, operation_id="exit_thread")
+async def exit_thread(pid: Pid, tid: TidPath, caller: CallerDep) -> Response:
+    """End a thread. The last thread ends the task; the main thread cannot end before the others (EINVAL)."""
+    await caller.about(pid, lambda m, cred: m.exit_thread(cred, pid, tid))
+    return Response(status_code=204)
+
+
+@router.put("/tasks/{pid}/threads/{tid}/active", operation_id="vas_switch")
+async def vas_switch(pid: Pid, tid: TidPath, args: Switch, caller: CallerDep) -> Active:
+    """Switch a thread to an attached space, or to the original address space (0). EINVAL: not attached."""
+    await caller.about(pid, lambda m, cred: m.vas_switch(cred, pid, tid, args.vid))
+    return Active(tid=tid, vid=args.vid)
+
+
+@router.get("/tasks/{pid}/threads/{tid}/active", operation_id="active_vas")
+async def active_vas(pid: Pid, tid: TidPath, caller: CallerDep) -> Active:
+    """The id of the space that a thread is in, 0 in the original address space. ESRCH, EPERM."""
+    return Active(tid=tid, vid=await caller.about(pid, lambda m, cred: m.active_vas(cred, pid, tid)))

@@ -1,0 +1,291 @@
+"""The calls by name, for batches: the shape of their arguments, how they run, and their result as JSON.
+
+The memory calls that have a route of their own run through the same entries.
+"""
+
+import binascii
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, Field, ValidationError
+
+from app import schemas
+from app.errors import bad_input, too_big
+from app.schemas import AttachType, OfThread, Sharing, plain
+from app.service import Service
+from engine.credentials import Credentials
+from engine.errors import EngineError
+from engine.machine import Machine
+from everspace.wire import DURABILITY_NAMES, hex_address, parse_address
+
+Json = Any
+Bound = Callable[[], Json]
+"""A call with its arguments, ready to run; raises EngineError and PagesNeeded."""
+
+
+@dataclass(slots=True)
+class Frame:
+    """In whose name the calls of one batch run. `budget` is how many bytes they may still read."""
+
+    service: Service
+    cred: Credentials
+    pid: int
+    tid: int | None
+    budget: int
+
+    @property
+    def machine(self) -> Machine:
+        """The engine."""
+        return self.service.machine
+
+
+class OfSpace(schemas.Args):
+    """A space."""
+
+    vid: int
+
+
+class OfSegment(schemas.Args):
+    """A segment."""
+
+    sid: int
+
+
+class Named(schemas.Args):
+    """A name."""
+
+    name: str
+
+
+class VasSetAttr(schemas.SetAttr):
+    """vas_setattr."""
+
+    vid: int
+
+
+class SegSetAttr(schemas.SetAttr):
+    """vas_seg_setattr."""
+
+    sid: int
+
+
+class SegPlace(schemas.Args):
+    """A segment in a space."""
+
+    vid: int
+    sid: int
+
+
+class SegAttachTo(SegPlace):
+    """vas_seg_attach."""
+
+    type: AttachType
+
+
+class SpaceOf(schemas.Args):
+    """A space of a task; pid 0 is the batch's own."""
+
+    pid: int = 0
+    vid: int
+
+
+class VasAttachTo(SpaceOf):
+    """vas_attach."""
+
+    type: AttachType
+    lazy: bool = True
+
+
+class SwitchTo(OfThread):
+    """vas_switch; `timeout` in seconds, null waits without end."""
+
+    vid: int
+    timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Arguments, the engine call, and its result as JSON (None becomes 0)."""
+
+    args: type[BaseModel]
+    run: Callable[[Machine, Frame, Any], Any]
+    render: Callable[[Any], Json] | None = None
+
+    def bind(self, frame: Frame, members: Mapping[str, Any]) -> Bound:
+        """Check the arguments. EINVAL names the first wrong one."""
+        try:
+            args = self.args.model_validate(members)
+        except ValidationError as invalid:
+            raise bad_input(first_complaint(invalid)) from None
+        run, render = self.run, self.render
+
+        def bound() -> Json:
+            value = run(frame.machine, frame, args)
+            if value is None:
+                return 0
+            return value if render is None else render(value)
+
+        return bound
+
+
+def first_complaint(invalid: ValidationError) -> str:
+    """What is wrong with the arguments, in one line."""
+    error = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
+    return complaint(error["loc"], error["msg"])
+
+
+def complaint(where: tuple[int | str, ...], message: str) -> str:
+    """Where in the arguments, and what."""
+    place = ".".join(str(step)[:40] for step in where)
+    text = message.removeprefix("Value error, ")
+    return f"{place}: {text}" if place else text
+
+
+def _tid(frame: Frame, args: OfThread) -> int | None:
+    return frame.tid if args.tid is None else args.tid
+
+
+def _fork(m: Machine, f: Frame, a: OfThread) -> Json:
+    child = m.fork(f.cred, f.pid, _tid(f, a))
+    f.service.leases.watch(child.pid, child.lease_s)
+    return plain(schemas.Task.of(m.task_status(f.cred, child.pid)))
+
+
+def _switch(m: Machine, f: Frame, a: SwitchTo) -> None:
+    m.vas_switch(f.cred, f.pid, _tid(f, a), a.vid)
+
+
+def _exit_thread(m: Machine, f: Frame, a: OfThread) -> None:
+    m.exit_thread(f.cred, f.pid, _tid(f, a) or f.pid)
+
+
+def _space(view: Any) -> Json:
+    return plain(schemas.Space.of(view))
+
+
+def _segment(view: Any) -> Json:
+    return plain(schemas.Segment.of(view))
+
+
+MEMORY_CALLS: Final[Mapping[str, Call]] = {
+    "mmap": Call(
+        schemas.Mmap,
+        lambda m, f, a: m.mmap(f.cred, f.pid, _tid(f, a), a.addr, a.length, a.prot, a.flags),
+        hex_address,
+    ),
+    "munmap": Call(schemas.Munmap, lambda m, f, a: m.munmap(f.cred, f.pid, _tid(f, a), a.addr, a.length)),
+    "mprotect": Call(
+        schemas.Mprotect, lambda m, f, a: m.mprotect(f.cred, f.pid, _tid(f, a), a.addr, a.length, a.prot)
+    ),
+    "brk": Call(schemas.Brk, lambda m, f, a: m.brk(f.cred, f.pid, _tid(f, a), a.addr), hex_address),
+    "msync": Call(
+        schemas.Msync, lambda m, f, a: m.msync(f.cred, f.pid, _tid(f, a), a.addr, a.length, a.flags)
+    ),
+}
+
+CALLS: Final[Mapping[str, Call]] = {
+    **MEMORY_CALLS,
+    "vas_create": Call(schemas.VasCreate, lambda m, f, a: m.vas_create(f.cred, a.name, a.mode, a.sharing)),
+    "vas_delete": Call(OfSpace, lambda m, f, a: m.vas_delete(f.cred, a.vid)),
+    "vas_find": Call(Named, lambda m, f, a: m.vas_find(f.cred, a.name)),
+    "vas_attach": Call(
+        VasAttachTo, lambda m, f, a: m.vas_attach(f.cred, a.pid or f.pid, a.vid, a.type, a.lazy)
+    ),
+    "vas_detach": Call(SpaceOf, lambda m, f, a: m.vas_detach(f.cred, a.pid or f.pid, a.vid)),
+    "vas_switch": Call(SwitchTo, _switch),
+    "active_vas": Call(OfThread, lambda m, f, a: m.active_vas(f.cred, f.pid, _tid(f, a))),
+    "vas_getattr": Call(OfSpace, lambda m, f, a: m.vas_getattr(f.cred, a.vid), _space),
+    "vas_setattr": Call(
+        VasSetAttr, lambda m, f, a: m.vas_setattr(f.cred, a.vid, a.mode, a.uid, a.gid, a.sharing)
+    ),
+    "vas_seg_create": Call(
+        schemas.SegCreate,
+        lambda m, f, a: m.vas_seg_create(f.cred, a.name, a.start, a.end, a.mode, a.sharing),
+    ),
+    "vas_seg_delete": Call(OfSegment, lambda m, f, a: m.vas_seg_delete(f.cred, a.sid)),
+    "vas_seg_find": Call(Named, lambda m, f, a: m.vas_seg_find(f.cred, a.name)),
+    "vas_seg_attach": Call(SegAttachTo, lambda m, f, a: m.vas_seg_attach(f.cred, a.vid, a.sid, a.type)),
+    "vas_seg_detach": Call(SegPlace, lambda m, f, a: m.vas_seg_detach(f.cred, a.vid, a.sid)),
+    "vas_seg_getattr": Call(OfSegment, lambda m, f, a: m.vas_seg_getattr(f.cred, a.sid), _segment),
+    "vas_seg_setattr": Call(
+        SegSetAttr, lambda m, f, a: m.vas_seg_setattr(f.cred, a.sid, a.mode, a.uid, a.gid, a.sharing)
+    ),
+    "fork": Call(OfThread, _fork),
+    "thread": Call(
+        OfThread, lambda m, f, a: m.thread(f.cred, f.pid, _tid(f, a)), lambda tid: {"tid": tid, "active": 0}
+    ),
+    "exit_thread": Call(OfThread, _exit_thread),
+    "exit": Call(schemas.Args, lambda m, f, a: m.exit(f.cred, f.pid)),
+    "heartbeat": Call(schemas.Args, lambda m, f, a: m.require_task(f.cred, f.pid) and None),
+    "maps": Call(OfThread, lambda m, f, a: m.maps_text(f.cred, f.pid, _tid(f, a))),
+}
+"""All but read and write, which are bound by hand because batches consist of them."""
+
+_READ_MEMBERS = frozenset({"addr", "length", "tid"})
+_WRITE_MEMBERS = frozenset({"addr", "data", "tid", "durability"})
+
+
+def bind(frame: Frame, name: str, members: Mapping[str, Any]) -> Bound:
+    """A call of a batch. EINVAL: unknown call, wrong arguments; E2BIG: more bytes read than an answer may hold."""
+    if name == "read":
+        return _bind_read(frame, members)
+    if name == "write":
+        return _bind_write(frame, members)
+    call = CALLS.get(name)
+    if call is None:
+        raise bad_input(f"unknown call {name:.40}")
+    return call.bind(frame, members)
+
+
+def _bind_read(frame: Frame, members: Mapping[str, Any]) -> Bound:
+    if not members.keys() <= _READ_MEMBERS:
+        raise bad_input("read takes addr, length and tid")
+    addr, length, tid = _address(members), _integer(members, "length"), _thread(frame, members)
+    if length > frame.budget:
+        raise too_big("the reads of one batch have more bytes than one answer may hold")
+    frame.budget -= max(0, length)
+    read, cred, pid = frame.machine.read, frame.cred, frame.pid
+
+    def bound() -> Json:
+        return binascii.b2a_base64(read(cred, pid, tid, addr, length), newline=False).decode("ascii")
+
+    return bound
+
+
+def _bind_write(frame: Frame, members: Mapping[str, Any]) -> Bound:
+    if not members.keys() <= _WRITE_MEMBERS:
+        raise bad_input("write takes addr, data, tid and durability")
+    addr, tid, text = _address(members), _thread(frame, members), members.get("data")
+    how = members.get("durability", "commit")
+    if how not in DURABILITY_NAMES:
+        raise bad_input(f"durability is one of {', '.join(DURABILITY_NAMES)}")
+    try:
+        data = binascii.a2b_base64(text, strict_mode=True)  # type: ignore[arg-type]
+    except (ValueError, TypeError):
+        raise bad_input("data is not base64") from None
+    write, cred, pid, durable = frame.machine.write, frame.cred, frame.pid, how == "commit"
+    return lambda: write(cred, pid, tid, addr, data, durable)
+
+
+def _address(members: Mapping[str, Any]) -> int:
+    try:
+        return parse_address(members["addr"])
+    except (KeyError, ValueError):
+        raise bad_input("addr is missing or not an address") from None
+
+
+def _integer(members: Mapping[str, Any], name: str) -> int:
+    value = members.get(name)
+    if type(value) is not int:
+        raise bad_input(f"{name} is missing or not an integer")
+    return value
+
+
+def _thread(frame: Frame, members: Mapping[str, Any]) -> int | None:
+    return frame.tid if members.get("tid") is None else _integer(members, "tid")
+
+
+def refusal_of(refused: EngineError) -> EngineError:
+    """The same refusal without the permission to keep what was done: inside an atomic batch nothing is kept."""
+    return EngineError(refused.errno, refused.detail, **refused.data)

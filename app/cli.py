@@ -1,0 +1,65 @@
+"""`everspaced`: the administrator's command. A bad option is one line on standard error and status 2."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from app.commands import account, fsck, serve, token
+from app.server import CannotListen
+from storage.errors import AccountError, AccountInvalid, StoreError
+
+Run = Callable[[argparse.Namespace], int]
+
+COMMANDS = (serve, account, token, fsck)
+
+
+class BadOption(Exception):
+    """The message is one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without usage on errors, without abbreviations, and without exits of its own."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options, allow_abbrev=False)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """A bad option."""
+        raise BadOption(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> Parser:
+    """All commands and their options."""
+    top = Parser(prog="everspaced", description="The Everspace service and its administration.")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    for command in COMMANDS:
+        command.add_to(commands)
+    return top
+
+
+def main() -> int:
+    """Run the command line. 0: done; 1: it could not be done; 2: bad option or data directory that cannot be used."""
+    try:
+        arguments = parser().parse_args()
+        run: Run = arguments.run
+        return run(arguments)
+    except (AccountInvalid, BadOption, CannotListen) as error:
+        return _complain(error, 2)
+    except AccountError as error:
+        return _complain(error, 1)
+    except StoreError as error:
+        return _complain(error, 2)
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # the reader has left: nobody to tell
+        return 1
+
+
+def _complain(error: Exception, status: int) -> int:
+    line = " ".join(str(error).split())
+    sys.stderr.write(f"everspaced: {line}\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

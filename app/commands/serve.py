@@ -1,0 +1,60 @@
+"""`everspaced serve`: the service itself."""
+
+import argparse
+import sys
+from typing import Final
+
+from app import server
+from app.commands.options import ENVIRONMENT, Commands, add_data_dir, settings_of
+from app.main import create_app
+from engine.geometry import GEOMETRIES
+from storage.errors import StoreUnusable
+
+OPTIONS: Final = (
+    ("--host", "ADDRESS", "address to listen on; by default 127.0.0.1"),
+    ("--port", "PORT", "TCP port, 0 for a free one; by default 8765"),
+    ("--uds", "PATH", "Unix socket; then TCP only if --host or --port is given too"),
+    ("--arch", "NAME", "geometry of the address spaces; by default x86_64"),
+    ("--body-limit", "BYTES", "greatest request body, and greatest read"),
+    ("--batch-limit", "CALLS", "most calls in one batch"),
+    ("--memory", "BYTES", "page frames kept resident"),
+    ("--keep-alive", "SECONDS", "after which an idle connection is closed"),
+    ("--shutdown-grace", "SECONDS", "that requests in flight may take after SIGTERM"),
+    ("--log-level", "LEVEL", "debug, info, warning or error"),
+)
+
+
+def add_to(commands: Commands) -> None:
+    """The command's options."""
+    parser = commands.add_parser("serve", help="run the service on a data directory")
+    add_data_dir(parser)
+    for option, value, text in OPTIONS:
+        variable = option.removeprefix("--").replace("-", "_").upper()
+        parser.add_argument(option, metavar=value, help=f"{text} ({ENVIRONMENT}{variable})")
+    parser.add_argument(
+        "--allow-remote",
+        action="store_true",
+        default=None,
+        help=f"consent to listen beyond loopback ({ENVIRONMENT}ALLOW_REMOTE)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGTERM. Raises StoreError, CannotListen before anything is served."""
+    settings = settings_of(arguments)
+    if settings.arch not in GEOMETRIES:
+        raise StoreUnusable(f"--arch (EVERSPACE_ARCH): {settings.arch!r} is none of {', '.join(GEOMETRIES)}")
+    sockets = server.bind(settings)
+    try:
+        app = create_app(settings)
+        for opened in sockets:
+            name = opened.getsockname()
+            place = name if isinstance(name, str) else f"http://{settings.host}:{name[1]}"
+            sys.stdout.write(f"everspaced: {settings.data_dir} is served on {place}\n")
+        sys.stdout.flush()
+        server.run(app, settings, sockets, app.service.drain)
+    finally:
+        for opened in sockets:
+            opened.close()
+    return 0

@@ -1,0 +1,305 @@
+"""The way of a call: run it in the engine, fetch what it lacks, answer when it is durable.
+
+    run / run_each ──▶ transaction ──▶ changes? ──▶ writer (one durable commit for all that gathered) ──▶ answer
+                           │ PagesNeeded: fetch in a thread, supply, run again
+                           │ ENOMEM: make dirty pages durable, so that they can be evicted, run again
+                           └ no changes: answer as soon as everything the call saw is durable
+
+Everything here happens on the event loop's thread; only `Store.fetch` and the writer run elsewhere.
+
+When a commit fails, every transaction that is not yet durable was built on what has just been lost, so all of them
+are rolled back, newest first. Those with changes of their own are answered with the store's errno; the others are
+run again on what is left. The writer refuses what was queued behind the failed commit until it is told to resume.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from app.errors import EIO
+from engine.changes import Change
+from engine.errors import ENOMEM, EngineError, PagesNeeded
+from engine.journal import Transaction
+from engine.machine import Machine
+from storage.errors import StoreError
+from storage.store import Store
+
+T = TypeVar("T")
+
+FETCH_ROUNDS_MAX = 64
+"""Times one call may ask for pages. More means that its pages do not fit into memory together."""
+
+CALLS_IN_A_ROW = 200
+"""Calls of one batch after which others get their turn."""
+
+log = logging.getLogger("everspace.executor")
+
+
+class ManyPagesNeeded(Exception):
+    """Several calls of one transaction lack pages; all that could be foreseen are named."""
+
+    def __init__(self, needs: list[PagesNeeded]) -> None:
+        super().__init__(f"{len(needs)} calls lack pages")
+        self.needs = needs
+
+
+class WriterPort(Protocol):
+    """What the executor needs of `storage.writer.Writer`."""
+
+    def submit(self, changes: Sequence[Change]) -> "Future[None]": ...
+
+    def resume(self) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A transaction that is not durable yet. `seq` is the commit that decides its fate."""
+
+    txn: Transaction
+    seq: int
+    failure: EngineError | None = None
+    waiters: list["asyncio.Future[None]"] = field(default_factory=list)
+
+    def decide(self, failure: EngineError | None) -> None:
+        """Wake everyone who waits."""
+        self.failure = failure
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a call came to, and the entry it has to wait for, if any."""
+
+    value: object = None
+    refused: EngineError | None = None
+    entry: Entry | None = None
+    writes: bool = False
+    """Whether the call has changes of its own in that entry's commit."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Totals since the start, for /metrics."""
+
+    transactions: int = 0
+    commits: int = 0
+    commits_failed: int = 0
+    fetches: int = 0
+    pages_fetched: int = 0
+
+
+class Executor:
+    """Runs calls on `machine` and makes them durable through `writer`. One per event loop."""
+
+    def __init__(self, machine: Machine, store: Store, writer: WriterPort) -> None:
+        self._machine = machine
+        self._store = store
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._seq = 0
+        self._durable = 0
+        self._unsettled: deque[Entry] = deque()
+        self._staged: list[Change] = []
+        self.counts = Counts()
+
+    @property
+    def unsettled(self) -> int:
+        """Transactions that wait for a commit."""
+        return len(self._unsettled)
+
+    async def run(self, call: Callable[[], T], *, wait: bool = True) -> T:
+        """The result of `call`, durable. `wait=False` answers before that, for what may be lost by a crash.
+
+        Raises what the call raises (EngineError); ENOSPC or EIO when the store failed, and then nothing was changed.
+        """
+        while True:
+            outcome = await self._attempt(call)
+            self._flush()
+            entry = outcome.entry
+            if entry is not None and wait:
+                await self._decided(entry)
+                if entry.failure is not None:
+                    if outcome.writes:
+                        raise entry.failure
+                    continue
+            if outcome.refused is not None:
+                raise outcome.refused
+            return outcome.value  # type: ignore[return-value]
+
+    async def run_each(self, calls: Sequence[Callable[[], object]]) -> list[Outcome]:
+        """Each call in a transaction of its own, in order; one wait for all of them at the end."""
+        outcomes: list[Outcome] = []
+        try:
+            for number, call in enumerate(calls, 1):
+                try:
+                    outcomes.append(await self._attempt(call))
+                except EngineError as refused:
+                    outcomes.append(Outcome(refused=refused))
+                if number % CALLS_IN_A_ROW == 0:
+                    await asyncio.sleep(0)
+        finally:
+            self._flush()
+        for outcome in reversed(outcomes):
+            if outcome.entry is not None:
+                await self._decided(outcome.entry)
+                if outcome.entry.failure is not None:
+                    outcome.refused = outcome.entry.failure
+        return outcomes
+
+    async def settled(self) -> None:
+        """Wait until nothing is pending."""
+        self._flush()
+        while self._unsettled:
+            await self._decided(self._unsettled[-1])
+
+    async def write_back(self) -> bool:
+        """Make every page that was written relaxed durable; whether there were any. Raises ENOSPC, EIO."""
+        with self._machine.transaction() as txn:
+            self._machine.flush()
+        outcome = self._track(txn, None, None)
+        self._flush()
+        if outcome.entry is None:
+            return False
+        await self._decided(outcome.entry)
+        if outcome.entry.failure is not None:
+            raise outcome.entry.failure
+        return outcome.writes
+
+    async def _attempt(self, call: Callable[[], object]) -> Outcome:
+        """Run the call until it has the pages it needs. The engine undoes an attempt that lacks some."""
+        written_back = False
+        for _ in range(FETCH_ROUNDS_MAX):
+            self.counts.transactions += 1
+            try:
+                with self._machine.transaction() as txn:
+                    value = call()
+            except PagesNeeded as need:
+                await self._fetch(need)
+            except ManyPagesNeeded as many:
+                for need in many.needs:
+                    await self._fetch(need)
+            except EngineError as refused:
+                if refused.errno != ENOMEM or refused.partial or written_back:
+                    return self._track(txn, None, refused)
+                written_back = True
+                if not await self.write_back():
+                    raise
+            else:
+                return self._track(txn, value, None)
+        raise EngineError(ENOMEM, "the pages of this call do not fit into memory together")
+
+    def _track(self, txn: Transaction, value: object, refused: EngineError | None) -> Outcome:
+        """Decide what the outcome has to wait for."""
+        if txn.changes:
+            self._seq += 1
+            for thing in txn.touched:
+                thing.pending = self._seq
+            self._staged.extend(txn.changes)
+            entry = Entry(txn, self._seq)
+            self._unsettled.append(entry)
+            return Outcome(value, refused, entry, writes=True)
+        if not self._unsettled:
+            txn.settle()
+            return Outcome(value, refused)
+        if txn.mutated:
+            # It stands on transactions that may yet be rolled back, and would have to go before them.
+            entry = Entry(txn, self._unsettled[-1].seq)
+            self._unsettled.append(entry)
+            return Outcome(value, refused, entry)
+        txn.settle()
+        due = max((thing.pending for thing in txn.touched), default=0)
+        return Outcome(value, refused, self._entry_of(due))
+
+    def _entry_of(self, seq: int) -> Entry | None:
+        """The entry that is decided with commit `seq`; None if that is durable."""
+        if seq <= self._durable:
+            return None
+        return next(entry for entry in self._unsettled if entry.seq >= seq)
+
+    async def _fetch(self, need: PagesNeeded) -> None:
+        """Hand the engine the pages it lacks. What is not durable yet is not in the store yet: wait for it first."""
+        self._flush()
+        changed_in = self._entry_of(self._pending_of(need.object_id) or 0)
+        if changed_in is not None:
+            await self._decided(changed_in)
+        try:
+            pages = await asyncio.to_thread(self._store.fetch, need.object_id, need.pages)
+        except StoreError as cause:
+            raise _refusal(cause) from cause
+        self.counts.fetches += 1
+        self.counts.pages_fetched += len(pages)
+        if self._pending_of(need.object_id) is None:
+            return  # gone meanwhile: run again, the call says so itself
+        try:
+            self._machine.supply(need, pages)
+        except EngineError as refused:
+            if refused.errno != ENOMEM or not await self.write_back():
+                raise
+
+    def _pending_of(self, object_id: int) -> int | None:
+        """The commit that an object waits for; None if the object is gone by now."""
+        try:
+            return self._machine.object_pending(object_id)
+        except EngineError:
+            return None
+
+    def _decided(self, entry: Entry) -> Awaitable[None]:
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        if entry.seq <= self._durable:
+            waiter.set_result(None)
+        else:
+            entry.waiters.append(waiter)
+        return waiter
+
+    def _flush(self) -> None:
+        """Hand everything staged to the writer, as one transaction."""
+        if not self._staged:
+            return
+        changes, self._staged = self._staged, []
+        seq = self._seq
+
+        def on_done(done: "Future[None]") -> None:
+            self._loop.call_soon_threadsafe(self._on_commit, seq, done.exception())
+
+        self._writer.submit(changes).add_done_callback(on_done)
+
+    def _on_commit(self, seq: int, error: BaseException | None) -> None:
+        """A commit came back: up to `seq` everything is durable, or everything that is not is lost."""
+        if seq <= self._durable:
+            return  # refused behind a failure that has been dealt with
+        if error is not None:
+            self._roll_back(_refusal(error))
+            return
+        self.counts.commits += 1
+        self._durable = seq
+        while self._unsettled and self._unsettled[0].seq <= seq:
+            entry = self._unsettled.popleft()
+            entry.txn.settle()
+            entry.decide(None)
+
+    def _roll_back(self, failure: EngineError) -> None:
+        log.error("commit failed, %d transactions rolled back: %s", len(self._unsettled), failure)
+        self.counts.commits_failed += 1
+        self._staged.clear()
+        lost = list(self._unsettled)
+        self._unsettled.clear()
+        for entry in reversed(lost):
+            entry.txn.rollback()
+        self._durable = self._seq
+        self._writer.resume()
+        for entry in lost:
+            entry.decide(failure)
+
+
+def _refusal(error: BaseException) -> EngineError:
+    """The errno of a store's failure. What the store did not foresee is EIO."""
+    if isinstance(error, StoreError):
+        return EngineError(getattr(error, "errno", EIO), str(error))
+    log.error("the store failed unexpectedly", exc_info=error)
+    return EngineError(EIO, "the store failed")

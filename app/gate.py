@@ -1,0 +1,157 @@
+"""What every request passes: its id, the limits on its head, its token; then a hot route or the control routes."""
+
+import itertools
+import logging
+from collections import Counter
+from typing import Final
+
+from fastapi import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.batch import BATCH
+from app.api.memory import MEMORY
+from app.api.segment_data import SEGMENT_DATA
+from app.context import SCOPE_CRED
+from app.errors import CLOSE, HttpProblem, answer_of, bug_answer
+from app.hot import HotRoute
+from app.http import ClientGone, Exchange
+from app.service import Service
+from engine.errors import ESRCH, EngineError
+from everspace.wire import API_PREFIX, HEADER_INSTANCE, HEADER_REQUEST_ID
+
+URL_BYTES_MAX: Final = 8 * 1024
+HEADER_BYTES_MAX: Final = 32 * 1024
+HEADERS_MAX: Final = 100
+CONTROL_BODY_MAX: Final = 1024 * 1024
+"""Bytes of a JSON body of the control routes; their arguments are few and short."""
+REQUEST_ID_MAX: Final = 128
+
+INSTANCE = HEADER_INSTANCE.lower().encode("ascii")
+REQUEST_ID = HEADER_REQUEST_ID.lower().encode("ascii")
+
+HOT_ROUTES: Final[dict[tuple[str, str], HotRoute]] = {
+    ("tasks", "memory"): MEMORY,
+    ("tasks", "batch"): BATCH,
+    ("segments", "data"): SEGMENT_DATA,
+}
+"""Byte routes /v1/NOUN/ID/WHAT, served before FastAPI's router."""
+
+log = logging.getLogger("everspace.gate")
+
+
+class BodyTooLarge(HTTPException):
+    """Raised out of `receive`; FastAPI lets its own HTTPException through where it wraps others."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, f"a body of more than {limit} bytes")
+
+
+class Gate:
+    """The ASGI application: `service` behind its routes. `control` is the FastAPI application with most of them."""
+
+    def __init__(self, service: Service, control: ASGIApp) -> None:
+        self.service = service
+        self.control = control
+        self._numbers = itertools.count(1)
+        self._instance = service.instance.encode("ascii")
+        self.answers: Counter[int] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the lifespan. WebSockets are refused."""
+        if scope["type"] == "lifespan":
+            await self.control(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        exchange = Exchange(scope, receive, send, [])
+        try:
+            await self._serve(exchange)
+        except (EngineError, HttpProblem) as refused:
+            status, body, headers = answer_of(refused)
+            await exchange.reply(status, body, *headers)
+        except ClientGone:
+            log.debug("%s: the client left before its request was complete", scope["path"])
+        except Exception:
+            log.exception("%s %s failed, request %s", scope["method"], scope["path"], exchange.common)
+            if not exchange.status:
+                status, body, headers = bug_answer()
+                await exchange.reply(status, body, *headers)
+        self.answers[exchange.status] += 1
+
+    async def _serve(self, exchange: Exchange) -> None:
+        authorization, claimed = self._examine(exchange)
+        scope = exchange.scope
+        path: str = scope["path"]
+        if not path.startswith(API_PREFIX + "/"):
+            await self._pass_on(exchange)
+            return
+        service = self.service
+        if not service.ready:
+            raise HttpProblem(503, "the service is starting or shutting down", (b"retry-after", b"1"))
+        exchange.cred = await service.authenticator.credentials(authorization)
+        parts = path.split("/")
+        if (
+            claimed is not None
+            and claimed != self._instance
+            and parts[2] in ("tasks", "proc")
+            and len(parts) > 3
+        ):
+            raise EngineError(ESRCH, f"task {parts[3]:.20} belonged to an earlier start of the service")
+        route = HOT_ROUTES.get((parts[2], parts[4])) if len(parts) == 5 else None
+        if route is not None:
+            await route.serve(exchange, service, parts[3])
+            return
+        scope[SCOPE_CRED] = exchange.cred
+        await self._pass_on(exchange)
+
+    def _examine(self, exchange: Exchange) -> tuple[bytes | None, bytes | None]:
+        """Give the exchange its id and check the sizes of its head; the Authorization and instance headers."""
+        scope = exchange.scope
+        authorization = claimed = wanted_id = None
+        size = 0
+        for name, value in scope["headers"]:
+            size += len(name) + len(value)
+            if name == b"authorization":
+                authorization = value if authorization is None else b""
+            elif name == INSTANCE:
+                claimed = value
+            elif name == REQUEST_ID:
+                wanted_id = value
+        if wanted_id is None or not _is_request_id(wanted_id):
+            wanted_id = b"%s-%d" % (self._instance, next(self._numbers))
+        exchange.common = [(INSTANCE, self._instance), (REQUEST_ID, wanted_id)]
+        if size > HEADER_BYTES_MAX or len(scope["headers"]) > HEADERS_MAX:
+            raise HttpProblem(
+                431, f"more than {HEADER_BYTES_MAX} bytes or {HEADERS_MAX} lines of headers", CLOSE
+            )
+        if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > URL_BYTES_MAX:
+            raise HttpProblem(414, f"a target of more than {URL_BYTES_MAX} bytes", CLOSE)
+        return authorization, claimed
+
+    async def _pass_on(self, exchange: Exchange) -> None:
+        """To the control routes, with a limit on the body and our headers on the answer."""
+        length = exchange.header(b"content-length")
+        if length is not None and (not length.isdigit() or int(length[:19]) > CONTROL_BODY_MAX):
+            raise EngineError("E2BIG", f"a JSON body of more than {CONTROL_BODY_MAX} bytes")
+        taken = 0
+
+        async def receive() -> Message:
+            nonlocal taken
+            message = await exchange.receive()
+            taken += len(message.get("body", b""))
+            if taken > CONTROL_BODY_MAX:
+                raise BodyTooLarge(CONTROL_BODY_MAX)
+            return message
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *exchange.common]
+            await exchange.send(message)
+
+        await self.control(exchange.scope, receive, send)
+
+
+def _is_request_id(text: bytes) -> bool:
+    return 0 < len(text) <= REQUEST_ID_MAX and text.isascii() and text.decode("ascii").isprintable()

@@ -1,0 +1,178 @@
+"""One HTTP exchange without a framework: the hot routes read their bytes and answer through this."""
+
+from typing import Any
+from urllib.parse import unquote_plus
+
+from starlette.types import Receive, Scope, Send
+
+from app.errors import CLOSE, Header, HttpProblem, bad_input, too_big
+from engine.credentials import Credentials
+from engine.errors import ESRCH, EngineError
+from everspace.wire import MEDIA_BYTES, MEDIA_JSON, parse_address
+
+BYTES_HEADER: Header = (b"content-type", MEDIA_BYTES.encode("ascii"))
+JSON_HEADER: Header = (b"content-type", MEDIA_JSON.encode("ascii"))
+ID_DIGITS_MAX = 19
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete: nothing is done, nobody is answered."""
+
+
+class Exchange:
+    """A request and the way to answer it. `common` are the headers of every answer."""
+
+    __slots__ = ("common", "cred", "receive", "scope", "send", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, common: list[Header]) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.common = common
+        self.cred: Credentials = NOBODY
+        self.status = 0
+
+    @property
+    def method(self) -> str:
+        """GET, PUT, ..."""
+        method: str = self.scope["method"]
+        return method
+
+    def header(self, wanted: bytes) -> bytes | None:
+        """The first header of that lower-case name."""
+        for name, value in self.scope["headers"]:
+            if name == wanted:
+                found: bytes = value
+                return found
+        return None
+
+    def query(self) -> dict[str, str]:
+        """The query's parameters. EINVAL: one is named twice, or is not UTF-8."""
+        found: dict[str, str] = {}
+        raw: bytes = self.scope["query_string"]
+        if not raw:
+            return found
+        for pair in raw.decode("latin-1").split("&"):
+            if not pair:
+                continue
+            name, _, value = pair.partition("=")
+            if "%" in pair or "+" in pair:
+                name, value = _unquote(name), _unquote(value)
+            if name in found:
+                raise bad_input(f"{name:.40} is given twice")
+            found[name] = value
+        return found
+
+    async def body(self, limit: int, media: str) -> bytes | bytearray:
+        """The whole body, in one buffer. E2BIG: over `limit` bytes; EINVAL: of another media type.
+
+        Reading stops at the limit. Raises ClientGone if the body ends early.
+        """
+        self._require_media(media)
+        expected = self._content_length()
+        if expected is not None and expected > limit:
+            raise too_big(f"a body of {expected} bytes; at most {limit} are taken")
+        message = await self.receive()
+        chunk: bytes = message.get("body", b"")
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            return _complete(chunk, expected, limit)
+        buffer = bytearray()
+        while message["type"] == "http.request":
+            buffer += message.get("body", b"")
+            if len(buffer) > limit:
+                raise too_big(f"a body of more than {limit} bytes")
+            if not message.get("more_body", False):
+                return _complete(buffer, expected, limit)
+            message = await self.receive()
+        raise ClientGone
+
+    async def reply(
+        self, status: int, body: bytes | memoryview = b"", *headers: Header, length: int | None = None
+    ) -> None:
+        """Answer, completely. A 204 or 304 has neither body nor length; `length` is what a HEAD tells."""
+        self.status = status
+        fields = [*headers, *self.common]
+        if status not in (204, 304):
+            fields.append((b"content-length", b"%d" % (len(body) if length is None else length)))
+        await self.send({"type": "http.response.start", "status": status, "headers": fields})
+        await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    def _content_length(self) -> int | None:
+        text = self.header(b"content-length")
+        if text is None:
+            return None
+        if not text.isdigit() or len(text) > ID_DIGITS_MAX:
+            raise HttpProblem(400, "Content-Length is not a number", CLOSE)
+        return int(text)
+
+    def _require_media(self, media: str) -> None:
+        given = self.header(b"content-type")
+        if given is not None and given.partition(b";")[0].strip().lower() != media.encode("ascii"):
+            raise bad_input(f"the body must be {media}")
+        if self.header(b"content-encoding") is not None:
+            raise bad_input("an encoded body is not taken")
+
+
+NOBODY = Credentials(2**32 - 1, (2**32 - 1,))
+"""Before a token was seen: owns nothing, is in no group."""
+
+
+def number(query: dict[str, str], name: str, default: int | None = None) -> int:
+    """An address or a length of the query. EINVAL: missing without a default, or no number."""
+    text = query.get(name)
+    if text is None:
+        if default is None:
+            raise bad_input(f"{name} is missing")
+        return default
+    try:
+        return parse_address(text)
+    except ValueError:
+        raise bad_input(f"{name} is not a number") from None
+
+
+def flag(query: dict[str, str], name: str) -> bool:
+    """A truth value of the query, false if absent. EINVAL: neither true, false, 1 nor 0."""
+    text = query.get(name, "false").lower()
+    if text not in ("true", "false", "1", "0"):
+        raise bad_input(f"{name} is true or false")
+    return text in ("true", "1")
+
+
+def parse_id(text: Any) -> int:
+    """An id out of a path: decimal digits, perhaps with a sign for the engine to judge. Raises ValueError."""
+    if isinstance(text, str):
+        digits = text.removeprefix("-")
+        if digits.isascii() and digits.isdigit() and len(digits) <= ID_DIGITS_MAX:
+            return int(text)
+    raise ValueError("not an id")
+
+
+def object_id(text: str, what: str) -> int:
+    """The id of a space or a segment. EINVAL: not a number, which is one way of being unknown."""
+    try:
+        return parse_id(text)
+    except ValueError:
+        raise bad_input(f"no {what} {text:.40}") from None
+
+
+def task_id(text: str) -> int:
+    """A pid. ESRCH: not a number."""
+    try:
+        return parse_id(text)
+    except ValueError:
+        raise EngineError(ESRCH, f"no task {text:.40}") from None
+
+
+def _complete(body: bytes | bytearray, expected: int | None, limit: int) -> bytes | bytearray:
+    if len(body) > limit:
+        raise too_big(f"a body of {len(body)} bytes; at most {limit} are taken")
+    if expected is not None and expected != len(body):
+        raise bad_input(f"Content-Length is {expected}, the body has {len(body)} bytes")
+    return body
+
+
+def _unquote(text: str) -> str:
+    try:
+        return unquote_plus(text, errors="strict")
+    except UnicodeDecodeError:
+        raise bad_input("the query is not UTF-8") from None

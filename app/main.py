@@ -1,0 +1,176 @@
+"""The composition root: the one place that puts store, engine, accounts and routes together."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app import openapi
+from app.api import attachments, docs, health, mappings, proc, segments, sys, tasks, vas
+from app.errors import E2BIG, HttpProblem, answer_of, bug_answer
+from app.gate import HOT_ROUTES, Gate
+from app.routing import refusal_of
+from app.service import Parts, Service
+from app.settings import Settings
+from engine.errors import EngineError
+from engine.geometry import GEOMETRIES
+from everspace.wire import API_PREFIX
+from storage import open_store
+from storage.accounts import AccountStore
+from storage.errors import StoreError, StoreUnusable
+from storage.writer import Writer
+
+ROOT_TOKEN_FILE = "root.token"  # noqa: S105 - a file's name
+NOUNS = (vas, segments, tasks, attachments, mappings, proc, sys)
+
+
+def create_app(
+    settings: Settings, parts: Parts | None = None, clock: Callable[[], float] = time.monotonic
+) -> Gate:
+    """The service as an ASGI application. Raises StoreError if the data directory cannot be used.
+
+    Tests hand in `parts` of their own and a `clock` (seconds) for leases.
+    """
+    service = Service(settings, parts or open_parts(settings), clock)
+    return Gate(service, control_app(service))
+
+
+def open_parts(settings: Settings) -> Parts:
+    """Open everything in the data directory; on a first start make it, with root's account and token."""
+    store = open_store(settings.data_dir, GEOMETRIES[settings.arch])
+    accounts = None
+    try:
+        accounts = open_accounts(settings)
+        _ensure_root(accounts, settings.data_dir / ROOT_TOKEN_FILE)
+    except BaseException:
+        if accounts is not None:
+            accounts.close()
+        store.close()
+        raise
+    return Parts(store, Writer(store), accounts)
+
+
+def open_accounts(settings: Settings) -> AccountStore:
+    """The accounts, with tables of this release. Raises StoreError."""
+    if settings.accounts_url is None:
+        accounts = AccountStore.in_directory(settings.data_dir)
+    else:
+        accounts = AccountStore(settings.accounts_url)
+    accounts.migrate()
+    return accounts
+
+
+def _ensure_root(accounts: AccountStore, file: Path) -> None:
+    """Root's account and, unless the file is there, a token of it in `file`, readable by its owner only."""
+    if file.exists():
+        return
+    known = any(account.uid == 0 for account in accounts.list_accounts())
+    token = accounts.create_token(0) if known else accounts.create_account(0, [0], "root")
+    temporary = file.with_suffix(".new")
+    try:
+        temporary.unlink(missing_ok=True)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(token + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        raise StoreUnusable(f"{file} cannot be written: {error.strerror}") from error
+
+
+class Control(FastAPI):
+    """The control routes, which describe the hot routes too."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = openapi.document(self.title, self.routes, list(HOT_ROUTES.values()))
+        return self.openapi_schema
+
+
+def control_app(service: Service | None) -> FastAPI:
+    """The control routes. Without a service they only describe themselves."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if service is None:
+            yield
+            return
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    control = Control(
+        title="Everspace",
+        version=openapi.API_VERSION,
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        strict_content_type=False,
+        telemetry=openapi.NO_TELEMETRY,
+    )
+    control.state.service = service
+    for noun in NOUNS:
+        control.include_router(noun.router, prefix=API_PREFIX)
+    control.include_router(health.router)
+    control.include_router(docs.router)
+    for kind, handler in (
+        (EngineError, _on_refusal),
+        (HttpProblem, _on_refusal),
+        (StoreError, _on_store_error),
+        (RequestValidationError, _on_invalid),
+        (HTTPException, _on_http),
+        (Exception, _on_bug),
+    ):
+        control.add_exception_handler(kind, handler)
+    return control
+
+
+def _response(answer: tuple[int, bytes, list[tuple[bytes, bytes]]]) -> Response:
+    status, body, headers = answer
+    texts = {name.decode("ascii"): value.decode("ascii") for name, value in headers}
+    return Response(body, status, texts)
+
+
+async def _on_refusal(_: Request, refused: Exception) -> Response:
+    if not isinstance(refused, EngineError | HttpProblem):
+        return _response(bug_answer())
+    return _response(answer_of(refused))
+
+
+async def _on_store_error(_: Request, failure: Exception) -> Response:
+    return _response(answer_of(EngineError(getattr(failure, "errno", "EIO"), str(failure))))
+
+
+async def _on_invalid(_: Request, invalid: Exception) -> Response:
+    if not isinstance(invalid, RequestValidationError):
+        return _response(bug_answer())
+    return _response(answer_of(refusal_of(invalid)))
+
+
+async def _on_http(request: Request, refused: Exception) -> Response:
+    if not isinstance(refused, HTTPException):
+        return _response(bug_answer())
+    status = refused.status_code
+    if status == 413:
+        return _response(answer_of(EngineError(E2BIG, refused.detail)))
+    if status == 400:
+        return _response(answer_of(EngineError("EINVAL", refused.detail)))
+    details = {404: f"no route {request.url.path:.200}", 405: f"{request.method:.20} is not for this route"}
+    headers = [(name.lower().encode(), value.encode()) for name, value in (refused.headers or {}).items()]
+    return _response(answer_of(HttpProblem(status, details.get(status, refused.detail), *headers)))
+
+
+async def _on_bug(_: Request, __: Exception) -> Response:
+    return _response(bug_answer())

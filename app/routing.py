@@ -1,0 +1,79 @@
+"""What all control routes share: strict JSON, ids in paths, lists in parts, no framework's own 422."""
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BeforeValidator, WithJsonSchema
+
+from app import strict_json
+from app.calls import complaint
+from app.errors import bad_input
+from app.http import parse_id
+from engine.errors import ESRCH, EngineError
+from everspace.wire import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, LIST_LIMIT_MIN
+
+TASK_IDS = frozenset({"pid", "tid"})
+"""Path parameters that name tasks and threads: what is no number is an unknown one, ESRCH."""
+
+_Id = BeforeValidator(parse_id)
+_IdSchema = WithJsonSchema({"type": "integer"})
+Vid = Annotated[int, _Id, _IdSchema, Path(description="Id of a space.")]
+Sid = Annotated[int, _Id, _IdSchema, Path(description="Id of a segment.")]
+Pid = Annotated[int, _Id, _IdSchema, Path(description="Id of a task.")]
+TidPath = Annotated[int, _Id, _IdSchema, Path(description="Id of a thread.")]
+TidQuery = Annotated[
+    int | None, _Id, _IdSchema, Query(alias="tid", description="A thread; by default the main thread.")
+]
+NameQuery = Annotated[str | None, Query(description="Only the one with this name.")]
+Cursor = Annotated[str | None, Query(description="`next` of the part before.")]
+Limit = Annotated[
+    int,
+    BeforeValidator(lambda text: text if isinstance(text, int) else parse_id(text)),
+    Query(ge=LIST_LIMIT_MIN, le=LIST_LIMIT_MAX, description="Items of one part."),
+]
+LIMIT: Limit = LIST_LIMIT_DEFAULT
+
+
+class StrictRequest(Request):
+    """A request whose JSON is read strictly."""
+
+    async def json(self) -> Any:
+        """The body. JsonError, which FastAPI takes for a JSONDecodeError, whatever is wrong with it."""
+        return strict_json.loads(await self.body())
+
+
+class StrictRoute(APIRoute):
+    """A route that reads JSON strictly and takes each query parameter once."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's own handler behind the checks."""
+        handler = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            if request.scope["query_string"]:
+                names = [name for name, _ in request.query_params.multi_items()]
+                if len(set(names)) != len(names):
+                    raise bad_input("a query parameter is given twice")
+            return await handler(StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+def new_router(tag: str) -> APIRouter:
+    """A router of the /v1 API."""
+    return APIRouter(tags=[tag], route_class=StrictRoute)
+
+
+def refusal_of(invalid: RequestValidationError) -> EngineError:
+    """EINVAL; ESRCH if a task's or thread's id in the path is not a number. Paths are judged before bodies."""
+    errors = sorted(invalid.errors(), key=lambda error: error["loc"][0] != "path")
+    error = errors[0]
+    place = error["loc"]
+    if place[0] == "path" and place[-1] in TASK_IDS:
+        return EngineError(ESRCH, f"no such {'task' if place[-1] == 'pid' else 'thread'}")
+    if error["type"] == "json_invalid":
+        return bad_input(f"the body is not JSON: {error['ctx']['error']}")
+    return bad_input(complaint(place[1:] if place[0] == "body" else place, error["msg"]))

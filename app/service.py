@@ -1,0 +1,161 @@
+"""One running service: the machine, what remembers it, who may call it, and the work in the background."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Protocol
+
+from app.auth import AccountsPort, Authenticator
+from app.executor import Executor, WriterPort
+from app.leases import Leases
+from app.settings import Settings
+from engine.credentials import ROOT, Credentials
+from engine.errors import ESRCH, EngineError
+from engine.geometry import GEOMETRIES
+from engine.machine import Machine
+from storage.store import Store
+
+LEASE_CHECK_S = 0.25
+"""How often leases are looked at: well below the second within which expiry must act."""
+WRITE_BACK_S = 1.0
+"""How often pages that were written relaxed are handed to the store."""
+
+log = logging.getLogger("everspace.service")
+
+
+class DrainingWriter(WriterPort, Protocol):
+    """A writer that commits what is queued when it is closed."""
+
+    def close(self) -> None: ...
+
+
+class ClosableAccounts(AccountsPort, Protocol):
+    """Accounts that hold connections."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a service is made of; the composition root puts it together."""
+
+    store: Store
+    writer: DrainingWriter
+    accounts: ClosableAccounts
+
+
+class Service:
+    """Owns the machine. Everything but the constructor runs on the event loop's thread.
+
+    `instance` is a random id of this start; `ready` turns true when calls are taken and false when draining begins.
+    """
+
+    executor: Executor
+
+    def __init__(self, settings: Settings, parts: Parts, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings = settings
+        self.instance = secrets.token_hex(8)
+        self.version = version("everspace-server")
+        geometry = GEOMETRIES[settings.arch]
+        self.machine = Machine(geometry, frames=max(1, settings.memory // geometry.page_size))
+        self.machine.restore(parts.store.load())
+        self.authenticator = Authenticator(parts.accounts)
+        self.leases = Leases(clock)
+        self.ready = False
+        self._parts = parts
+        self._background: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Take calls from now on."""
+        self.executor = Executor(self.machine, self._parts.store, self._parts.writer)
+        self._background = [
+            asyncio.create_task(self._every(LEASE_CHECK_S, self.expire_leases)),
+            asyncio.create_task(self._every(WRITE_BACK_S, self._write_back)),
+        ]
+        self.ready = True
+
+    async def stop(self) -> None:
+        """Write back what was written relaxed, wait for every commit, and release everything."""
+        self.ready = False
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        try:
+            await self.executor.write_back()
+            await self.executor.settled()
+        except EngineError as failure:
+            log.error("at shutdown: %s", failure)
+        finally:
+            await asyncio.to_thread(self._parts.writer.close)
+            self._parts.store.close()
+            self._parts.accounts.close()
+
+    def drain(self) -> None:
+        """Refuse new calls with 503: the service is about to stop."""
+        self.ready = False
+
+    def renew(self, cred: Credentials, pid: int) -> None:
+        """A call about a task renews its lease, if the caller may act on the task."""
+        with contextlib.suppress(EngineError):
+            self.machine.require_task(cred, pid)
+            self.leases.renew(pid)
+
+    async def expire_leases(self) -> None:
+        """Exit every task whose lease has run out."""
+        for pid in self.leases.expired():
+            try:
+                await self.executor.run(partial(self.machine.exit, ROOT, pid))
+            except EngineError as refused:
+                if refused.errno != ESRCH:
+                    raise
+
+    def metrics_text(self) -> str:
+        """Counters in the Prometheus text format."""
+        counts, machine = self.executor.counts, self.machine
+        figures = (
+            (
+                "transactions_total",
+                "counter",
+                "Engine transactions, retried ones included.",
+                counts.transactions,
+            ),
+            ("commits_total", "counter", "Durable commits.", counts.commits),
+            ("commits_failed_total", "counter", "Commits that the store refused.", counts.commits_failed),
+            (
+                "transactions_unsettled",
+                "gauge",
+                "Transactions that wait for a commit.",
+                self.executor.unsettled,
+            ),
+            ("fetches_total", "counter", "Times that pages were fetched from the store.", counts.fetches),
+            ("pages_fetched_total", "counter", "Pages fetched from the store.", counts.pages_fetched),
+            ("tasks", "gauge", "Living tasks.", len(machine.tasks_table)),
+            ("spaces", "gauge", "Spaces.", len(machine.spaces.registry)),
+            ("segments", "gauge", "Segments.", len(machine.segments.registry)),
+            ("frames", "gauge", "Page frames that may be resident.", machine.pool.capacity),
+            ("frames_free", "gauge", "Page frames that are free.", machine.pool.free_count),
+        )
+        return "".join(
+            f"# HELP everspace_{name} {text}\n# TYPE everspace_{name} {kind}\neverspace_{name} {value}\n"
+            for name, kind, text, value in figures
+        )
+
+    async def _write_back(self) -> None:
+        try:
+            await self.executor.write_back()
+        except EngineError as failure:
+            log.warning("pages written relaxed stay in memory: %s", failure)
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except Exception:
+                log.exception("background work failed; it will be tried again")

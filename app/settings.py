@@ -1,0 +1,46 @@
+"""The options of the service: each by command line and, as EVERSPACE_<NAME>, by environment."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from everspace.wire import BATCH_CALLS_MAX, BODY_BYTES_MAX, DEFAULT_HOST, DEFAULT_PORT
+
+
+class Settings(BaseSettings):
+    """What one service is started with. Sizes are bytes, times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="EVERSPACE_", extra="ignore", frozen=True)
+
+    data_dir: Path
+    """Where everything is kept. One service at a time owns it; it is made if absent."""
+    host: str = DEFAULT_HOST
+    """Address to listen on. Anything but loopback needs `allow_remote`."""
+    port: int = Field(default=DEFAULT_PORT, ge=0, le=65535)
+    """TCP port; 0 takes a free one, which the service prints."""
+    uds: Path | None = None
+    """Unix socket to listen on; then TCP only if host or port is given too."""
+    allow_remote: bool = False
+    """Consent to listen beyond loopback: tokens then travel in the clear unless TLS is in front."""
+    arch: str = "x86_64"
+    """Geometry of the address spaces; a data directory keeps the one it was made with."""
+    accounts_url: str | None = None
+    """SQLAlchemy URL of the accounts; by default `accounts.sqlite` in the data directory."""
+    body_limit: int = Field(default=BODY_BYTES_MAX, ge=1, le=2**40)
+    """Bytes of one request body, and of one memory or segment read."""
+    batch_limit: int = Field(default=BATCH_CALLS_MAX, ge=1, le=10_000_000)
+    """Calls in one batch."""
+    memory: int = Field(default=1 << 30, ge=1 << 20, le=2**46)
+    """Bytes of page frames kept resident."""
+    keep_alive: float = Field(default=75.0, gt=0, le=86_400)
+    """An idle connection is closed after this time."""
+    shutdown_grace: float = Field(default=10.0, ge=0, le=3600)
+    """How long requests in flight may take after SIGTERM."""
+    log_level: str = Field(default="warning", pattern="^(debug|info|warning|error)$")
+    """What is written to standard error: debug, info, warning or error."""
+
+    @property
+    def listens_on_tcp(self) -> bool:
+        """Whether a TCP socket is opened: always, unless only a Unix socket was asked for."""
+        return self.uds is None or bool({"host", "port"} & self.model_fields_set)
