@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from app import schemas
 from app.errors import bad_input, too_big
-from app.schemas import AttachType, OfThread, Sharing, plain
+from app.schemas import AttachType, OfThread, plain
 from app.service import Service
 from engine.credentials import Credentials
 from engine.errors import EngineError
@@ -156,6 +156,10 @@ def _switch(m: Machine, f: Frame, a: SwitchTo) -> None:
     m.vas_switch(f.cred, f.pid, _tid(f, a), a.vid)
 
 
+def _heartbeat(m: Machine, f: Frame, _: schemas.Args) -> None:
+    m.require_task(f.cred, f.pid)
+
+
 def _exit_thread(m: Machine, f: Frame, a: OfThread) -> None:
     m.exit_thread(f.cred, f.pid, _tid(f, a) or f.pid)
 
@@ -217,7 +221,7 @@ CALLS: Final[Mapping[str, Call]] = {
     ),
     "exit_thread": Call(OfThread, _exit_thread),
     "exit": Call(schemas.Args, lambda m, f, a: m.exit(f.cred, f.pid)),
-    "heartbeat": Call(schemas.Args, lambda m, f, a: m.require_task(f.cred, f.pid) and None),
+    "heartbeat": Call(schemas.Args, _heartbeat),
     "maps": Call(OfThread, lambda m, f, a: m.maps_text(f.cred, f.pid, _tid(f, a))),
 }
 """All but read and write, which are bound by hand because batches consist of them."""
@@ -288,4 +292,6 @@ def _thread(frame: Frame, members: Mapping[str, Any]) -> int | None:
 
 def refusal_of(refused: EngineError) -> EngineError:
     """The same refusal without the permission to keep what was done: inside an atomic batch nothing is kept."""
-    return EngineError(refused.errno, refused.detail, **refused.data)
+    whole = EngineError(refused.errno, refused.detail)
+    whole.data.update(refused.data)
+    return whole

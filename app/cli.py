@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from app.commands import account, fsck, serve, token
-from app.server import CannotListen
+from app.server import CannotListenError
 from storage.errors import AccountError, AccountInvalid, StoreError
 
 Run = Callable[[argparse.Namespace], int]
@@ -14,7 +14,7 @@ Run = Callable[[argparse.Namespace], int]
 COMMANDS = (serve, account, token, fsck)
 
 
-class BadOption(Exception):
+class BadOptionError(Exception):
     """The message is one line."""
 
 
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """A bad option."""
-        raise BadOption(f"{message} (see {self.prog} --help)")
+        raise BadOptionError(f"{message} (see {self.prog} --help)")
 
 
 def parser() -> Parser:
@@ -44,14 +44,14 @@ def main() -> int:
         arguments = parser().parse_args()
         run: Run = arguments.run
         return run(arguments)
-    except (AccountInvalid, BadOption, CannotListen) as error:
+    except (AccountInvalid, BadOptionError, CannotListenError) as error:
         return _complain(error, 2)
     except AccountError as error:
         return _complain(error, 1)
     except StoreError as error:
         return _complain(error, 2)
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # the reader has left: nobody to tell
+        sys.stdout = None  # the reader has left: nobody to tell
         return 1
 
 

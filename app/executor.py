@@ -180,10 +180,9 @@ class Executor:
                 with self._machine.transaction() as txn:
                     value = call()
             except PagesNeeded as need:
-                await self._fetch(need)
+                await self._fetch([need])
             except ManyPagesNeeded as many:
-                for need in many.needs:
-                    await self._fetch(need)
+                await self._fetch(many.needs)
             except EngineError as refused:
                 if refused.errno != ENOMEM or refused.partial or written_back:
                     return self._track(txn, None, refused)
@@ -222,25 +221,26 @@ class Executor:
             return None
         return next(entry for entry in self._unsettled if entry.seq >= seq)
 
-    async def _fetch(self, need: PagesNeeded) -> None:
+    async def _fetch(self, needs: Sequence[PagesNeeded]) -> None:
         """Hand the engine the pages it lacks. What is not durable yet is not in the store yet: wait for it first."""
         self._flush()
-        changed_in = self._entry_of(self._pending_of(need.object_id) or 0)
-        if changed_in is not None:
-            await self._decided(changed_in)
-        try:
-            pages = await asyncio.to_thread(self._store.fetch, need.object_id, need.pages)
-        except StoreError as cause:
-            raise _refusal(cause) from cause
-        self.counts.fetches += 1
-        self.counts.pages_fetched += len(pages)
-        if self._pending_of(need.object_id) is None:
-            return  # gone meanwhile: run again, the call says so itself
-        try:
-            self._machine.supply(need, pages)
-        except EngineError as refused:
-            if refused.errno != ENOMEM or not await self.write_back():
-                raise
+        for need in needs:
+            changed_in = self._entry_of(self._pending_of(need.object_id) or 0)
+            if changed_in is not None:
+                await self._decided(changed_in)
+            try:
+                pages = await asyncio.to_thread(self._store.fetch, need.object_id, need.pages)
+            except StoreError as cause:
+                raise _refusal(cause) from cause
+            self.counts.fetches += 1
+            self.counts.pages_fetched += len(pages)
+            if self._pending_of(need.object_id) is None:
+                continue  # gone meanwhile: when the call is run again it says so itself
+            try:
+                self._machine.supply(need, pages)
+            except EngineError as refused:
+                if refused.errno != ENOMEM or not await self.write_back():
+                    raise
 
     def _pending_of(self, object_id: int) -> int | None:
         """The commit that an object waits for; None if the object is gone by now."""

@@ -14,7 +14,7 @@ from app.api.segment_data import SEGMENT_DATA
 from app.context import SCOPE_CRED
 from app.errors import CLOSE, HttpProblem, answer_of, bug_answer
 from app.hot import HotRoute
-from app.http import ClientGone, Exchange
+from app.http import ClientGoneError, Exchange
 from app.service import Service
 from engine.errors import ESRCH, EngineError
 from everspace.wire import API_PREFIX, HEADER_INSTANCE, HEADER_REQUEST_ID
@@ -39,7 +39,7 @@ HOT_ROUTES: Final[dict[tuple[str, str], HotRoute]] = {
 log = logging.getLogger("everspace.gate")
 
 
-class BodyTooLarge(HTTPException):
+class BodyTooLargeError(HTTPException):
     """Raised out of `receive`; FastAPI lets its own HTTPException through where it wraps others."""
 
     def __init__(self, limit: int) -> None:
@@ -70,7 +70,7 @@ class Gate:
         except (EngineError, HttpProblem) as refused:
             status, body, headers = answer_of(refused)
             await exchange.reply(status, body, *headers)
-        except ClientGone:
+        except ClientGoneError:
             log.debug("%s: the client left before its request was complete", scope["path"])
         except Exception:
             log.exception("%s %s failed, request %s", scope["method"], scope["path"], exchange.common)
@@ -141,7 +141,7 @@ class Gate:
             message = await exchange.receive()
             taken += len(message.get("body", b""))
             if taken > CONTROL_BODY_MAX:
-                raise BodyTooLarge(CONTROL_BODY_MAX)
+                raise BodyTooLargeError(CONTROL_BODY_MAX)
             return message
 
         async def send(message: Message) -> None:

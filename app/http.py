@@ -15,7 +15,7 @@ JSON_HEADER: Header = (b"content-type", MEDIA_JSON.encode("ascii"))
 ID_DIGITS_MAX = 19
 
 
-class ClientGone(Exception):
+class ClientGoneError(Exception):
     """The client closed the connection before its request was complete: nothing is done, nobody is answered."""
 
 
@@ -66,7 +66,7 @@ class Exchange:
     async def body(self, limit: int, media: str) -> bytes | bytearray:
         """The whole body, in one buffer. E2BIG: over `limit` bytes; EINVAL: of another media type.
 
-        Reading stops at the limit. Raises ClientGone if the body ends early.
+        Reading stops at the limit. Raises ClientGoneError if the body ends early.
         """
         self._require_media(media)
         expected = self._content_length()
@@ -84,7 +84,7 @@ class Exchange:
             if not message.get("more_body", False):
                 return _complete(buffer, expected, limit)
             message = await self.receive()
-        raise ClientGone
+        raise ClientGoneError
 
     async def reply(
         self, status: int, body: bytes | memoryview = b"", *headers: Header, length: int | None = None

@@ -75,7 +75,7 @@ def _ensure_root(accounts: AccountStore, file: Path) -> None:
     temporary = file.with_suffix(".new")
     try:
         temporary.unlink(missing_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
             out.write(token + "\n")
             out.flush()
             os.fsync(out.fileno())

@@ -13,10 +13,12 @@ from app.calls import complaint
 from app.errors import bad_input
 from app.http import parse_id
 from engine.errors import ESRCH, EngineError
-from everspace.wire import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, LIST_LIMIT_MIN
+from everspace.wire import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, LIST_LIMIT_MIN, MEDIA_JSON
 
 TASK_IDS = frozenset({"pid", "tid"})
 """Path parameters that name tasks and threads: what is no number is an unknown one, ESRCH."""
+
+BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 
 _Id = BeforeValidator(parse_id)
 _IdSchema = WithJsonSchema({"type": "integer"})
@@ -46,7 +48,7 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route that reads JSON strictly and takes each query parameter once."""
+    """A route that takes JSON only, reads it strictly, and takes each query parameter once."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's own handler behind the checks."""
@@ -57,9 +59,25 @@ class StrictRoute(APIRoute):
                 names = [name for name, _ in request.query_params.multi_items()]
                 if len(set(names)) != len(names):
                     raise bad_input("a query parameter is given twice")
+            if request.method in BODY_METHODS:
+                require_json(request)
             return await handler(StrictRequest(request.scope, request.receive))
 
         return strict
+
+
+def require_json(request: Request) -> None:
+    """EINVAL: a body that says it is something else. Without a Content-Type it is taken for JSON."""
+    given = request.headers.get("content-type")
+    if given is not None and given.partition(";")[0].strip().lower() != MEDIA_JSON and has_body(request):
+        raise bad_input(f"the body must be {MEDIA_JSON}")
+    if "content-encoding" in request.headers:
+        raise bad_input("an encoded body is not taken")
+
+
+def has_body(request: Request) -> bool:
+    """Whether a body was announced."""
+    return request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
 
 
 def new_router(tag: str) -> APIRouter:
@@ -76,4 +94,4 @@ def refusal_of(invalid: RequestValidationError) -> EngineError:
         return EngineError(ESRCH, f"no such {'task' if place[-1] == 'pid' else 'thread'}")
     if error["type"] == "json_invalid":
         return bad_input(f"the body is not JSON: {error['ctx']['error']}")
-    return bad_input(complaint(place[1:] if place[0] == "body" else place, error["msg"]))
+    return bad_input(complaint(place[1:], error["msg"]))

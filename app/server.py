@@ -25,7 +25,7 @@ SWITCH_INTERVAL_S = 0.0005
 BACKLOG = 2048
 
 
-class CannotListen(Exception):
+class CannotListenError(Exception):
     """The message is one line."""
 
 
@@ -78,7 +78,7 @@ class Server(uvicorn.Server):
 
 
 def bind(settings: Settings) -> list[socket.socket]:
-    """The listening sockets. Raises CannotListen: in use, not ours, or wide without consent."""
+    """The listening sockets. Raises CannotListenError: in use, not ours, or wide without consent."""
     sockets = []
     try:
         if settings.listens_on_tcp:
@@ -97,9 +97,9 @@ def _bind_tcp(settings: Settings) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise CannotListen(f"host {host!r} is not known: {error}") from error
+        raise CannotListenError(f"host {host!r} is not known: {error}") from error
     if not settings.allow_remote and not ipaddress.ip_address(address[0]).is_loopback:
-        raise CannotListen(
+        raise CannotListenError(
             f"{host} can be reached from other machines: --allow-remote says that this is meant (put TLS in front)"
         )
     opened = socket.socket(family, socket.SOCK_STREAM)
@@ -109,7 +109,7 @@ def _bind_tcp(settings: Settings) -> socket.socket:
         opened.listen(BACKLOG)
     except OSError as error:
         opened.close()
-        raise CannotListen(f"cannot listen on {host} port {port}: {error.strerror}") from error
+        raise CannotListenError(f"cannot listen on {host} port {port}: {error.strerror}") from error
     return opened
 
 
@@ -124,7 +124,7 @@ def _bind_unix(path: Path) -> socket.socket:
         opened.listen(BACKLOG)
     except OSError as error:
         opened.close()
-        raise CannotListen(f"cannot listen on {path}: {error.strerror or error}") from error
+        raise CannotListenError(f"cannot listen on {path}: {error.strerror or error}") from error
     return opened
 
 

@@ -14,7 +14,7 @@ class JsonError(json.JSONDecodeError):
         return self.msg
 
 
-def loads(text: bytes) -> Any:
+def loads(text: bytes | bytearray) -> Any:
     """The value of a JSON text. Raises JsonError, whatever is wrong with it."""
     try:
         return json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)

@@ -41,7 +41,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM. Raises StoreError, CannotListen before anything is served."""
+    """Serve until SIGTERM. Raises StoreError, CannotListenError before anything is served."""
     settings = settings_of(arguments)
     if settings.arch not in GEOMETRIES:
         raise StoreUnusable(f"--arch (EVERSPACE_ARCH): {settings.arch!r} is none of {', '.join(GEOMETRIES)}")
