@@ -299,10 +299,10 @@ def test_a_handle_on_somebody_elses_task() -> None:
     transport = HandlerTransport(lambda _: json_response(TASK))
     client = everspace.connect(transport=transport)
     task = client.task(7)
-    assert (task.pid, task.name, task.info().uid) == (7, "t", 0)
+    assert (task.pid, task.name, task.info().uid, client.task_info(7).pid) == (7, "t", 0, 7)
     assert [info.pid for info in everspace.connect(transport=HandlerTransport(pages)).tasks()] == [7, 7, 7]
     client.close()
-    assert [request.method for request in transport.requests] == ["GET", "GET"]
+    assert [request.method for request in transport.requests] == ["GET", "GET", "GET"]
 
 
 def pages(request: Request) -> Response:

@@ -68,6 +68,11 @@ def test_every_public_method_is_documented() -> None:
                 assert hidden or not callable(member) or name in SDK, f"{cls.__name__}.{name}"
 
 
+def test_every_documented_member_of_the_client_and_every_call_exists() -> None:
+    for name in re.findall(r"^\| `(\w+)\(", SDK, re.MULTILINE):
+        assert hasattr(everspace.Client, name) or hasattr(everspace.Task, name), name
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_documented_and_exists(cli: Any, command: str) -> None:
     assert re.search(rf"`{command}[ `]", CLI)

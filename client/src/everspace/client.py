@@ -68,6 +68,10 @@ class Client:
         """A handle on a task that exists already, made by whomever. Its lease is not renewed by itself. ESRCH."""
         return Task(self, self.perform(tasks.task_of(pid)))
 
+    def task_info(self, pid: int) -> TaskInfo:
+        """What the service knows of a task. ESRCH."""
+        return self.perform(tasks.info_of(pid))
+
     def tasks(self) -> Iterator[TaskInfo]:
         """All tasks that the service knows."""
         cursor = None

@@ -79,6 +79,11 @@ def task_info() -> Call[TaskInfo]:
     return Call("task_info", "GET", "/tasks/{pid}", TaskInfo.from_json, repeatable=True)
 
 
+def info_of(pid: int) -> Call[TaskInfo]:
+    """GET /tasks/{pid} of any task."""
+    return replace(task_info(), path=f"/tasks/{integer(pid)}")
+
+
 def task_of(pid: int) -> Call[TaskState]:
     """GET /tasks/{pid} for a handle on a task that exists already."""
     path = f"/tasks/{integer(pid)}"

@@ -67,6 +67,10 @@ class AsyncClient:
         """A handle on a task that exists already, made by whomever. Its lease is not renewed by itself. ESRCH."""
         return AsyncTask(self, await self.perform(tasks.task_of(pid)))
 
+    async def task_info(self, pid: int) -> TaskInfo:
+        """What the service knows of a task. ESRCH."""
+        return await self.perform(tasks.info_of(pid))
+
     async def tasks(self) -> AsyncIterator[TaskInfo]:
         """All tasks that the service knows."""
         cursor = None
