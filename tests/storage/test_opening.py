@@ -55,6 +55,19 @@ def test_the_directory_is_made_with_its_parents(tmp_path: Path) -> None:
     assert (data_dir / STORE_FILE).stat().st_mode & 0o777 == 0o600
 
 
+def test_nothing_is_acknowledged_before_the_disk_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LMDB syncs data and root at each commit, and the names of new files are synced once."""
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink()))
+    store = open_store(tmp_path / "data", TOY)
+    flags = store._tables.env.flags()
+    store.close()
+    assert (flags["sync"], flags["metasync"], flags["writemap"]) == (True, True, False)
+    assert synced == [tmp_path / "data", tmp_path]
+
+
 def test_two_stores_of_one_process(made: Path) -> None:
     store = open_store(made, TOY)
     refused(made, DataDirInUse, f"in use by process {os.getpid()}")
