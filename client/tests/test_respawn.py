@@ -123,6 +123,36 @@ def test_the_async_twin() -> None:
     asyncio.run(main())
 
 
+def test_a_refusal_that_arrives_when_the_task_is_back_already() -> None:
+    class Reordering(AsyncHandlerTransport):
+        """The second refusal is held back until somebody has had a good answer."""
+
+        refusals = 0
+
+        async def send(self, request: Request) -> Response:
+            response = await super().send(request)
+            if response.status == 404:
+                self.refusals += 1
+                if self.refusals == 2:
+                    await back.wait()
+            elif request.method == "GET":
+                back.set()
+            return response
+
+    back = asyncio.Event()
+
+    async def main() -> list[int]:
+        service = ForgetfulService()
+        async with everspace.aconnect(transport=Reordering(service), respawn=True) as client:
+            task = await client.spawn()
+            await task.vas_attach(0, 3, "rw")
+            await task.vas_switch(3)
+            service.restart()
+            return await asyncio.gather(task.active_vas(), task.active_vas())
+
+    assert asyncio.run(main()) == [3, 3]
+
+
 def test_without_respawn_the_task_is_lost() -> None:
     service = ForgetfulService()
     client = everspace.connect(transport=HandlerTransport(service))

@@ -40,10 +40,11 @@ class Driver:
     def perform(self, call: Call[T], task: TaskState | None = None, thread: ThreadState | None = None) -> T:
         """The call's result, or its error raised."""
         for _ in range(ROUNDS_MAX):
+            asked = "" if task is None else task.instance
             try:
                 return self._once(call, task, thread)
             except NoSuchProcessError as error:
-                if task is None or not self.session.lost_its_task(error, call, task):
+                if task is None or not self.session.lost_its_task(error, call, task, asked):
                     raise
                 self._revive(task, error.instance)
         return self._once(call, task, thread)

@@ -134,17 +134,19 @@ class Session:
         """The record of attempts of one request."""
         return Tries(self.settings, request, self.clock, self._jitter)
 
-    def lost_its_task(self, error: NoSuchProcessError, call: Call[Any], task: TaskState | None) -> bool:
-        """Whether a call failed because the service restarted, and the task is to be brought back."""
+    def lost_its_task(self, error: NoSuchProcessError, call: Call[Any], task: TaskState, asked: str) -> bool:
+        """Whether a call failed because the service restarted, and the task is to be brought back.
+
+        `asked` is the instance that the call went out with: meanwhile another thread may have brought the task back.
+        """
         return (
             self.settings.respawn
-            and task is not None
             and call.of_task
             and call.name != "exit"
             and task.ours
             and not task.ended
             and bool(error.instance)
-            and error.instance != task.instance
+            and error.instance != asked
         )
 
     def _patience(self, wait: float | None) -> float | None:

@@ -42,10 +42,11 @@ class AsyncDriver:
     ) -> T:
         """The call's result, or its error raised."""
         for _ in range(ROUNDS_MAX):
+            asked = "" if task is None else task.instance
             try:
                 return await self._once(call, task, thread)
             except NoSuchProcessError as error:
-                if task is None or not self.session.lost_its_task(error, call, task):
+                if task is None or not self.session.lost_its_task(error, call, task, asked):
                     raise
                 await self._revive(task, error.instance)
         return await self._once(call, task, thread)
