@@ -30,7 +30,14 @@ class Service:
 
     def start(self) -> int:
         """Start the service and wait until it is ready; returns the process id."""
-        command = [str(BIN / "everspaced"), "serve", "--data-dir", str(self.data_dir), "--port", str(self.port)]
+        command = [
+            str(BIN / "everspaced"),
+            "serve",
+            "--data-dir",
+            str(self.data_dir),
+            "--port",
+            str(self.port),
+        ]
         log = (self.data_dir.parent / "service.log").open("ab")
         with log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -3,15 +3,18 @@
 import random
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import everspace
 from examples.service import Service
 from examples.word_index.corpus import count_directly, count_words, read_corpus
-from examples.word_index.layout import build
+from examples.word_index.layout import HEADER, POINTER, build, link_word
 from examples.word_index.reader import Reads, WordIndex
 from examples.word_index.story import Story, megabytes
 
+ROOT = Path(__file__).parents[2]
 SEGMENT_START = 0x2000_0000_0000
 SEGMENT_BYTES = 64 << 20
 PIECE_BYTES = 4 << 20  # one write, one transaction on stable storage
@@ -30,6 +33,7 @@ def main() -> None:
             fill(service, texts, story)
             kill_and_restart(service, story)
             ask(service, texts, story)
+            add_a_word(service, texts, story)
             story.close()
         finally:
             service.stop()
@@ -54,7 +58,7 @@ def fill(service: Service, texts: dict[str, bytes], story: Story) -> None:
         story.chapter("An index made of pointers")
         size = sum(map(len, texts.values()))
         story.say(f"Input: Python's own library, {len(texts)} files, {megabytes(size)}.")
-        with story.timed("index laid out by the client", "build"):
+        with story.timed("index laid out by the client"):
             image = build(SEGMENT_START, count_words(texts))
         with story.timed("index written into the segment, durable"):
             for offset in range(0, len(image), PIECE_BYTES):
@@ -76,12 +80,12 @@ def kill_and_restart(service: Service, story: Story) -> None:
         story.show_command(f"GET {path}", service.request("GET", path)[1])
 
 
-def ask(service: Service, texts: dict[str, bytes], story: Story) -> None:
-    """Attach from a new task and follow the pointers. Every answer is checked against the text itself."""
-    story.chapter("The same pointers, followed by a new task")
-    with everspace.connect(service.url, service.token) as client, client.spawn(name="reader") as task:
+@contextmanager
+def index_of(client: everspace.Client, access: int) -> Iterator[tuple[everspace.Task, WordIndex]]:
+    """A new task inside the space, and the index as it finds it there."""
+    with client.spawn(name="reader") as task:
         vid = task.vas_find("library")
-        task.vas_attach(0, vid, everspace.O_RDONLY)
+        task.vas_attach(0, vid, access)
         task.vas_switch(vid)
 
         def read_many(reads: Reads) -> list[bytes]:
@@ -94,20 +98,55 @@ def ask(service: Service, texts: dict[str, bytes], story: Story) -> None:
                 pieces += [handle.result() for handle in handles]
             return pieces
 
-        with story.timed("index opened (one read of its header)", "open"):
-            index = WordIndex(SEGMENT_START, read_many)
+        yield task, WordIndex(SEGMENT_START, read_many)
+
+
+def ask(service: Service, texts: dict[str, bytes], story: Story) -> None:
+    """Attach from a new task and follow the pointers. Every answer is checked against the text itself."""
+    story.chapter("The same pointers, followed by a new task")
+    with everspace.connect(service.url, service.token) as client, ExitStack() as stack:
+        with story.timed("task made, space attached, header of the index read", "open"):
+            task, index = stack.enter_context(index_of(client, everspace.O_RDONLY))
         story.say(f"It says: {index.words} words in {index.files} files, {index.occurrences} occurrences.")
+        story.table()
         for word in STORY_WORDS:
             check(index, texts, word, story)
         check_many(index, texts, story)
         try:
             task.write(SEGMENT_START, b"scribble")
         except OSError as error:
-            story.say(f"This task attached read-only; a store is refused: {type(error).__name__}.")
+            story.say(f"This task attached read-only, and a store is refused: {error}")
         story.show_command(
-            f"everspace hexdump {task.pid} {SEGMENT_START:#x} 48",
-            service.everspace("hexdump", str(task.pid), f"{SEGMENT_START:#x}", "48"),
+            f"everspace hexdump task {task.pid} {SEGMENT_START:#x} --length 56",
+            service.everspace("hexdump", "task", str(task.pid), f"{SEGMENT_START:#x}", "--length", "56"),
         )
+
+
+def add_a_word(service: Service, texts: dict[str, bytes], story: Story) -> None:
+    """Link a new entry into the index in one atomic batch, and kill the service again."""
+    story.chapter("One more word, and SIGKILL again")
+    word, name = b"Everspace", "docs/architecture.md"
+    texts[name] = (ROOT / name).read_bytes()
+    [count] = count_directly({name: texts[name]}, word).values()
+    with everspace.connect(service.url, service.token) as client:
+        with index_of(client, everspace.O_RDWR) as (task, index):
+            header, pointer = index.read_many(
+                [(SEGMENT_START, HEADER.size), (index.bucket(word), POINTER.size)]
+            )
+            [chain] = POINTER.unpack(pointer)
+            with (
+                story.timed(f"'{word.decode()}' in {name} linked in by one atomic batch"),
+                task.batch(atomic=True) as batch,
+            ):
+                for address, record in link_word(header, SEGMENT_START, chain, word, name, count).items():
+                    batch.write(address, record)
+        service.kill()
+        with story.timed("service killed, started again and ready"):
+            service.start()
+        with index_of(client, everspace.O_RDONLY) as (_, index):
+            story.table()
+            for word in STORY_WORDS[-2:]:
+                check(index, texts, word, story)
 
 
 def check(index: WordIndex, texts: dict[str, bytes], word: bytes, story: Story) -> None:
@@ -121,7 +160,7 @@ def check(index: WordIndex, texts: dict[str, bytes], word: bytes, story: Story) 
     counting = time.perf_counter() - started
     if found != expected:
         raise SystemExit(f"{word!r}: the index and the text disagree")
-    story.answer(word.decode(), found, took, index.requests - requests, counting)
+    story.answer(word.decode(), found, index.requests - requests, took, counting)
 
 
 def check_many(index: WordIndex, texts: dict[str, bytes], story: Story) -> None:

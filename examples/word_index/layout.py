@@ -17,7 +17,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 MAGIC = b"WORDS\0\0\1"
-HEADER = struct.Struct("<8sQQQQQ")  # magic, address of the table, buckets, words, files, occurrences
+HEADER = struct.Struct(
+    "<8sQQQQQQ"
+)  # magic, first free address, address of the table, buckets, words, files, occurrences
 POINTER = struct.Struct("<Q")
 ENTRY = struct.Struct("<QQQQQ")  # next entry, first block, occurrences, files, length of the word; the word
 BLOCK = struct.Struct("<QQ")  # next block, number of pairs; the pairs: (address of the file's name, count)
@@ -69,7 +71,8 @@ def build(base: int, counts: Iterable[tuple[str, Counter[bytes]]]) -> bytes:
 
     table_address = arena.put(struct.pack(f"<{buckets}Q", *table))
     total = sum(count for pairs in postings.values() for _, count in pairs)
-    HEADER.pack_into(arena.data, 0, MAGIC, table_address, buckets, len(postings), files, total)
+    end = base + len(arena.data)
+    HEADER.pack_into(arena.data, 0, MAGIC, end, table_address, buckets, len(postings), files, total)
     return bytes(arena.data)
 
 
@@ -81,3 +84,22 @@ def put_blocks(arena: Arena, pairs: list[tuple[int, int]]) -> int:
         numbers = [number for pair in part for number in pair]
         following = arena.put(BLOCK.pack(following, len(part)) + struct.pack(f"<{len(numbers)}Q", *numbers))
     return following
+
+
+def link_word(header: bytes, base: int, chain: int, word: bytes, name: str, count: int) -> dict[int, bytes]:
+    """What to write where to add a word that occurs in one new file. `chain` is what the word's bucket points to.
+
+    The records go to free memory; the header and the bucket's pointer change. All of it must happen or none.
+    """
+    magic, end, table, buckets, words, files, occurrences = HEADER.unpack(header)
+    arena = Arena(end + -end % 8)
+    encoded = name.encode()
+    file_address = arena.put(LENGTH.pack(len(encoded)) + encoded)
+    block = put_blocks(arena, [(file_address, count)])
+    entry = arena.put(ENTRY.pack(chain, block, count, 1, len(word)) + word)
+    free = arena.base + len(arena.data)
+    return {
+        arena.base: bytes(arena.data),
+        table + POINTER.size * bucket_of(word, buckets): POINTER.pack(entry),
+        base: HEADER.pack(magic, free, table, buckets, words + 1, files + 1, occurrences + count),
+    }

@@ -34,10 +34,15 @@ class WordIndex:
     reads: int = 0
     requests: int = 0
     names: dict[int, str] = field(default_factory=dict)
+    table: int = 0
+    buckets: int = 0
+    words: int = 0
+    files: int = 0
+    occurrences: int = 0
 
     def __post_init__(self) -> None:
         [header] = self.read_many([(self.base, HEADER.size)])
-        magic, self.table, self.buckets, self.words, self.files, self.occurrences = HEADER.unpack(header)
+        magic, _, self.table, self.buckets, self.words, self.files, self.occurrences = HEADER.unpack(header)
         if magic != MAGIC:
             raise ValueError(f"no word index at {self.base:#x}")
 
@@ -64,9 +69,13 @@ class WordIndex:
             steps = following
         return answers
 
+    def bucket(self, word: bytes) -> int:
+        """Where the pointer is that a search for the word starts from."""
+        return self.table + POINTER.size * bucket_of(word, self.buckets)
+
     def walk(self, word: bytes) -> Walk:
         """From the bucket along its chain to the word's entry, then along the entry's blocks."""
-        [pointer] = yield [(self.table + POINTER.size * bucket_of(word, self.buckets), POINTER.size)]
+        [pointer] = yield [(self.bucket(word), POINTER.size)]
         [address] = POINTER.unpack(pointer)
         while address:
             [record] = yield [(address, ENTRY.size + len(word))]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from examples.service import Service
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from examples.word_index.corpus import count_directly, count_words
-from examples.word_index.layout import PAIRS_PER_BLOCK, build
+from examples.word_index.layout import HEADER, PAIRS_PER_BLOCK, POINTER, build, link_word
 from examples.word_index.reader import Reads, WordIndex
 
 BASE = 0x2000_0000_0000
@@ -60,3 +60,19 @@ def test_a_wrong_address_is_no_index() -> None:
 
 def test_the_same_text_gives_the_same_bytes() -> None:
     assert build(BASE, count_words(TEXTS)) == build(BASE, count_words(TEXTS))
+
+
+def test_a_word_linked_in_later_is_found_beside_its_neighbours() -> None:
+    image = bytearray(build(BASE, count_words(TEXTS)) + bytes(4096))
+    index = open_index(bytes(image))
+    words = [f"new_{number}".encode() for number in range(40)]
+    for word in words:
+        header = bytes(image[: HEADER.size])
+        bucket = index.bucket(word) - BASE
+        [chain] = POINTER.unpack_from(image, bucket)
+        for address, record in link_word(header, BASE, chain, word, "new.py", 3).items():
+            image[address - BASE : address - BASE + len(record)] = record
+    grown = open_index(bytes(image))
+    assert grown.find_all(words) == [{"new.py": 3}] * len(words)
+    assert grown.find(b"common") == count_directly(TEXTS, b"common")
+    assert (grown.words, grown.occurrences) == (index.words + 40, index.occurrences + 120)
