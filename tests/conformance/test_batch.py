@@ -186,8 +186,7 @@ def test_a_malformed_batch_does_nothing_at_all(world: World) -> None:
     path = f"/v1/tasks/{world.owner.pid}/batch"
     bodies: tuple[Any, ...] = (
         {}, [], [good], {"calls": {}}, {"calls": None}, {"calls": "x"}, {"calls": [good], "more": 1},
-        {"calls": [good, 5]}, {"calls": [good, {"args": {}}]}, {"calls": [good, {"call": 5}]},
-        {"calls": [good, {"call": "vas_find", "args": []}]}, {"calls": [good, {**good, "more": 1}]},
+        {"call": "active_vas"},
     )  # fmt: skip
     for body in bodies:
         world.fails("EINVAL", http.call, "POST", path, body)
@@ -195,6 +194,19 @@ def test_a_malformed_batch_does_nothing_at_all(world: World) -> None:
         world.fails("EINVAL", http.call, "POST", path + query, {"calls": [good]})
     world.fails("ESRCH", http.call, "POST", path + "?tid=2000000000", {"calls": [good]})
     assert http.call("POST", path, {"calls": []}, status=200).json == {"results": []}
+
+
+@row("BATCH-EINVAL-2", "http")
+def test_a_malformed_call_is_einval_in_its_own_result(world: World) -> None:
+    malformed: list[Any] = [
+        5, None, [], {}, {"args": {}}, {"call": 5}, {"call": "vas_find", "args": []},
+        {"call": "active_vas", "args": {}, "more": 1}, {"call": "batch", "args": {"calls": []}},
+    ]  # fmt: skip
+    results = task_over_http(world).batch(*malformed, of("active_vas"))
+    assert [result.get("errno") for result in results] == ["EINVAL"] * len(malformed) + [None]
+    with pytest.raises(Problem) as raised:
+        task_over_http(world).batch(of("active_vas"), 5, atomic=True)  # type: ignore[arg-type]
+    assert (raised.value.errno, raised.value.document["index"]) == ("EINVAL", 1)
 
 
 @row("BATCH-E2BIG-1", "http")

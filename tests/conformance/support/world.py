@@ -67,6 +67,7 @@ class World:
         self.tag = uuid.uuid4().hex[:12]
         self._numbers = itertools.count(1)
         self._https: dict[str, Http] = {}
+        self._strangers: list[Http] = []
         self._tasks: list[int] = []
 
     # -- who -------------------------------------------------------------------------------------------
@@ -78,7 +79,9 @@ class World:
 
     def stranger(self, token: str | None) -> Http:
         """Raw HTTP with any token, or none."""
-        return Http(self.site.service.port, token)
+        made = Http(self.site.service.port, token)
+        self._strangers.append(made)
+        return made
 
     def task(self, account: str) -> TaskCalls:
         """A new task of this account; it ends with the test."""
@@ -205,5 +208,5 @@ class World:
             with contextlib.suppress(Problem):
                 for item in self._all(f"/v1/{kind}"):
                     root.request("DELETE", f"/v1/{kind}/{item['id']}")
-        for http in self._https.values():
+        for http in [*self._https.values(), *self._strangers]:
             http.close()
