@@ -18,7 +18,7 @@ EMPTY = Response(204, {"everspace-instance": "1"})
 
 
 def task(pid: int, lease: float, renewed_at: float = 0.0) -> TaskState:
-    return TaskState(pid, None, lease, "1", renewed_at, threads=[ThreadState(pid)])
+    return TaskState(pid, None, lease, instance="1", renewed_at=renewed_at, threads=[ThreadState(pid)])
 
 
 def test_a_lease_is_due_after_a_third() -> None:

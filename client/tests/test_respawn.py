@@ -42,14 +42,8 @@ class ForgetfulService:
     def spawn(self, body: dict[str, Any]) -> Response:
         pid = 10 * self.instance + len(self.tasks)
         self.tasks[pid] = {"threads": {pid: 0}, "attachments": {}}
-        shape = {
-            "pid": pid,
-            "tid": pid,
-            "uid": 0,
-            "gids": [0],
-            "name": body.get("name"),
-            "lease_s": body["lease_s"],
-        }
+        name = body.get("name", f"task-{pid}")
+        shape = {"pid": pid, "tid": pid, "uid": 0, "gids": [0], "name": name, "lease_s": body["lease_s"]}
         threads = [{"tid": pid, "active": 0}]
         return json_response({**shape, "threads": threads, "attachments": []}, 201, str(self.instance))
 
@@ -148,9 +142,20 @@ def test_a_refusal_that_arrives_when_the_task_is_back_already() -> None:
             await task.vas_attach(0, 3, "rw")
             await task.vas_switch(3)
             service.restart()
-            return await asyncio.gather(task.active_vas(), task.active_vas())
+            return [*await asyncio.gather(task.active_vas(), task.active_vas())]
 
     assert asyncio.run(main()) == [3, 3]
+
+
+def test_a_task_without_a_name_gets_a_new_one() -> None:
+    service = ForgetfulService()
+    client = everspace.connect(transport=HandlerTransport(service), respawn=True)
+    task = client.spawn()
+    assert task.name == "task-10"
+    service.restart()
+    task.active_vas()
+    assert task.name == "task-20"
+    client.close()
 
 
 def test_without_respawn_the_task_is_lost() -> None:

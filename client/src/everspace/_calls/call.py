@@ -33,6 +33,7 @@ class TaskState:
     pid: int
     name: str | None
     lease_s: float
+    wanted_name: str | None = None  # what it was spawned with; the service names the nameless
     instance: str = ""
     renewed_at: float = 0.0
     ended: bool = False

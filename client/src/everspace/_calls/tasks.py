@@ -31,7 +31,13 @@ Step = tuple[Call[Any], ThreadState]
 def spawn(name: str | None = None, lease: float = LEASE_SECONDS_DEFAULT) -> Call[TaskState]:
     """POST /tasks; `lease` in seconds."""
     body = given(name=None if name is None else text("name", name), lease_s=lease)
-    return Call("spawn", "POST", "/tasks", new_task, body, body)
+
+    def parse(value: Any) -> TaskState:
+        made = new_task(value)
+        made.wanted_name = name
+        return made
+
+    return Call("spawn", "POST", "/tasks", parse, body, body)
 
 
 def fork() -> Call[TaskState]:
@@ -126,8 +132,8 @@ def respawn(task: TaskState) -> Generator[Step, Any, None]:
     own memory are gone, as after a reboot; those of spaces and segments are not.
     """
     main, *others = task.threads
-    made: TaskState = yield spawn(task.name, task.lease_s), main
-    task.pid, task.instance = made.pid, made.instance
+    made: TaskState = yield spawn(task.wanted_name, task.lease_s), main
+    task.pid, task.name, task.instance = made.pid, made.name, made.instance
     main.tid = made.threads[0].tid
     task.threads = [main]
     try:
