@@ -1,7 +1,7 @@
 """One HTTP exchange without a framework: the hot routes read their bytes and answer through this."""
 
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_to_bytes
 
 from starlette.types import Receive, Scope, Send
 
@@ -48,20 +48,7 @@ class Exchange:
 
     def query(self) -> dict[str, str]:
         """The query's parameters. EINVAL: one is named twice, or is not UTF-8."""
-        found: dict[str, str] = {}
-        raw: bytes = self.scope["query_string"]
-        if not raw:
-            return found
-        for pair in raw.decode("latin-1").split("&"):
-            if not pair:
-                continue
-            name, _, value = pair.partition("=")
-            if "%" in pair or "+" in pair:
-                name, value = _unquote(name), _unquote(value)
-            if name in found:
-                raise bad_input(f"{name:.40} is given twice")
-            found[name] = value
-        return found
+        return parse_query(self.scope["query_string"])
 
     async def body(self, limit: int, media: str) -> bytes | bytearray:
         """The whole body, in one buffer. E2BIG: over `limit` bytes; EINVAL: of another media type.
@@ -115,6 +102,23 @@ class Exchange:
 
 NOBODY = Credentials(2**32 - 1, (2**32 - 1,))
 """Before a token was seen: owns nothing, is in no group."""
+
+
+def parse_query(raw: bytes) -> dict[str, str]:
+    """The parameters of a query. EINVAL: one is named twice, or is not UTF-8."""
+    found: dict[str, str] = {}
+    if not raw:
+        return found
+    for pair in raw.decode("latin-1").split("&"):
+        if not pair:
+            continue
+        name, _, value = pair.partition("=")
+        if "%" in pair or "+" in pair or not pair.isascii():
+            name, value = _unquote(name), _unquote(value)
+        if name in found:
+            raise bad_input(f"{name:.40} is given twice")
+        found[name] = value
+    return found
 
 
 def number(query: dict[str, str], name: str, default: int | None = None) -> int:
@@ -173,6 +177,6 @@ def _complete(body: bytes | bytearray, expected: int | None, limit: int) -> byte
 
 def _unquote(text: str) -> str:
     try:
-        return unquote_plus(text, errors="strict")
+        return unquote_to_bytes(text.replace("+", " ").encode("latin-1")).decode("utf-8")
     except UnicodeDecodeError:
         raise bad_input("the query is not UTF-8") from None

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from app import strict_json
 from app.calls import complaint
 from app.errors import bad_input
-from app.http import parse_id
+from app.http import parse_id, parse_query
 from engine.errors import ESRCH, EngineError
 from everspace.wire import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, LIST_LIMIT_MIN, MEDIA_JSON
 
@@ -43,8 +43,14 @@ class StrictRequest(Request):
     """A request whose JSON is read strictly."""
 
     async def json(self) -> Any:
-        """The body. JsonError, which FastAPI takes for a JSONDecodeError, whatever is wrong with it."""
-        return strict_json.loads(await self.body())
+        """The body. JsonError, which FastAPI takes for a JSONDecodeError, whatever is wrong with it.
+
+        `null` is refused here, since FastAPI would take it for an absent body.
+        """
+        value = strict_json.loads(await self.body())
+        if value is None:
+            raise strict_json.JsonError("null where an object belongs")
+        return value
 
 
 class StrictRoute(APIRoute):
@@ -55,10 +61,7 @@ class StrictRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            if request.scope["query_string"]:
-                names = [name for name, _ in request.query_params.multi_items()]
-                if len(set(names)) != len(names):
-                    raise bad_input("a query parameter is given twice")
+            parse_query(request.scope["query_string"])
             if request.method in BODY_METHODS:
                 require_json(request)
             return await handler(StrictRequest(request.scope, request.receive))

@@ -23,7 +23,7 @@ async def batch(exchange: Exchange, service: Service, pid_text: str) -> None:
     query = exchange.query()
     atomic, tid = flag(query, "atomic"), number(query, "tid", 0)
     settings, cred = service.settings, exchange.cred
-    service.machine.require_task(cred, pid)
+    service.machine.require_task(cred, pid).thread(tid)
     service.renew(cred, pid)
     calls = _calls_of(await exchange.body(settings.body_limit, MEDIA_JSON), settings.batch_limit)
     service.renew(cred, pid)
