@@ -15,7 +15,7 @@ from engine.geometry import GEOMETRIES
 from storage import open_store
 from storage.store import Store
 
-MEMORY_PAGES = 16_384
+MEMORY_PAGES = 65_536
 START = 0x1000_0000_0000
 SEED = 7
 
@@ -27,7 +27,7 @@ def scattered(count: int) -> Callable[[], list[int]]:
 
 
 def atomic_commit(store: Store, count: int) -> Callable[[], float]:
-    """`count` pages written in a space and committed with one msync: seconds."""
+    """Seconds for one msync that commits `count` pages written before in a space."""
     machine = new_machine(MEMORY_PAGES + 1024)
     pid = machine.spawn(ROOT, None, 60).pid
     page_numbers = scattered(count)
@@ -40,20 +40,23 @@ def atomic_commit(store: Store, count: int) -> Callable[[], float]:
     store.commit([txn.changes])
     txn.settle()
 
-    def work() -> None:
-        page = os.urandom(PAGE)
-        for number in page_numbers():
-            machine.write(ROOT, pid, pid, START + number * PAGE, page, durable=False)
+    def sync() -> None:
         with machine.transaction() as txn:
             machine.msync(ROOT, pid, pid)
         store.commit([txn.changes])
         txn.settle()
 
-    return lambda: per_operation(work, 1)
+    def measure() -> float:
+        page = os.urandom(PAGE)
+        for number in page_numbers():
+            machine.write(ROOT, pid, pid, START + number * PAGE, page, durable=False)
+        return per_operation(sync, 1)
+
+    return measure
 
 
 def plain_msync(path: Path, count: int) -> Callable[[], float]:
-    """`count` pages written in a mapped file and flushed with msync(MS_SYNC): seconds. Not atomic."""
+    """Seconds for msync(MS_SYNC) of a mapped file in which `count` pages were written before. Not atomic."""
     page_numbers = scattered(count)
     with path.open("w+b") as file:
         for _ in range(MEMORY_PAGES * PAGE >> 20):
@@ -62,13 +65,13 @@ def plain_msync(path: Path, count: int) -> Callable[[], float]:
         os.fsync(file.fileno())
         mapped = mmap.mmap(file.fileno(), MEMORY_PAGES * PAGE)
 
-    def work() -> None:
+    def measure() -> float:
         page = os.urandom(PAGE)
         for number in page_numbers():
             mapped[number * PAGE : (number + 1) * PAGE] = page
-        mapped.flush()
+        return per_operation(mapped.flush, 1)
 
-    return lambda: per_operation(work, 1)
+    return measure
 
 
 @contextmanager
@@ -78,7 +81,7 @@ def pairs(folder: Path) -> Iterator[list[Pair]]:
     try:
         yield [
             Pair(
-                f"{count} scattered pages durable, atomically",
+                f"msync of {count} scattered pages, atomic",
                 "msync of a mapped file (not atomic)",
                 atomic_commit(store, count),
                 plain_msync(folder / f"mapped {count}", count),
