@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 CLOSING: Final = 0
 IDLE: Final = 1
 BUSY: Final = 4
+NEVER: Final = 1 << 62
 """How patient housekeeping is: a chore is put off until this many times what makes it worth while has gathered."""
 
 
@@ -100,7 +101,7 @@ class Housekeeper:
 
     def _delete_due(self, patience: int) -> bool:
         obsolete = len(self._live.dead) + bisect_right(self._drop_lsns, self._checkpoint)
-        return obsolete >= (self._tuning.obsolete_rows if patience else 1)
+        return obsolete >= (self._tuning.obsolete_rows if patience else 1) and patience != NEVER
 
     def _checkpoint_due(self, patience: int) -> bool:
         waiting = max(self._tail, self._locations.dirty_count())

@@ -26,11 +26,11 @@ from storage.chunks import (
     encode_chunk,
     encode_drops,
 )
-from storage.errors import RowDamaged, StoreError, StoreFailed
+from storage.errors import RowDamaged, StoreError, StoreFailed, StoreFull
 from storage.failpoints import failpoint, killpoint
 from storage.format import STATE_KEY, U64, Bytes, State, Superblock
 from storage.headroom import Headroom
-from storage.housekeeping import BUSY, CLOSING, IDLE, Chores, Housekeeper, Tuning
+from storage.housekeeping import BUSY, CLOSING, IDLE, NEVER, Chores, Housekeeper, Tuning
 from storage.locations import Patch, Placed
 from storage.nodes import SLOT_BITS, SLOT_MASK
 from storage.recovery import Recovered
@@ -161,7 +161,13 @@ class LmdbStore:
         with self._writing:
             self._require_open()
             group = net_effect(transactions, self._superblock.page_size, self._state, self._owners)
-            self._write(group, BUSY)
+            try:
+                self._write(group, BUSY)
+            except StoreFull:
+                # Perhaps the chores took the room: a group that only deletes must go through on a full disk.
+                if group.puts or not self._housekeeper.due(BUSY):
+                    raise
+                self._write(group, NEVER)
 
     def _write(self, group: ChangeSet, patience: int) -> None:
         """Commit a group and the chores that ride with it; memory follows."""
@@ -257,7 +263,14 @@ class LmdbStore:
                     group.puts = self._rewriter.gather(txn)
             if not group.puts and not self._housekeeper.due(patience):
                 return False
-            self._write(group, patience)
+            try:
+                self._write(group, patience)
+            except StoreFull:
+                # Rewriting needs room first; the other chores give it back.
+                if not group.puts or not self._housekeeper.due(patience):
+                    raise
+                group.puts = {}
+                self._write(group, patience)
             return self._housekeeper.due(patience) or self._housekeeper.rewrite_due(patience)
 
     def close(self) -> None:

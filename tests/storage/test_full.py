@@ -10,13 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from engine.changes import DropSegment, PutPages, PutSegment, SegmentRecord
 from engine.geometry import X86_64
 from storage import open_store
 from storage.errors import StoreFull
-from storage.housekeeping import Tuning
+from storage.headroom import Headroom
+from storage.housekeeping import Housekeeper, Tuning
 from storage.lmdb_store import LmdbStore
 
 PAGE = X86_64.page_size
@@ -91,6 +93,54 @@ def test_a_full_disk(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room[0] *= 2
     store.commit([[batch(6, fitted)]])
     assert pages_of(store, 6) == (fitted + 1) * BATCH
+    store.close()
+
+
+def test_chores_do_not_take_the_room_of_a_delete(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint that would ride in the commit does not fit any more; the commit itself does."""
+    store = open_store(data_dir, X86_64, tuning=Tuning(tail_entries=1))
+    store.commit([[segment(1), batch(1, 0)], [segment(2), batch(2, 0)]])
+
+    def full(*arguments: object) -> None:
+        raise lmdb.MapFullError("mdb_put")
+
+    monkeypatch.setattr(Housekeeper, "_write_checkpoint", full)
+    with pytest.raises(StoreFull):
+        store.commit([[batch(1, 1)]])
+    store.commit([[DropSegment(1)]])
+    assert [record.sid for record in store.load().segments] == [2]
+    assert (pages_of(store, 1), pages_of(store, 2)) == (0, BATCH)
+    with pytest.raises(StoreFull):
+        store.maintain()
+    monkeypatch.undo()
+    tidy(store)
+    store.close()
+
+
+def test_rewriting_does_not_stop_the_chores_that_make_room(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(data_dir, X86_64, tuning=Tuning(slack_pages=0, obsolete_rows=1))
+    store.commit([[segment(1), segment(2), batch(1, 0)]])
+    for page in range(10):
+        store.commit([[PutPages(2, (page,), bytes(PAGE))]])
+    store.commit([[DropSegment(1)]])
+
+    def full(headroom: Headroom, wanted: int, *, puts_pages: bool) -> None:
+        if puts_pages:
+            raise StoreFull("no space left on the disk")
+
+    monkeypatch.setattr(Headroom, "secure", full)
+    for _ in range(5):
+        try:
+            store.maintain()
+        except StoreFull:
+            break
+    assert store.usage().live_pages == 10
+    assert store.usage().chunk_bytes == 10 * 2 * PAGE
+    monkeypatch.undo()
+    tidy(store)
+    assert store.usage().chunk_bytes == 11 * PAGE
     store.close()
 
 
