@@ -1,1 +1,1 @@
-"""Alembic migrations of the SQL accounts."""
+"""Alembic migrations of the accounts. Shipped with the server, and run by it at every start."""
