@@ -22,6 +22,7 @@ HOLE: Final = 64 << 10
 """Zeros are skipped in runs of this many bytes."""
 QUIET_BELOW: Final = 16 << 20
 """A shorter transfer shows no progress."""
+_ZEROS: Final = bytes(PIECE)
 
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="A file, or - for standard input or output.")
@@ -132,7 +133,7 @@ def _read_full(file: BinaryIO, buffer: memoryview) -> int:
 
 
 def _is_zero(piece: bytes | memoryview) -> bool:
-    return piece == bytes(len(piece))
+    return bytes(piece) == _ZEROS[: len(piece)]  # a copy, but compared by memcmp: views are compared byte by byte
 
 
 @contextmanager
