@@ -9,10 +9,17 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from storage.errors import RowDamaged
-from storage.format import U64, Bytes, pack, seal, unseal
+from storage.format import U64, Bytes, pack, seal, unpack, unseal
 
 LOG_KEY: Final = struct.Struct(">QB")
 """Log sequence number, slots of the chunk (0: the row is a drop record)."""
+
+
+def decode_log_key(key: Bytes) -> tuple[int, int]:
+    """(log sequence number, slots). Raises RowDamaged."""
+    lsn, slots = unpack(LOG_KEY, bytes(key))
+    return lsn, slots
+
 
 # --- drop record (log row with 0 slots): triples of object u64, first page u64, count u64
 
@@ -99,7 +106,7 @@ class Chunk:
             raise RowDamaged(f"{len(value)} bytes")
         self.slots, _, self._page_size, checksum = CHUNK.unpack_from(value)
         self._data = CHUNK.size + self.slots * _SLOT_BYTES
-        if len(value) != self._data + self.slots * self._page_size or LOG_KEY.unpack(key)[1] != self.slots:
+        if len(value) != self._data + self.slots * self._page_size or decode_log_key(key)[1] != self.slots:
             raise RowDamaged(f"{len(value)} bytes")
         arrays = bytes(value[CHUNK.size : self._data])
         if xxh3_64_intdigest(key + bytes(value[: _CHUNK_HEAD.size]) + arrays) != checksum:

@@ -9,9 +9,9 @@ import numpy as np
 
 from engine.changes import Image, RegionRecord
 from storage.catalog import read_image
-from storage.chunks import LOG_KEY, Chunk, decode_drops
+from storage.chunks import Chunk, decode_drops, decode_log_key
 from storage.directory import DataDir
-from storage.errors import FormatUnreadable, RowDamaged, StoreDamaged
+from storage.errors import FormatUnreadable, RowDamaged, StoreDamaged, StoreFailed
 from storage.format import NODE_PAGES, NODE_SHIFT, U64
 from storage.nodes import SLOT_BITS
 from storage.opening import MAP_BYTES, open_environment, open_tables
@@ -52,7 +52,7 @@ def _check(directory: DataDir) -> Iterator[str]:
             yield from _check_log(tables, txn, found)
     except FormatUnreadable:
         raise
-    except (StoreDamaged, lmdb.Error) as error:
+    except (StoreDamaged, StoreFailed, lmdb.Error) as error:
         yield str(error)
     finally:
         env.close()
@@ -62,14 +62,14 @@ def _check_rows(tables: Tables, txn: Txn) -> Iterator[str]:
     """Checksums of all chunks, of every slot in them, live or dead, and of all drop records."""
     for raw, value in txn.cursor(tables.log):
         key = bytes(raw)
-        lsn, slots = LOG_KEY.unpack(key)
         try:
+            lsn, slots = decode_log_key(key)
             if slots:
                 yield from _check_slots(lsn, Chunk(key, value))
             else:
                 decode_drops(key, value)
         except RowDamaged as damage:
-            yield f"log row {lsn} is damaged: {damage}"
+            yield f"log row {key.hex()} is damaged: {damage}"
 
 
 def _check_slots(lsn: int, chunk: Chunk) -> Iterator[str]:
@@ -134,7 +134,7 @@ def _check_log(tables: Tables, txn: Txn, found: Recovered) -> Iterator[str]:
     matched: Counter[tuple[int, int]] = Counter()
     for raw, value in txn.cursor(tables.log):
         key = bytes(raw)
-        lsn, slots = LOG_KEY.unpack(key)
+        lsn, slots = decode_log_key(key)
         if not slots:
             continue
         try:

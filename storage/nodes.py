@@ -6,10 +6,17 @@ from typing import Final
 import numpy as np
 
 from storage.errors import RowDamaged
-from storage.format import NODE_PAGES, U64, Bytes, seal, unseal
+from storage.format import NODE_PAGES, U64, Bytes, seal, unpack, unseal
 
 NODE_KEY: Final = struct.Struct(">QQ")
 """Object id, node number (page index >> NODE_SHIFT)."""
+
+
+def decode_node_key(key: Bytes) -> tuple[int, int]:
+    """(object, node number). Raises RowDamaged."""
+    object_id, number = unpack(NODE_KEY, bytes(key))
+    return object_id, number
+
 
 # --- node: 0 bitmap of present pages 32 | 32 their locations u64 each
 

@@ -8,7 +8,15 @@ import lmdb
 
 from engine.geometry import Geometry
 from storage.directory import DataDir
-from storage.errors import FormatUnreadable, RowDamaged, StoreDamaged, StoreError, StoreFull, StoreUnusable
+from storage.errors import (
+    FormatUnreadable,
+    RowDamaged,
+    StoreDamaged,
+    StoreError,
+    StoreFailed,
+    StoreFull,
+    StoreUnusable,
+)
 from storage.failpoints import failpoint, killpoint
 from storage.format import (
     MAGIC,
@@ -57,6 +65,8 @@ def open_store(
         directory.release()
         if isinstance(error, lmdb.Error):
             raise _unusable(directory.store_file, error) from error
+        if isinstance(error, StoreFailed) and env is not None:
+            raise StoreDamaged(f"{directory.store_file} is damaged: {error}") from error
         raise
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from storage.chunks import LOG_KEY, Chunk, decode_drops
+from storage.chunks import LOG_KEY, Chunk, decode_drops, decode_log_key
 from storage.errors import RowDamaged, StoreDamaged, StoreFailed
 from storage.format import STATE_KEY, U64, State
 from storage.live import LiveCounts
 from storage.locations import LocationMap, Patch, Placed
-from storage.nodes import NODE_KEY, SLOT_BITS
+from storage.nodes import SLOT_BITS, decode_node_key
 from storage.tables import NodeTable, Tables, Txn, checked_node
 
 _BATCH = 1024
@@ -51,8 +51,8 @@ def recover(tables: Tables, page_size: int, nodes_max: int) -> Recovered:
             _read_nodes(found, tables, txn)
             _list_log(found, tables, txn)
             _replay(found, tables, txn)
-        except StoreFailed as damage:
-            raise StoreDamaged(str(damage)) from damage
+        except (StoreFailed, RowDamaged) as damage:
+            raise StoreDamaged(f"the page maps or the log cannot be read: {damage}") from damage
     missing = found.live.settle()
     if missing:
         raise StoreDamaged(f"chunk {missing[0]} is missing, and {len(missing) - 1} more; run fsck")
@@ -62,8 +62,8 @@ def recover(tables: Tables, page_size: int, nodes_max: int) -> Recovered:
 def _read_nodes(found: Recovered, tables: Tables, txn: Txn) -> None:
     batch: list[U64] = []
     for key, value in txn.cursor(tables.nodes):
+        object_id, number = decode_node_key(key)
         node = checked_node(bytes(key), value)
-        object_id, number = NODE_KEY.unpack(key)
         found.locations.admit(object_id, number, node)
         batch.append(node)
         if len(batch) == _BATCH:
@@ -75,7 +75,7 @@ def _read_nodes(found: Recovered, tables: Tables, txn: Txn) -> None:
 def _list_log(found: Recovered, tables: Tables, txn: Txn) -> None:
     found.last_lsn = found.state.checkpoint
     for key in txn.cursor(tables.log).iternext(values=False):
-        lsn, slots = LOG_KEY.unpack(key)
+        lsn, slots = decode_log_key(key)
         if slots:
             found.live.add(lsn, slots, 0)
         else:
@@ -89,7 +89,7 @@ def _replay(found: Recovered, tables: Tables, txn: Txn) -> None:
         return
     rows = NodeTable(tables, txn)
     for key, value in cursor:
-        lsn, slots = LOG_KEY.unpack(key)
+        lsn, slots = decode_log_key(key)
         try:
             if slots:
                 chunk = Chunk(bytes(key), value)
@@ -99,7 +99,7 @@ def _replay(found: Recovered, tables: Tables, txn: Txn) -> None:
                 drops = decode_drops(bytes(key), value)
                 found.tail_entries += len(drops)
                 patch = found.locations.prepare(drops, {}, rows)
-        except RowDamaged as damage:
+        except (RowDamaged, ValueError) as damage:
             raise StoreDamaged(f"log row {lsn} is damaged: {damage}") from damage
         found.live.count(found.locations.publish(patch), -1)
         found.live.count([placed.locations for placed in patch.placed], +1)

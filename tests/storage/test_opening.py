@@ -8,17 +8,18 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from engine.changes import PutSpace, SpaceRecord
+from engine.changes import PutSpace, RegionRecord, SpaceRecord
 from engine.geometry import GEOMETRIES, TOY, X86_64
 from storage import open_store
 from storage.directory import LOCK_FILE, STORE_FILE
 from storage.errors import DataDirInUse, FormatUnreadable, StoreDamaged, StoreUnusable
 from storage.format import STATE_KEY, SUPERBLOCK_HEAD, SUPERBLOCK_KEY, Superblock, seal
 from storage.fsck import check_dir
-from storage.records import encode_space
+from storage.records import encode_region, encode_space
 from storage.tables import Tables
 
 SPACE = SpaceRecord(1, "lab", 0o600, 0, 0, "exclusive", 1)
+REGION = RegionRecord(0x40, 0x80, 3, False, 0, 2)
 
 
 @pytest.fixture
@@ -178,6 +179,10 @@ def test_an_lmdb_file_of_another_program(tmp_path: Path) -> None:
         ("spaces", bytes(8), encode_space(SPACE)[1], "space 0000000000000000 is damaged: checksum mismatch"),
         ("nodes", bytes(16), b"x" * 60, "page map of object 0, node 0, is damaged"),
         ("log", bytes(7) + b"\1\0", b"x" * 60, "log row 1 is damaged"),
+        ("nodes", b"short", b"x" * 60, "cannot be read: 5 bytes"),
+        ("log", b"short", b"x" * 60, "cannot be read: 5 bytes"),
+        ("regions", bytes(15) + b"\1", encode_region(0, REGION)[1], "0000000000000001 is damaged"),
+        ("regions", *encode_region(5, REGION), "belongs to space 5, which does not exist"),
     ],
 )
 def test_damaged_rows(tmp_path: Path, table: str, key: bytes, value: bytes, text: str) -> None:
