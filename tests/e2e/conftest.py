@@ -13,8 +13,7 @@ def fresh(tmp_path: Path) -> Iterator[Service]:
     """A service that is not started yet."""
     made = Service(tmp_path / "data")
     yield made
-    if made.running():
-        made.kill()
+    made.close()
     assert "Traceback" not in made.said()
 
 

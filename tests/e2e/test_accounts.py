@@ -5,17 +5,13 @@ import subprocess
 import pytest
 
 import everspace
-from tests.conformance.support.http import Http, Problem
+from tests.conformance.support.http import Problem
 from tests.conformance.support.service import Service
 
 
 def status(service: Service, token: str) -> int:
     """What the service answers to this token."""
-    http = Http(service.port, token)
-    try:
-        return http.request("GET", "/v1/vas").status
-    finally:
-        http.close()
+    return service.http(token).request("GET", "/v1/vas").status
 
 
 def one_line(done: subprocess.CompletedProcess[str], code: int) -> None:
@@ -42,7 +38,7 @@ def test_a_new_account_works_at_once(service: Service) -> None:
     assert len(token) >= 32
     assert token == token.strip(), "the token alone"
     assert "\n" not in token
-    http = Http(service.port, token)
+    http = service.http(token)
     task = http.call("POST", "/v1/tasks", {}, status=201).json
     assert (task["uid"], task["gids"]) == (1001, [500, 600])
     listed = service.everspaced("account list")
@@ -51,7 +47,6 @@ def test_a_new_account_works_at_once(service: Service) -> None:
     assert "1001" in line
     assert "500" in line
     assert token not in listed.stdout
-    http.close()
 
 
 def test_a_token_more_and_a_token_less(service: Service) -> None:
@@ -79,9 +74,8 @@ def test_a_revoked_token_ends_a_conversation(service: Service) -> None:
         with pytest.raises(everspace.VasError) as raised:
             task.vas_delete(vid)
         assert isinstance(raised.value, everspace.errors.AuthenticationError)
-    http = Http(service.port, service.root_token)
+    http = service.http()
     assert [item["name"] for item in http.get("/v1/vas")["items"]] == ["space"]
-    http.close()
 
 
 def test_tokens_survive_a_restart_and_revoked_ones_do_not(service: Service) -> None:
@@ -109,9 +103,8 @@ def test_an_account_is_made_once(service: Service) -> None:
     token = service.account(1001, 500)
     one_line(service.everspaced("account create", "--uid", "1001", "--gid", "7"), 1)
     one_line(service.everspaced("account create", "--uid", "0", "--gid", "0"), 1)
-    http = Http(service.port, token)
+    http = service.http(token)
     assert http.call("POST", "/v1/tasks", {}, status=201).json["gids"] == [500]
-    http.close()
 
 
 def test_there_is_no_token_for_nobody(service: Service) -> None:
@@ -141,10 +134,10 @@ def test_no_token_is_kept_in_the_clear(service: Service) -> None:
 
 def test_the_account_decides_what_a_token_may(service: Service) -> None:
     owner, other = service.account(1001, 500), service.account(1003, 1003)
-    mine, theirs = Http(service.port, owner), Http(service.port, other)
+    mine, theirs = service.http(owner), service.http(other)
     vid = mine.call("POST", "/v1/vas", {"name": "mine", "mode": 0o600}, status=201).json["id"]
     with pytest.raises(Problem) as raised:
         theirs.call("DELETE", f"/v1/vas/{vid}")
     assert raised.value.errno == "EACCES"
     second = service.everspaced("token create", "--uid", "1001").stdout.strip()
-    Http(service.port, second).call("DELETE", f"/v1/vas/{vid}")
+    service.http(second).call("DELETE", f"/v1/vas/{vid}")

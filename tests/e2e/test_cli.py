@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.support.http import Http
 from tests.conformance.support.service import EVERSPACE, Service, environment, free_port, run, until
 
 PAGE = 4096
@@ -119,17 +118,16 @@ def test_tasks_and_maps_on_the_command_line(tool: Tool, service: Service) -> Non
     (listed,) = tool.json("task", "ls")
     assert (listed["pid"], listed["name"], listed["lease_s"]) == (pid, "worker", 600)
     assert "worker" in tool.out("task", "ls")
-    http = Http(service.port, service.root_token)
+    http = service.http()
     assert tool.out("maps", str(pid)) == http.call("GET", f"/v1/proc/{pid}/maps").text
     tool.out("task", "rm", str(pid))
     assert tool.json("task", "ls") == []
     assert tool.refused(1, "maps", str(pid)).startswith("everspace: ESRCH: ")
-    http.close()
 
 
 def test_bytes_on_the_command_line(tool: Tool, service: Service) -> None:
     tool.out("seg", "create", "heap", hex(BASE), "+4K")
-    http = Http(service.port, service.root_token)
+    http = service.http()
     (segment,) = http.get("/v1/segments")["items"]
     place = {"Content-Range": "bytes 16-20/*"}
     http.call("PATCH", f"/v1/segments/{segment['id']}/data", raw=b"hello", headers=place)
@@ -140,7 +138,6 @@ def test_bytes_on_the_command_line(tool: Tool, service: Service) -> None:
     assert json.dumps(tool.json("hexdump", "seg", "heap", "16", "--length", "5"))
     pid = int(tool.out("task", "spawn"))
     assert tool.refused(1, "hexdump", "task", str(pid), hex(BASE)).startswith("everspace: EFAULT: ")
-    http.close()
 
 
 def test_refusals_are_one_line_with_the_errno(tool: Tool) -> None:

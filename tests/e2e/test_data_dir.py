@@ -15,7 +15,7 @@ import pytest
 
 import everspace
 from tests.conformance.support.calls import PAGE, HttpTask
-from tests.conformance.support.http import Http, Problem
+from tests.conformance.support.http import Problem
 from tests.conformance.support.service import EVERSPACED, Service, environment, free_port, run, until
 
 NOBODY = 65534
@@ -35,6 +35,19 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word.lower() in done.stderr.lower(), done.stderr
 
 
+def ready(url: str) -> None:
+    """Wait until the service there takes calls."""
+
+    def answers() -> bool:
+        with everspace.connect(url, "none") as client:
+            try:
+                return client.ready()
+            except everspace.errors.TransportError:
+                return False
+
+    until(f"{url} is ready", answers, 60)
+
+
 def serve(data_dir: Path | str, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
     port = () if "--port" in options or "EVERSPACE_PORT" in env else ("--port", str(free_port()))
     return run([EVERSPACED, "serve", "--data-dir", str(data_dir), *port, *options], env=env)
@@ -45,7 +58,7 @@ def tree(path: Path) -> dict[str, bytes]:
     return {
         str(file.relative_to(path)): file.read_bytes()
         for file in sorted(path.rglob("*"))
-        if file.is_file() and not file.name.endswith(("-shm", "-wal", "lock", "lock.mdb"))
+        if file.is_file() and not file.name.endswith(("-shm", "-wal", "lock"))
     }
 
 
@@ -80,9 +93,7 @@ def test_a_directory_of_something_else(tmp_path: Path) -> None:
     """A file that only looks like ours is not served and not touched."""
     service = Service(tmp_path / "data").start()
     assert service.stop() == 0
-    for path in service.data_dir.rglob("*.mdb"):
-        if "lock" not in path.name:
-            path.write_bytes(b"these are not the bytes of a store" * 1000)
+    (service.data_dir / "store.lmdb").write_bytes(b"these are not the bytes of a store" * 1000)
     before = tree(service.data_dir)
     refused(serve(service.data_dir))
     assert tree(service.data_dir) == before
@@ -92,8 +103,8 @@ def test_a_directory_of_a_newer_format(tmp_path: Path) -> None:
     """Magic and version of the store lie where docs/format.md says that they lie in every version."""
     service = Service(tmp_path / "data").start()
     assert service.stop() == 0
-    store = next(service.data_dir.rglob("data.mdb")).parent
-    with lmdb.open(str(store), max_dbs=32, map_size=1 << 30) as env, env.begin(write=True) as txn:
+    store = str(service.data_dir / "store.lmdb")
+    with lmdb.open(store, subdir=False, max_dbs=32, map_size=1 << 30) as env, env.begin(write=True) as txn:
         meta = env.open_db(b"meta", txn, create=False)
         value = bytearray(txn.get(b"superblock", db=meta) or b"")
         magic, version = SUPERBLOCK.unpack_from(value)
@@ -172,13 +183,7 @@ def test_options_come_from_the_environment_too(tmp_path: Path) -> None:
     port = free_port()
     env = {"EVERSPACE_DATA_DIR": str(tmp_path / "here"), "EVERSPACE_PORT": str(port)}
     with subprocess.Popen([EVERSPACED, "serve"], env=environment(env), stderr=subprocess.PIPE) as process:
-
-        def ready() -> bool:
-            with contextlib.suppress(OSError):
-                return Http(port, None).request("GET", "/readyz").status == 200
-            return False
-
-        until("ready", ready, 60)
+        ready(f"http://127.0.0.1:{port}")
         assert (tmp_path / "here" / "root.token").exists()
         process.terminate()
         assert process.wait(30) == 0
@@ -199,11 +204,14 @@ def test_a_port_that_is_taken(service: Service, tmp_path: Path) -> None:
 
 
 def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
-    """`--uds`: the same service over a Unix socket, spoken to through curl's way of naming it."""
+    """`--uds`: the same service over a Unix socket."""
     socket = Path(tempfile.mkdtemp()) / "s"
     command = [EVERSPACED, "serve", "--data-dir", str(tmp_path / "data"), "--uds", str(socket)]
     with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE) as process:
-        until("the socket is there", socket.exists, 60)
+        ready(f"unix:{socket}")
+        token = (tmp_path / "data" / "root.token").read_text(encoding="ascii").strip()
+        with everspace.connect(f"unix:{socket}", token) as client, client.spawn() as task:
+            assert task.vas_create("through a socket", 0o600) == 1
         process.terminate()
         assert process.wait(30) == 0
     shutil.rmtree(socket.parent)
@@ -225,7 +233,7 @@ def fill(task: HttpTask, most: int = 512) -> int:
 
 def inside(service: Service) -> HttpTask:
     """A task in the space "full"; made if it is not there."""
-    task = HttpTask.spawn(Http(service.port, service.root_token))
+    task = HttpTask.spawn(service.http())
     if not task.http.get("/v1/vas?name=full")["items"]:
         vid = task.vas_create("full", 0o600, "shared")
         sid = task.vas_seg_create("full", BASE, BASE + 8192 * PAGE, 0o600)
@@ -245,7 +253,7 @@ def acknowledged_is_there(task: HttpTask, count: int) -> None:
 def test_a_disk_that_gets_full_refuses_stores_and_nothing_else(service: Service) -> None:
     """The limit on file sizes stands for the disk; it is lifted while the service runs."""
     task = inside(service)
-    store = max(service.data_dir.rglob("*.mdb"), key=lambda path: path.stat().st_size)
+    store = service.data_dir / "store.lmdb"
     limit = store.stat().st_blocks * 512 + 4 * 1024 * 1024
     _, hard = resource.prlimit(service.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (limit, hard))

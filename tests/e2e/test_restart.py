@@ -6,7 +6,7 @@ import pytest
 
 import everspace
 from tests.conformance.support.calls import PAGE, HttpTask, b64
-from tests.conformance.support.http import Http, Problem
+from tests.conformance.support.http import Problem
 from tests.conformance.support.service import EVERSPACED, Service, run
 
 BASE = 0x1000_0000_0000
@@ -14,13 +14,9 @@ ANON = everspace.MAP_PRIVATE | everspace.MAP_ANONYMOUS
 RW = everspace.PROT_READ | everspace.PROT_WRITE
 
 
-def root(service: Service) -> Http:
-    return Http(service.port, service.root_token)
-
-
 def kept(service: Service) -> dict[str, Any]:
     """All that must survive: every list and every byte, without what belongs to tasks."""
-    http = root(service)
+    http = service.http()
     found: dict[str, Any] = {
         "vas": http.get("/v1/vas?limit=1000"),
         "segments": http.get("/v1/segments?limit=1000"),
@@ -34,13 +30,12 @@ def kept(service: Service) -> dict[str, Any]:
     for segment in found["segments"]["items"]:
         data = http.call("GET", f"/v1/segments/{segment['id']}/data").body
         found[f"data of {segment['id']}"] = data
-    http.close()
     return found
 
 
 def stocked(service: Service) -> tuple[HttpTask, int, int, int]:
     """A space with a segment, regions of its own and bytes everywhere; a task that is inside."""
-    task = HttpTask.spawn(root(service))
+    task = HttpTask.spawn(service.http())
     vid = task.vas_create("kept/é", 0o640, "shared")
     sid = task.vas_seg_create("kept", BASE, BASE + 8 * PAGE, 0o604)
     task.vas_seg_attach(vid, sid, everspace.O_RDWR)
@@ -67,7 +62,7 @@ def test_everything_that_was_acknowledged_is_there_again(service: Service, how: 
         assert service.stop() == 0
     service.start()
     assert kept(service) == before
-    task = HttpTask.spawn(root(service))
+    task = HttpTask.spawn(service.http())
     assert task.vas_find("kept/é") == vid
     assert task.vas_seg_find("kept") == sid
     task.vas_attach(0, vid, everspace.O_RDWR)
@@ -86,7 +81,7 @@ def test_tasks_are_gone_after_a_restart(service: Service) -> None:
     service.kill()
     service.start()
     assert service.root_token == token
-    http = root(service)
+    http = service.http()
     for method, path, body in (
         ("GET", "", None), ("DELETE", "", None), ("POST", "/fork", {}), ("GET", f"/memory?addr={BASE}&len=1", None),
         ("PUT", f"/vas/{vid}", {"type": "rw"}), ("POST", "/batch", {"calls": []}), ("POST", "/heartbeat", {}),
@@ -99,7 +94,7 @@ def test_tasks_are_gone_after_a_restart(service: Service) -> None:
 
 
 def test_ids_are_not_used_again_after_a_restart(service: Service) -> None:
-    task = HttpTask.spawn(root(service))
+    task = HttpTask.spawn(service.http())
     vids = [task.vas_create(f"space {number}", 0o600) for number in range(3)]
     sids = [task.vas_seg_create(f"segment {n}", BASE, BASE + PAGE, 0o600) for n in range(3)]
     for vid, sid in zip(vids, sids, strict=True):
@@ -108,7 +103,7 @@ def test_ids_are_not_used_again_after_a_restart(service: Service) -> None:
     for end in (service.kill, service.stop):
         end()
         service.start()
-        task = HttpTask.spawn(root(service))
+        task = HttpTask.spawn(service.http())
         vids.append(task.vas_create(f"again {len(vids)}", 0o600))
         sids.append(task.vas_seg_create(f"again {len(vids)}", BASE, BASE + PAGE, 0o600))
         task.vas_delete(vids[-1])
@@ -121,12 +116,12 @@ def test_a_deleted_segments_bytes_do_not_come_back_after_a_restart(service: Serv
     _, vid, sid, _ = stocked(service)
     service.kill()
     service.start()
-    task = HttpTask.spawn(root(service))
+    task = HttpTask.spawn(service.http())
     task.vas_delete(vid)
     task.vas_seg_delete(sid)
     service.kill()
     service.start()
-    task = HttpTask.spawn(root(service))
+    task = HttpTask.spawn(service.http())
     fresh = task.vas_seg_create("kept", BASE, BASE + 8 * PAGE, 0o600)
     assert task.http.call("GET", f"/v1/segments/{fresh}/data").body == bytes(8 * PAGE)
     assert [item["name"] for item in task.http.get("/v1/vas")["items"]] == []
@@ -138,7 +133,7 @@ def test_relaxed_writes_are_kept_by_sigterm(service: Service) -> None:
     task.write(own, b"RELAXED", durability="relaxed")
     assert service.stop() == 0
     service.start()
-    task = HttpTask.spawn(root(service))
+    task = HttpTask.spawn(service.http())
     task.vas_attach(0, vid, everspace.O_RDWR)
     task.vas_switch(vid)
     assert (task.read(BASE, 7), task.read(own, 7)) == (b"relaxed", b"RELAXED")
@@ -152,7 +147,7 @@ def test_msync_makes_relaxed_writes_durable(service: Service) -> None:
     task.msync()
     service.kill()
     service.start()
-    task = HttpTask.spawn(root(service))
+    task = HttpTask.spawn(service.http())
     task.vas_attach(0, vid, everspace.O_RDWR)
     task.vas_switch(vid)
     assert [task.read(BASE + number * PAGE, 7) for number in range(5)] == [b"synced%d" % n for n in range(5)]
@@ -169,7 +164,7 @@ def test_an_atomic_batch_is_durable_as_one(service: Service) -> None:
     )
     service.kill()
     service.start()
-    http = root(service)
+    http = service.http()
     assert http.call("GET", f"/v1/segments/{sid}/data").body[:3] == b"one"
     assert len(http.get("/v1/vas?name=three")["items"]) == 1
 
@@ -218,7 +213,7 @@ def test_the_sdk_never_acts_on_a_strangers_task(service: Service) -> None:
         port = service.port
         service.kill()
         service.start(port)
-        http = root(service)
+        http = service.http()
         pids = [http.call("POST", "/v1/tasks", {}, status=201).json["pid"] for _ in range(5)]
         with pytest.raises(ProcessLookupError):
             old.exit()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import everspace
 from tests.conformance.support.calls import PAGE, HttpTask, b64
-from tests.conformance.support.http import Http, Problem
+from tests.conformance.support.http import Problem
 from tests.conformance.support.service import Service
 
 BASE = 0x3000_0000_0000
@@ -40,7 +40,7 @@ class Writer:
 
     def prepare(self, service: Service) -> None:
         """Make the space and the segment, once."""
-        task = HttpTask.spawn(Http(service.port, service.root_token))
+        task = HttpTask.spawn(service.http())
         vid = task.vas_create(f"writer {self.number}", 0o600, "shared")
         sid = task.vas_seg_create(f"writer {self.number}", self.start, self.start + PAGES * PAGE, 0o600)
         task.vas_seg_attach(vid, sid, everspace.O_RDWR)
@@ -49,9 +49,9 @@ class Writer:
     def work(self, service: Service, seed: int) -> None:
         """Store until no answer comes any more."""
         rng = random.Random(seed)
-        http_ = Http(service.port, service.root_token)
+        connection = service.http()
         try:
-            task = HttpTask.spawn(http_)
+            task = HttpTask.spawn(connection)
             task.vas_attach(0, self.vid, everspace.O_RDWR)
             task.vas_switch(self.vid)
             while True:
@@ -61,8 +61,6 @@ class Writer:
         except Problem as problem:
             if problem.answer.status != 503:
                 raise
-        finally:
-            http_.close()
 
     # -- requests: note what may be, send, note what is --------------------------------------------------
     def acknowledge(self) -> None:
@@ -118,10 +116,9 @@ class Writer:
     # -- after the crash ---------------------------------------------------------------------------------
     def compare(self, service: Service) -> None:
         """All that was acknowledged is there, and of the last request all or nothing; go on from what is there."""
-        with_root = Http(service.port, service.root_token)
+        with_root = service.http()
         found = bytearray(with_root.call("GET", f"/v1/segments/{self.sid}/data").body)
         spaces = {item["name"]: item["id"] for item in with_root.get("/v1/vas?limit=1000")["items"]}
-        with_root.close()
         names = {name: vid for name, vid in spaces.items() if name.startswith(f"{self.number}/")}
         models = [self.sure] if self.maybe is None else [self.sure, self.maybe]
         behind = SYNCED * PAGE

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.conformance.support.http import Http
+
 BIN = Path(sys.executable).parent
 EVERSPACED = str(BIN / "everspaced")
 EVERSPACE = str(BIN / "everspace")
@@ -57,6 +59,7 @@ class Service:
         self.port = 0
         self._env = dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._connections: list[Http] = []
 
     @property
     def url(self) -> str:
@@ -125,6 +128,19 @@ class Service:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(STOP_S)
 
+    def http(self, token: str | None = None) -> Http:
+        """A connection to it as it runs now, of root unless another token is given; closed with the service."""
+        made = Http(self.port, token or self.root_token)
+        self._connections.append(made)
+        return made
+
+    def close(self) -> None:
+        """End whatever of it is left."""
+        for connection in self._connections:
+            connection.close()
+        if self.running():
+            self.kill()
+
     def everspaced(self, command: str, *args: str) -> subprocess.CompletedProcess[str]:
         """`everspaced COMMAND …` with this data directory; `command` may be two words."""
         return run([EVERSPACED, *command.split(), "--data-dir", str(self.data_dir), *args])
@@ -144,5 +160,4 @@ class Service:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.running():
-            self.kill()
+        self.close()
