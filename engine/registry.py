@@ -1,7 +1,7 @@
 """Names and ids of spaces and of segments: unique names, ids that are never reused."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 from engine.access import ATTACH_RIGHTS, Access
@@ -148,16 +148,18 @@ def require_type(attach_type: int) -> tuple[int, Access]:
     return kind, ATTACH_RIGHTS[kind]
 
 
-def require_shareable(sharing: str, held: Iterable[int], wanted: int, what: str) -> None:
-    """EBUSY when one more attachment of type `wanted` does not go with the types `held` (many readers xor one writer)."""
-    types = list(held)
-    if len(types) >= SHARES_MAX:
+def require_shareable(sharing: str, count: int, held: int | None, wanted: int, what: str) -> None:
+    """EBUSY when one more attachment of type `wanted` does not go with the `count` there are (many readers xor one writer).
+
+    `held` is the type of any one of them: of an exclusive object all are readers, or there is one, a writer (I10).
+    """
+    if count >= SHARES_MAX:
         raise EngineError(EBUSY, f"{what} has {SHARES_MAX} attachments")
-    if sharing != EXCLUSIVE:
+    if sharing != EXCLUSIVE or held is None:
         return
-    if wanted != O_RDONLY and types:
+    if wanted != O_RDONLY:
         raise EngineError(EBUSY, f"{what} is attached: a writer must be alone")
-    if any(kind != O_RDONLY for kind in types):
+    if held != O_RDONLY:
         raise EngineError(EBUSY, f"{what} has a writer")
 
 

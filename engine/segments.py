@@ -122,8 +122,10 @@ class Segments:
             raise EngineError(
                 EEXIST, f"space {vid} has segment {sid} attached with another type", holder=f"space {vid}"
             )
-        types = [self._type_in(holder, sid) for holder in self._holders(segment)]
-        require_shareable(segment.sharing, types, kind, f"segment {sid}")
+        self._journal.touch(segment.obj)
+        spaces = segment.obj.mappers
+        first = self._type_in(self._spaces.registry.get(spaces[0].vid), sid) if spaces else None
+        require_shareable(segment.sharing, len(spaces), first, kind, f"segment {sid}")
         space.memory.refuse_collision(EFAULT, segment.range)
         access = Access.READ if kind == O_RDONLY else READ_WRITE
         space.memory.map_segment(segment.range, segment.obj, access, sid, kind)

@@ -104,7 +104,8 @@ class Spaces:
             raise EngineError(
                 EEXIST, f"task {pid} has space {vid} attached with another type", holder=f"task {pid}"
             )
-        require_shareable(space.sharing, (held.type for held in space.attached), kind, f"space {vid}")
+        first = space.attached[0].type if space.attached else None
+        require_shareable(space.sharing, len(space.attached), first, kind, f"space {vid}")
         for vma in space.memory.vmas:
             clash = task.space.vmas.overlapping(vma.start, vma.end)
             if clash:

@@ -15,12 +15,12 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import Engine, create_engine, event, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 import migrations
 from storage.account_tables import NAME_LENGTH_MAX, AccountGroupRow, AccountRow, TokenRow
@@ -58,7 +58,7 @@ class AccountStore:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
-        self._watcher: Connection | None = None
+        self._watcher: PoolProxiedConnection | None = None
 
     @staticmethod
     def in_directory(data_dir: Path) -> "AccountStore":
@@ -138,8 +138,12 @@ class AccountStore:
         if self._engine.dialect.name != "sqlite":
             return None
         if self._watcher is None:
-            self._watcher = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        return int(self._watcher.exec_driver_sql("PRAGMA data_version").scalar_one())
+            self._watcher = self._engine.raw_connection()
+        cursor = self._watcher.cursor()  # without SQLAlchemy in between: every request asks
+        cursor.execute("PRAGMA data_version")
+        (version,) = cursor.fetchone() or (0,)
+        cursor.close()
+        return int(version)
 
     def close(self) -> None:
         """Give all connections back."""
