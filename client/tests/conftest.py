@@ -26,7 +26,7 @@ class Playhouse:
         self._script = script
         self._threads: list[threading.Thread] = []
         if path is None:
-            self._listener = socket.create_server(("127.0.0.1", 0))
+            self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
             self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         else:
             self._listener = socket.socket(socket.AF_UNIX)

@@ -12,7 +12,7 @@ import pytest
 
 from everspace import errors
 from everspace._sockets import SocketTransport
-from everspace._streams import StreamTransport
+from everspace._streams import AT_ONCE_MAX, StreamTransport
 from everspace._url import parse_url
 from everspace.transport import Request, Response
 
@@ -329,3 +329,26 @@ async def test_many_at_once(playhouse: Opener) -> None:
     )
     assert [response.body for response in responses] == bodies
     await transport.close()
+
+
+async def test_a_crowd_shares_some_connections_and_who_waits_takes_no_turn(playhouse: Opener) -> None:
+    leave = threading.Event()
+
+    def hold_the_waiting(sock: socket.socket, _: int) -> None:
+        while request := receive(sock):
+            if b"/waiting" in request:
+                leave.wait(10)
+            reply(sock)
+
+    house = playhouse(hold_the_waiting)
+    transport = StreamTransport(parse_url(house.url))
+    waiting = [
+        asyncio.create_task(transport.send(Request("PUT", "/waiting", timeout=20.0, waits=True)))
+        for _ in range(AT_ONCE_MAX + 1)
+    ]
+    responses = await asyncio.gather(*(transport.send(GET) for _ in range(10 * AT_ONCE_MAX)))
+    leave.set()
+    responses += await asyncio.gather(*waiting)
+    await transport.close()
+    assert {response.body for response in responses} == {b"ok"}
+    assert house.accepted <= 2 * AT_ONCE_MAX + 1

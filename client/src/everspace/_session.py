@@ -97,6 +97,7 @@ class Session:
             self._patience(call.wait),
             call.repeatable,
             call.into,
+            call.wait != 0.0,
         )
 
     def result(

@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from everspace._http1 import ResponseReader, encode_request
-from everspace._sockets import CONNECT_SECONDS, IDLE_SECONDS, KEPT_MAX
+from everspace._sockets import CONNECT_SECONDS, IDLE_SECONDS
 from everspace._url import Endpoint
 from everspace.errors import (
     CannotConnectError,
@@ -16,6 +16,8 @@ from everspace.errors import (
 )
 from everspace.transport import Request, Response
 
+AT_ONCE_MAX: Final = 64
+"""Requests under way together; more wait for their turn, since connections beyond that only cost."""
 _SLICE_BYTES: Final = 262_144
 """A large body goes to the event loop in slices: it would copy all of what the socket does not take at once."""
 
@@ -157,10 +159,17 @@ class StreamTransport:
         self._endpoint = endpoint
         self._host = endpoint.authority
         self._kept: list[Exchange] = []
+        self._turns = asyncio.Semaphore(AT_ONCE_MAX)
         self._closed = False
 
     async def send(self, request: Request) -> Response:
         """One request, one response. Raises TransportError."""
+        if request.waits:
+            return await self._send(request)
+        async with self._turns:
+            return await self._send(request)
+
+    async def _send(self, request: Request) -> Response:
         if self._closed:
             raise TransportError("the client is closed")
         kept = self._take()
@@ -183,7 +192,7 @@ class StreamTransport:
         response = await exchange.send(request, self._host)
         if exchange.is_open:
             exchange.idle_since = time.monotonic()
-            if self._closed or len(self._kept) >= KEPT_MAX:
+            if self._closed or len(self._kept) >= AT_ONCE_MAX:
                 exchange.close()
             else:
                 self._kept.append(exchange)

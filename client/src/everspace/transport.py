@@ -20,6 +20,7 @@ class Request:
 
     `timeout` is the longest silence in seconds (None: wait without end). `repeatable` says that doing it twice
     equals doing it once. `into`, if given, receives the body of a 200 or 206 whose length fits exactly.
+    `waits`: the service may keep it waiting for what other requests do, so it must not keep those waiting.
     """
 
     method: str
@@ -29,6 +30,7 @@ class Request:
     timeout: float | None = 30.0
     repeatable: bool = False
     into: memoryview | None = None
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
