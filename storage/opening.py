@@ -13,7 +13,6 @@ from storage.errors import (
     RowDamaged,
     StoreDamaged,
     StoreError,
-    StoreFailed,
     StoreFull,
     StoreUnusable,
 )
@@ -58,15 +57,17 @@ def open_store(
         _require_geometry(directory.path, superblock, geometry)
         found = recover(tables, superblock.page_size, tuning.nodes_max)
         headroom = Headroom(directory.store_file, tables)
-        return LmdbStore(tables, superblock, found, headroom, directory.release, tuning)
+        try:
+            return LmdbStore(tables, superblock, found, headroom, directory.release, tuning)
+        except StoreError as error:
+            headroom.close()
+            raise StoreDamaged(f"{directory.store_file} is damaged: {error}") from error
     except BaseException as error:
         if env is not None:
             env.close()
         directory.release()
         if isinstance(error, lmdb.Error):
             raise _unusable(directory.store_file, error) from error
-        if isinstance(error, StoreFailed) and env is not None:
-            raise StoreDamaged(f"{directory.store_file} is damaged: {error}") from error
         raise
 
 
