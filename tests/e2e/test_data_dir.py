@@ -112,8 +112,8 @@ def test_a_directory_of_a_newer_format(tmp_path: Path) -> None:
         SUPERBLOCK.pack_into(value, 0, magic, version + 1)
         txn.put(b"superblock", bytes(value), db=meta)
     before = tree(service.data_dir)
-    refused(serve(service.data_dir), "version")
-    refused(run([EVERSPACED, "fsck", str(service.data_dir)]), "version")
+    refused(serve(service.data_dir), "newer", "store.lmdb")
+    refused(run([EVERSPACED, "fsck", str(service.data_dir)]), "newer")
     assert tree(service.data_dir) == before
 
 
