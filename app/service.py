@@ -21,6 +21,8 @@ from engine.geometry import GEOMETRIES
 from engine.machine import Machine
 from storage.store import Store
 
+FIRST_PID_MAX = 1 << 20
+"""Pids start at a random number up to this: one from before a restart then hardly ever names another's task."""
 LEASE_CHECK_S = 0.25
 """How often leases are looked at: well below the second within which expiry must act."""
 WRITE_BACK_S = 1.0
@@ -63,7 +65,8 @@ class Service:
         self.instance = secrets.token_hex(8)
         self.version = version("everspace-server")
         geometry = GEOMETRIES[settings.arch]
-        self.machine = Machine(geometry, frames=max(1, settings.memory // geometry.page_size))
+        frames = max(1, settings.memory // geometry.page_size)
+        self.machine = Machine(geometry, frames=frames, first_pid=1 + secrets.randbelow(FIRST_PID_MAX))
         self.machine.restore(parts.store.load())
         self.authenticator = Authenticator(parts.accounts)
         self.leases = Leases(clock)

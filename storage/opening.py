@@ -137,7 +137,7 @@ def read_superblock(path: Path, value: bytes | None) -> Superblock:
     if version != VERSION:
         age = "newer" if version > VERSION else "older"
         raise FormatUnreadable(
-            f"{path} has format {version}, {age} than the format {VERSION} of this release"
+            f"{path} has format version {version}, {age} than version {VERSION} of this release"
         )
     try:
         return Superblock.decode(value)

@@ -147,7 +147,7 @@ def test_every_architecture_opens_its_own(tmp_path: Path) -> None:
 def test_another_format_version(made: Path, version: int, age: str) -> None:
     body = SUPERBLOCK_HEAD.pack(b"EVRSPACE", version) + b"whatever comes then"
     write_row(made, "meta", SUPERBLOCK_KEY, seal(SUPERBLOCK_KEY, body))
-    refused(made, FormatUnreadable, f"has format {version}, {age} than the format 1 of this release")
+    refused(made, FormatUnreadable, f"has format version {version}, {age} than version 1 of this release")
     with pytest.raises(FormatUnreadable):
         list(check_dir(made))
     write_row(made, "meta", SUPERBLOCK_KEY, Superblock("toy", 16).encode())
