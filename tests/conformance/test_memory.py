@@ -45,6 +45,7 @@ def test_nothing_is_loaded_and_stored_with_length_0(world: World) -> None:
     at = world.owner.mmap(0, PAGE, RW, ANON)
     assert world.owner.read(at, 0) == b""
     assert world.owner.write(at, b"") == 0
+    assert world.owner.read(BASE, 0) == b""
 
 
 @row("MEM-EFAULT-1")

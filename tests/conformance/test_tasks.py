@@ -226,6 +226,32 @@ def test_a_task_that_ended_is_esrch(world: World) -> None:
         world.fails("ESRCH", task.read, BASE, 1)
 
 
+@row("TASK-TID-1", "http")
+def test_every_call_of_memory_may_name_its_thread(world: World) -> None:
+    """The thread decides which space is meant; one that is not there is ESRCH, one of another task, too."""
+    world.inside()
+    http, pid = world.http("owner"), world.owner.pid
+    inside, outside, foreign = world.owner.tid, world.owner.thread().tid, world.task("owner").tid
+    range_ = {"addr": hex(BASE + PAGE), "length": PAGE}
+    calls: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("mprotect", range_ | {"prot": 1}), ("msync", range_), ("munmap", {"addr": hex(BASE + 64 * PAGE), "length": PAGE}),
+        ("mmap", {"addr": hex(BASE + 64 * PAGE), "length": PAGE, "prot": 3, "flags": 0x100022}), ("brk", {"addr": 0}),
+        ("threads", {}), ("batch", {"calls": []}), ("fork", {}),
+    )  # fmt: skip
+    for call, body in calls:
+        for tid, errno in ((NO_PID, "ESRCH"), (foreign, "ESRCH"), ("x", "EINVAL")):
+            named = (f"{call}?tid={tid}", body) if call == "batch" else (call, body | {"tid": tid})
+            failure = world.refused(http.call, "POST", f"/v1/tasks/{pid}/{named[0]}", named[1])
+            assert failure.errno == errno, (call, tid, failure)
+    for call, body in calls[:2]:
+        world.fails("ENOMEM", http.call, "POST", f"/v1/tasks/{pid}/{call}", body | {"tid": outside})
+        http.call("POST", f"/v1/tasks/{pid}/{call}", body | {"tid": inside})
+    http.call("POST", f"/v1/tasks/{pid}/mmap", calls[3][1] | {"tid": inside})
+    load = f"/v1/tasks/{pid}/memory?addr={BASE + 64 * PAGE}&len=1&tid="
+    assert http.call("GET", f"{load}{inside}").body == b"\0"
+    world.fails("EFAULT", http.call, "GET", f"{load}{outside}")
+
+
 @row("TASK-PID-1", "http")
 def test_a_pid_that_is_no_number_is_an_argument_error(world: World) -> None:
     http = world.http("owner")

@@ -230,6 +230,29 @@ def test_fsck_finds_nothing_after_a_clean_stop_and_after_a_kill(service: Service
         service.start()
 
 
+def test_fsck_finds_a_byte_that_changed(service: Service) -> None:
+    """And the service gives nobody the changed byte: it refuses to start, or the load is EIO."""
+    _, _, sid, own = stocked(service)
+    assert service.stop() == 0
+    store = service.data_dir / "store.lmdb"
+    content = store.read_bytes()
+    place = content.index(b"the space's own")
+    store.write_bytes(content[:place] + b"T" + content[place + 1 :])
+    done = run([EVERSPACED, "fsck", str(service.data_dir)])
+    assert done.returncode == 1, done
+    assert done.stdout.strip()
+    assert "Traceback" not in done.stderr
+    service.start()
+    task = HttpTask.spawn(service.http())
+    assert len(task.http.call("GET", f"/v1/segments/{sid}/data").body) == 8 * PAGE
+    vid = task.vas_find("kept/é")
+    task.vas_attach(0, vid, everspace.O_RDWR)
+    task.vas_switch(vid)
+    with pytest.raises(Problem) as raised:
+        task.read(own, 15)
+    assert raised.value.errno == "EIO"
+
+
 def test_root_token_is_private(service: Service) -> None:
     path = service.data_dir / "root.token"
     assert path.stat().st_mode & 0o777 == 0o600
