@@ -1,6 +1,6 @@
 """One HTTP exchange without a framework: the hot routes read their bytes and answer through this."""
 
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import Receive, Scope, Send
@@ -10,6 +10,8 @@ from engine.credentials import Credentials
 from engine.errors import ESRCH, EngineError
 from everspace.wire import MEDIA_BYTES, MEDIA_JSON, parse_address
 
+MEDIA_UNSAID: Final = "application/x-www-form-urlencoded"
+"""What curl and urllib call a body whose type nobody told them; here it counts as no type."""
 BYTES_HEADER: Header = (b"content-type", MEDIA_BYTES.encode("ascii"))
 JSON_HEADER: Header = (b"content-type", MEDIA_JSON.encode("ascii"))
 ID_DIGITS_MAX = 19
@@ -93,8 +95,8 @@ class Exchange:
         return int(text)
 
     def _require_media(self, media: str) -> None:
-        given = self.header(b"content-type")
-        if given is not None and given.partition(b";")[0].strip().lower() != media.encode("ascii"):
+        given = (self.header(b"content-type") or media.encode("ascii")).partition(b";")[0].strip().lower()
+        if given not in (media.encode("ascii"), MEDIA_UNSAID.encode("ascii")):
             raise bad_input(f"the body must be {media}")
         if self.header(b"content-encoding") is not None:
             raise bad_input("an encoded body is not taken")

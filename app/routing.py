@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from app import strict_json
 from app.calls import complaint
 from app.errors import bad_input
-from app.http import parse_id, parse_query
+from app.http import MEDIA_UNSAID, parse_id, parse_query
 from engine.errors import ESRCH, EngineError
 from everspace.wire import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, LIST_LIMIT_MIN, MEDIA_JSON
 
@@ -62,20 +62,23 @@ class StrictRoute(APIRoute):
 
         async def strict(request: Request) -> Response:
             parse_query(request.scope["query_string"])
-            if request.method in BODY_METHODS:
-                require_json(request)
-            return await handler(StrictRequest(request.scope, request.receive))
+            scope = request.scope
+            if request.method in BODY_METHODS and require_json(request):
+                headers = [header for header in scope["headers"] if header[0] != b"content-type"]
+                scope = {**scope, "headers": headers}
+            return await handler(StrictRequest(scope, request.receive))
 
         return strict
 
 
-def require_json(request: Request) -> None:
-    """EINVAL: a body that says it is something else. Without a Content-Type it is taken for JSON."""
-    given = request.headers.get("content-type")
-    if given is not None and given.partition(";")[0].strip().lower() != MEDIA_JSON and has_body(request):
+def require_json(request: Request) -> bool:
+    """EINVAL: a body that says it is something else. Whether its type is to be passed over, as it was not chosen."""
+    given = request.headers.get("content-type", MEDIA_JSON).partition(";")[0].strip().lower()
+    if given not in (MEDIA_JSON, MEDIA_UNSAID) and has_body(request):
         raise bad_input(f"the body must be {MEDIA_JSON}")
     if "content-encoding" in request.headers:
         raise bad_input("an encoded body is not taken")
+    return given == MEDIA_UNSAID
 
 
 def has_body(request: Request) -> bool:
