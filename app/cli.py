@@ -53,6 +53,8 @@ def main() -> int:
     except BrokenPipeError:
         sys.stdout = None  # the reader has left: nobody to tell
         return 1
+    except OSError as error:
+        return _complain(error, 2)
 
 
 def _complain(error: Exception, status: int) -> int:
