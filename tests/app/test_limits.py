@@ -83,7 +83,7 @@ async def test_a_body_that_is_not_what_it_says_changes_nothing(site: Site) -> No
 
 
 async def test_heads_have_limits(site: Site) -> None:
-    cases = (
+    cases: tuple[tuple[str, dict[str, str], int], ...] = (
         ("/v1/vas?name=" + "x" * URL_BYTES_MAX, {}, 414),
         ("/v1/vas", {"x-much": "x" * HEADER_BYTES_MAX}, 431),
         ("/v1/vas", {f"x-{n}": "" for n in range(HEADERS_MAX + 1)}, 431),
