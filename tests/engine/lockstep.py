@@ -122,7 +122,7 @@ class Lockstep:
         pages = self.store.fetch(need.object_id, need.pages)
         if self.rng.random() < 0.1:
             self.evict()
-        if self.rng.random() < 0.1:
+        if self.rng.random() < 0.3:
             self.late.append((need, pages))
         self._supply(need, pages)
 

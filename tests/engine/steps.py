@@ -275,40 +275,71 @@ def msync(world: Lockstep) -> None:
     world.call("msync", *thread, *part, seldom(rng, (4, 1, 6), (5, 8)))
 
 
-WEIGHTS: dict[Step, int] = {
+BROAD: dict[Step, int] = {
     spawn: 6, fork: 4, thread: 3, exit_thread: 1, exit_task: 1,
     vas_create: 6, seg_create: 5, delete: 2, setattr_some: 3,
     attach: 10, detach: 4, switch: 12, seg_attach: 8, seg_detach: 3, seg_bytes: 6,
     mmap: 16, munmap: 7, mprotect: 8, brk: 3, read: 12, write: 22, msync: 2,
 }  # fmt: skip
 
+DEEP: dict[Step, int] = {
+    seg_create: 1, seg_attach: 2, seg_bytes: 8, mmap: 10, munmap: 6, mprotect: 2, read: 10, write: 22, msync: 2,
+    exit_task: 1, fork: 1,
+}  # fmt: skip
 
-def random_call(world: Lockstep) -> None:
-    """One call."""
-    [step] = world.rng.choices(list(WEIGHTS), list(WEIGHTS.values()))
+
+def a_call(world: Lockstep, weights: dict[Step, int]) -> None:
+    [step] = world.rng.choices(list(weights), list(weights.values()))
     step(world)
 
 
-def random_step(world: Lockstep) -> None:
-    """A call or a disturbance."""
-    rng = world.rng
+def disturb(world: Lockstep) -> None:
+    """Something that no answer may show."""
+    kinds = ("commit", "roll back", "evict", "drop tables", "late bytes", "restart", "crash")
+    [kind] = world.rng.choices(kinds, (6, 6, 4, 2, 2, 0.5, 0.5))
+    world.log.append(f"* {kind}")
+    match kind:
+        case "commit":
+            world.commit(world.rng.randint(1, 4))
+        case "roll back":
+            world.roll_back(world.rng.randint(1, 4))
+        case "evict":
+            world.evict()
+        case "drop tables":
+            world.drop_tables()
+        case "late bytes":
+            world.supply_late()
+        case _:
+            world.restart(crashed=kind == "crash")
+
+
+def broad_step(world: Lockstep) -> None:
+    """Any call by anybody, or a disturbance."""
     if not world.model.tasks:
         spawn(world)
-        return
-    chance = rng.random()
-    if chance < 0.80:
-        random_call(world)
-        return
-    world.log.append(f"disturbance {chance:.3f}")
-    if chance < 0.86:
-        world.commit(rng.randint(1, 4))
-    elif chance < 0.92:
-        world.roll_back(rng.randint(1, 4))
-    elif chance < 0.96:
-        world.evict()
-    elif chance < 0.98:
-        world.drop_tables()
-    elif chance < 0.993:
-        world.supply_late()
+    elif world.rng.random() < 0.8:
+        a_call(world, BROAD)
     else:
-        world.restart(crashed=rng.random() < 0.5)
+        disturb(world)
+
+
+def deep_step(world: Lockstep) -> None:
+    """Memory of one space and its segments, by root; many disturbances."""
+    if not world.model.tasks:
+        world.call("spawn", ROOT)
+    elif not world.model.spaces:
+        world.call("vas_create", ROOT, "deep", 0o600, SHARED)
+    elif world.model.tasks[min(world.model.tasks)].threads[min(world.model.tasks)] == 0:
+        move_in(world)
+    elif world.rng.random() < 0.7:
+        a_call(world, DEEP)
+    else:
+        disturb(world)
+
+
+def move_in(world: Lockstep) -> None:
+    """The first task's main thread enters the first space."""
+    pid, vid = min(world.model.tasks), min(world.model.spaces)
+    if vid not in world.model.tasks[pid].attached:
+        world.call("vas_attach", ROOT, pid, vid, world.rng.choice((2, 2, 2, 0)), world.rng.random() < 0.5)
+    world.call("vas_switch", ROOT, pid, None, vid)
