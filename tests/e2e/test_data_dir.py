@@ -35,10 +35,11 @@ def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word.lower() in done.stderr.lower(), done.stderr
 
 
-def ready(url: str) -> None:
-    """Wait until the service there takes calls."""
+def wait_ready(process: subprocess.Popen[bytes], url: str) -> None:
+    """Wait until the service of this process takes calls."""
 
     def answers() -> bool:
+        assert process.poll() is None, "it has ended"
         with everspace.connect(url, "none") as client:
             try:
                 return client.ready()
@@ -183,7 +184,7 @@ def test_options_come_from_the_environment_too(tmp_path: Path) -> None:
     port = free_port()
     env = {"EVERSPACE_DATA_DIR": str(tmp_path / "here"), "EVERSPACE_PORT": str(port)}
     with subprocess.Popen([EVERSPACED, "serve"], env=environment(env), stderr=subprocess.PIPE) as process:
-        ready(f"http://127.0.0.1:{port}")
+        wait_ready(process, f"http://127.0.0.1:{port}")
         assert (tmp_path / "here" / "root.token").exists()
         process.terminate()
         assert process.wait(30) == 0
@@ -208,7 +209,7 @@ def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
     socket = Path(tempfile.mkdtemp()) / "s"
     command = [EVERSPACED, "serve", "--data-dir", str(tmp_path / "data"), "--uds", str(socket)]
     with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE) as process:
-        ready(f"unix:{socket}")
+        wait_ready(process, f"unix:{socket}")
         token = (tmp_path / "data" / "root.token").read_text(encoding="ascii").strip()
         with everspace.connect(f"unix:{socket}", token) as client, client.spawn() as task:
             assert task.vas_create("through a socket", 0o600) == 1
