@@ -5,6 +5,7 @@ time, so what a command line changes is seen by a running service at its next re
 """
 
 import hmac
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,8 +63,13 @@ class AccountStore:
 
     @staticmethod
     def in_directory(data_dir: Path) -> "AccountStore":
-        """The default: an SQLite file in the data directory."""
-        return AccountStore(f"sqlite:///{data_dir.resolve() / FILE_NAME}")
+        """The default: an SQLite file in the data directory, for its owner only. Raises StoreUnusable."""
+        path = data_dir.resolve() / FILE_NAME
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise StoreUnusable(f"the accounts cannot be opened: {path}: {error.strerror}") from error
+        return AccountStore(f"sqlite:///{path}")
 
     def migrate(self) -> None:
         """Bring the tables to this release's shape. Raises StoreUnusable."""

@@ -24,6 +24,11 @@ def accounts(tmp_path: Path) -> Iterator[AccountStore]:
     store.close()
 
 
+def test_the_file_is_its_owners_only(accounts: AccountStore, tmp_path: Path) -> None:
+    accounts.create_account(7, (7,))
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob(f"{FILE_NAME}*")} == {0o600}
+
+
 def test_a_token_stands_for_its_account(accounts: AccountStore) -> None:
     token = accounts.create_account(7, (70, 71), "ada")
     other = accounts.create_account(8, (80,))
