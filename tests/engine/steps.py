@@ -275,6 +275,14 @@ def msync(world: Lockstep) -> None:
     world.call("msync", *thread, *part, seldom(rng, (4, 1, 6), (5, 8)))
 
 
+def step_out(world: Lockstep) -> None:
+    """Leave the space and detach it; the next step goes in again."""
+    pid = min(world.model.tasks)
+    active = world.model.tasks[pid].threads[pid]
+    world.call("vas_switch", ROOT, pid, None, 0)
+    world.call("vas_detach", ROOT, pid, active)
+
+
 BROAD: dict[Step, int] = {
     spawn: 6, fork: 4, thread: 3, exit_thread: 1, exit_task: 1,
     vas_create: 6, seg_create: 5, delete: 2, setattr_some: 3,
@@ -283,7 +291,7 @@ BROAD: dict[Step, int] = {
 }  # fmt: skip
 
 DEEP: dict[Step, int] = {
-    seg_create: 1, seg_attach: 2, seg_bytes: 8, mmap: 10, munmap: 6, mprotect: 2, read: 10, write: 22, msync: 2,
+    step_out: 2, seg_create: 1, seg_attach: 2, seg_detach: 1, seg_bytes: 8, mmap: 10, munmap: 6, mprotect: 2, read: 10, write: 22, msync: 2,
     exit_task: 1, fork: 1,
 }  # fmt: skip
 
