@@ -114,8 +114,8 @@ def test_there_is_no_token_for_nobody(service: Service) -> None:
 
 def test_bad_arguments_of_account_commands(service: Service) -> None:
     for options in (
-        ("--uid", "x", "--gid", "1"), ("--uid", "-1", "--gid", "1"), ("--uid", "1", "--gid", "x"), ("--uid", "1"),
-        ("--gid", "1"), ("--uid", "1", "--gid", "-1"), ("--uid", "99999999999", "--gid", "1"),
+        ("--uid", "x", "--gid", "1"), ("--uid", "-1", "--gid", "1"), ("--uid", "1"), ("--uid", "1", "--gid", "-1"),
+        ("--uid", "99999999999", "--gid", "1"),
     ):  # fmt: skip
         one_line(service.everspaced("account create", *options), 2)
     assert "4711" not in service.everspaced("account list").stdout

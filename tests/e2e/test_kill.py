@@ -44,6 +44,26 @@ def test_nothing_acknowledged_is_missing(fresh: Service, seed: int, part: int) -
 
 
 @pytest.mark.slow
+def test_a_store_that_is_lost_would_be_noticed(fresh: Service, seed: int) -> None:
+    """The canary: a writer that takes relaxed stores for durable ones must be caught."""
+    writer = Writer(0, durability="relaxed")
+    fresh.start()
+    writer.prepare(fresh)
+    for number in range(10):
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(writer.work, fresh, seed + number)
+            time.sleep(0.3)
+            fresh.kill()
+            running.result()
+        fresh.start()
+        try:
+            writer.compare(fresh)
+        except AssertionError:
+            return
+    raise AssertionError("ten kills, and no relaxed store was lost")
+
+
+@pytest.mark.slow
 def test_sigterm_in_the_middle_of_stores_loses_nothing_and_ends_with_0(fresh: Service, seed: int) -> None:
     rng = random.Random(seed)
     writers = [Writer(number) for number in range(WRITERS)]

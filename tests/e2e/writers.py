@@ -31,7 +31,8 @@ class Model:
 class Writer:
     """One client with a segment of its own."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, durability: str = "commit") -> None:
+        self.durability = durability
         self.number = number
         self.start = BASE + number * 1024 * PAGE
         self.sure = Model()
@@ -80,7 +81,7 @@ class Writer:
     def store(self, task: HttpTask, rng: random.Random) -> None:
         offset, data = self.piece(rng, 40_000)
         self.planned().data[offset : offset + len(data)] = data
-        task.write(self.start + offset, data)
+        task.write(self.start + offset, data, self.durability)
         self.acknowledge()
 
     def two_stores(self, task: HttpTask, rng: random.Random) -> None:
