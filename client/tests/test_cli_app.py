@@ -116,12 +116,19 @@ def test_a_reader_that_has_enough_ends_it_quietly() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+HEED_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+"""A shell that runs the tests in its background makes them, and so their children, ignore SIGINT."""
+
+
 def test_ctrl_c_ends_it_quietly(tmp_path: Path) -> None:
     path = tmp_path / "silent"
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(path))
         silent.listen()
-        waiting = subprocess.Popen([*COMMAND, "vas", "ls", "--url", f"unix:{path}"], stderr=subprocess.PIPE)
+        script = HEED_CTRL_C + "from everspace.cli import main; main()"
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", script, "vas", "ls", "--url", f"unix:{path}"], stderr=subprocess.PIPE
+        )
         accepted, _ = silent.accept()
         assert accepted.recv(10)
         waiting.send_signal(signal.SIGINT)
