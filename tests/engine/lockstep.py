@@ -213,14 +213,18 @@ class Lockstep:
         self._same("spaces", self._spaces(), self._model_spaces())
         self._same("segments", self._segments(), self._model_segments())
         self._same("tasks", self._tasks(), self._model_tasks())
-        for space in self.machine.spaces.registry:
-            self._compare_memory(space.memory, self.model.spaces[space.vid].pages)
-        for task in self.machine.tasks_table:
-            self._compare_memory(task.space, self.model.tasks[task.pid].pages)
+        self.compare_memory()
         for segment in self.machine.segments.registry:
             cells = self.model.segments[segment.sid].cells
             shown = self.peek(segment.obj, 0, len(cells))
             self._same(f"bytes of segment {segment.sid}", shown, b"".join(cell.data for cell in cells))
+
+    def compare_memory(self) -> None:
+        """Regions and bytes of every owner."""
+        for space in self.machine.spaces.registry:
+            self._compare_memory(space.memory, self.model.spaces[space.vid].pages)
+        for task in self.machine.tasks_table:
+            self._compare_memory(task.space, self.model.tasks[task.pid].pages)
 
     def _same(self, what: str, real: object, ideal: object) -> None:
         if real != ideal:

@@ -163,7 +163,7 @@ CANARIES: list[Patch] = [
 def test_a_broken_engine_is_caught(break_it: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
     break_it(monkeypatch)
     with pytest.raises(Exception) as caught:
-        for number in range(40):
+        for number in range(400):
             geometry, step = (TOY, X86_64)[number % 2], STEPPERS[number // 2 % 2]
             run(Lockstep(number, geometry, TIGHT), STEPS, step)
     assert str(caught.value)
