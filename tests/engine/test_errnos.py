@@ -1,4 +1,4 @@
-"""Every errno of the sixteen calls, and which of two comes first (SEMANTICS 1.6, 1.7, 2, with the corrections)."""
+"""Every errno of the sixteen calls, and which of two comes first: as the source, with our corrections."""
 
 from collections.abc import Callable
 from typing import Any
