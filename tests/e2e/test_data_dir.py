@@ -120,7 +120,7 @@ def test_a_directory_of_a_newer_format(tmp_path: Path) -> None:
 
 @pytest.fixture
 def read_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data directory with something in it that this user may read and not write, below a path open to all."""
+    """A data directory with something in it that may only be read: by its modes, and by its mount where that is allowed."""
     service = Service(tmp_path_factory.mktemp("made") / "data").start()
     assert service.stop() == 0
     top = Path(tempfile.mkdtemp())
@@ -129,24 +129,41 @@ def read_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.copytree(service.data_dir, made)
     for path in [*made.rglob("*"), made]:
         path.chmod(0o555 if path.is_dir() else 0o444)
+    is_mount = as_root("mount", "--bind", str(made), str(made)) and as_root(
+        "mount", "-o", "remount,bind,ro", str(made)
+    )
     yield made
+    if is_mount:
+        assert as_root("umount", "-l", str(made))
     made.chmod(0o755)
     shutil.rmtree(top)
 
 
+def as_root(*command: str) -> bool:
+    """Whether this is root, and the command went well."""
+    if os.geteuid() != 0 or shutil.which(command[0]) is None:
+        return False
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def test_a_directory_that_may_only_be_read(read_only: Path) -> None:
+    """Root is stopped by the mount; where he may not mount, another user is stopped by the modes."""
     before = tree(read_only)
     command = [EVERSPACED, "serve", "--data-dir", str(read_only), "--port", str(free_port())]
     user = None
-    if os.geteuid() == 0 and can_run_as_nobody():
-        user = NOBODY
-    elif os.geteuid() == 0:
-        command[3] = "/sys/kernel"  # root may write every directory that is not the kernel's own
+    if os.access(read_only, os.W_OK):
+        if can_run_as_nobody():
+            user = NOBODY
+        else:
+            command[3] = "/sys/kernel"  # root may write every directory that is not the kernel's own
     done = subprocess.run(
         command, capture_output=True, text=True, user=user, env=environment(), timeout=60, check=False
     )
-    refused(done)
+    refused(done, command[3])
     assert tree(read_only) == before
+    checked = run([EVERSPACED, "fsck", str(read_only)])
+    assert checked.returncode in (0, 2), checked
+    assert "Traceback" not in checked.stderr
 
 
 def can_run_as_nobody() -> bool:
@@ -287,10 +304,7 @@ def test_a_disk_that_gets_full_refuses_stores_and_nothing_else(service: Service)
 def mounted(path: Path, options: str) -> bool:
     """Mount a small file system in memory there; only root may."""
     path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", options, "everspace", str(path)]
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        return False
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return as_root("mount", "-t", "tmpfs", "-o", options, "everspace", str(path))
 
 
 @pytest.fixture
