@@ -30,7 +30,7 @@ STEPPERS = [broad_step, deep_step]
 @pytest.mark.parametrize("frames", [ROOMY, TIGHT])
 @pytest.mark.parametrize("geometry", [TOY, X86_64], ids=lambda geometry: geometry.name)
 @pytest.mark.parametrize("step", STEPPERS)
-@pytest.mark.parametrize("fixed_seed", range(2))
+@pytest.mark.parametrize("fixed_seed", range(5))
 def test_known_histories_agree_with_the_model(
     fixed_seed: int, step: Step, geometry: Geometry, frames: int
 ) -> None:
@@ -141,29 +141,30 @@ def peers_may_collide(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AddressSpace, "refuse_collision", lambda owner, errno, wanted: None)
 
 
-CANARIES: list[Patch] = [
-    clones_share_pages,
-    nothing_is_zapped,
-    moved_pages_are_not_zapped,
-    nothing_is_undone,
-    relaxed_stores_are_forgotten,
-    unsaved_pages_are_evicted,
-    late_bytes_are_believed,
-    discarded_pages_come_back,
-    holes_stay_after_an_undo,
-    the_store_is_not_told_of_regions,
-    read_only_attachments_may_write,
-    neighbours_do_not_merge,
-    split_regions_show_the_wrong_page,
-    peers_may_collide,
-]
+CANARIES: dict[Patch, int] = {
+    clones_share_pages: 0,
+    nothing_is_zapped: 0,
+    moved_pages_are_not_zapped: 0,
+    nothing_is_undone: 0,
+    relaxed_stores_are_forgotten: 0,
+    unsaved_pages_are_evicted: 0,
+    late_bytes_are_believed: 12,
+    discarded_pages_come_back: 0,
+    holes_stay_after_an_undo: 42,
+    the_store_is_not_told_of_regions: 0,
+    read_only_attachments_may_write: 0,
+    neighbours_do_not_merge: 0,
+    split_regions_show_the_wrong_page: 0,
+    peers_may_collide: 0,
+}
+"""With the seed to begin with: the rare ones would take long from 0."""
 
 
-@pytest.mark.parametrize("break_it", CANARIES, ids=lambda broken: str(broken.__name__))
-def test_a_broken_engine_is_caught(break_it: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("break_it", "first"), CANARIES.items(), ids=lambda it: getattr(it, "__name__", ""))
+def test_a_broken_engine_is_caught(break_it: Patch, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     break_it(monkeypatch)
     with pytest.raises(Exception) as caught:
-        for number in range(400):
+        for number in range(first, first + 60):
             geometry, step = (TOY, X86_64)[number % 2], STEPPERS[number // 2 % 2]
             run(Lockstep(number, geometry, TIGHT), STEPS, step)
     assert str(caught.value)
