@@ -53,8 +53,9 @@ class Objects:
 
     def _evict(self, wanted: int) -> None:
         """Object after object, each in turn: see `MemoryObject.evict`."""
-        for object_id in list(self._objects):
-            wanted -= self._objects[object_id].evict(wanted)
+        for _ in range(len(self._objects)):
+            object_id, obj = next(iter(self._objects.items()))
+            wanted -= obj.evict(wanted)
             if wanted <= 0:
                 return
             self._objects.move_to_end(object_id)
