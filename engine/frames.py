@@ -38,7 +38,9 @@ def runs(frames: Frames) -> list[tuple[int, int, int]]:
 class FramePool:
     """`capacity` frames of one page each. Memory of the host is used only for frames that were ever written.
 
-    `refs[frame]` counts the page-map leaves and undo records that hold the frame (I5).
+    `refs[frame]` counts the page-map leaves and undo records that hold the frame (I5). `stamps[frame]` is the serial
+    of the last transaction that allocated or wrote it: while that is open, its undo records name the frame by number,
+    and the frame must stay where it is (`Journal.oldest_open`).
     """
 
     __slots__ = (
@@ -53,6 +55,7 @@ class FramePool:
         "page_size",
         "pages",
         "refs",
+        "stamps",
     )
 
     def __init__(self, geometry: Geometry, capacity: int) -> None:
@@ -63,6 +66,7 @@ class FramePool:
         self.memory = flat.data
         self.pages = flat.reshape(capacity + _FIRST, self.page_size)
         self.refs = np.zeros(capacity + _FIRST, np.int32)
+        self.stamps = np.zeros(capacity + _FIRST, np.int64)
         self._fresh = _FIRST
         self._free: list[tuple[int, int]] = []
         self._runs_max = _RUNS_MAX

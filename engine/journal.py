@@ -1,13 +1,15 @@
 """The one transaction in progress: how to undo it, what it changes in the store, whose fate it shares.
 
 Parts of the machine mutate themselves at once and tell the journal how to take it back. Outside a transaction
-(`active` is false) nothing is remembered and what would be freed later is freed at once.
+(`current` is None) nothing is remembered and what would be freed later is freed at once.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from engine.changes import Change
+from engine.errors import EngineError
 from engine.invariant import invariant
 
 
@@ -18,15 +20,31 @@ class Durable(Protocol):
 
 
 class Transaction:
-    """What one call or one atomic batch did. After it ended: `settle` once it is durable, or `rollback`."""
+    """What one call or one atomic batch did. After it ended: `settle` once it is durable, or `rollback`.
 
-    __slots__ = ("_deferred", "_undo", "changes", "touched")
+    `with` it: an exception takes everything back, unless it is an `EngineError` that is partial. `serial` ascends in
+    the order in which transactions begin. A transaction is open until it is settled or rolled back.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_deferred", "_journal", "_undo", "changes", "serial", "touched")
+
+    def __init__(self, journal: "Journal", serial: int) -> None:
+        self._journal = journal
+        self.serial = serial
         self.changes: list[Change] = []
         self.touched: set[Durable] = set()
         self._undo: list[Callable[[], object]] = []
         self._deferred: list[Callable[[], object]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._journal.end()
+        if error is not None and not (isinstance(error, EngineError) and error.partial):
+            self.rollback()
 
     @property
     def mutated(self) -> bool:
@@ -34,62 +52,82 @@ class Transaction:
         return bool(self._undo)
 
     def rollback(self) -> None:
-        """Undo everything. Of several unsettled transactions the newest is rolled back first."""
+        """Undo everything. Of several open transactions the newest is rolled back first."""
         while self._undo:
             self._undo.pop()()
         self._deferred.clear()
         self.changes.clear()
+        self._journal._open.pop(self.serial, None)
 
     def settle(self) -> None:
         """The transaction is durable: free what only an undo would have needed."""
         self._undo.clear()
-        for release in self._deferred:
-            release()
-        self._deferred.clear()
+        if self._deferred:
+            for release in self._deferred:
+                release()
+            self._deferred.clear()
+        self._journal._open.pop(self.serial, None)
 
 
 class Journal:
-    """Shared by every part of one machine; forwards to the transaction in progress, if there is one."""
+    """Shared by every part of one machine; forwards to the transaction in progress, if there is one.
 
-    __slots__ = ("_current",)
+    `current` is that transaction; paths that must be quick look at it themselves.
+    """
+
+    __slots__ = ("_last", "_open", "current")
 
     def __init__(self) -> None:
-        self._current: Transaction | None = None
+        self.current: Transaction | None = None
+        self._last = 0
+        self._open: dict[int, None] = {}
 
     @property
     def active(self) -> bool:
         """Whether a transaction is in progress."""
-        return self._current is not None
+        return self.current is not None
+
+    @property
+    def serial(self) -> int:
+        """Of the transaction in progress; 0 outside one."""
+        return 0 if self.current is None else self.current.serial
+
+    @property
+    def oldest_open(self) -> int:
+        """The lowest serial of an open transaction. What was stamped with less can no longer be taken back."""
+        return next(iter(self._open), self._last + 1)
 
     def begin(self) -> Transaction:
-        """Start a transaction; there is at most one at a time."""
-        invariant(self._current is None, "I14: a transaction began while one was in progress")
-        self._current = Transaction()
-        return self._current
+        """Start a transaction; there is at most one in progress at a time."""
+        invariant(self.current is None, "I14: a transaction began while one was in progress")
+        self._last = serial = self._last + 1
+        self._open[serial] = None
+        self.current = txn = Transaction(self, serial)
+        return txn
 
     def end(self) -> None:
         """Stop recording. The transaction itself stays open until `settle` or `rollback`."""
-        self._current = None
+        self.current = None
 
     def undo(self, action: Callable[[], object]) -> None:
         """Remember how to take back the mutation just made."""
-        if self._current is not None:
-            self._current._undo.append(action)
+        if self.current is not None:
+            self.current._undo.append(action)
 
     def defer(self, release: Callable[[], object]) -> None:
         """Run `release` when the transaction can no longer be rolled back; at once outside one."""
-        if self._current is None:
+        if self.current is None:
             release()
         else:
-            self._current._deferred.append(release)
+            self.current._deferred.append(release)
 
     def change(self, change: Change, *things: Durable) -> None:
         """Ask the store to remember `change`, which concerns `things`."""
-        if self._current is not None:
-            self._current.changes.append(change)
-            self._current.touched.update(things)
+        if self.current is not None:
+            self.current.changes.append(change)
+            self.current.touched.update(things)
 
     def touch(self, thing: Durable) -> None:
         """The call saw `thing`: its answer must not outrun the thing's own pending changes."""
-        if self._current is not None:
-            self._current.touched.add(thing)
+        if self.current is not None:
+            self.current.touched.add(thing)

@@ -5,9 +5,6 @@ rolled back later when the store could not. PagesNeeded is raised when bytes are
 them, and make the call again. Calls raise `EngineError`; the errnos are those of the implementing methods.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from engine import render
 from engine.access import Access
 from engine.changes import Image
@@ -40,25 +37,12 @@ class Machine:
 
     # -- transactions and the store ------------------------------------------------------------------------------
 
-    @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """Make calls that stand or fall together. An exception undoes them, unless it is partial.
+    def transaction(self) -> Transaction:
+        """Make calls that stand or fall together: `with` it. An exception undoes them, unless it is partial.
 
         The caller then settles the transaction once its changes are durable, or rolls it back.
         """
-        txn = self.journal.begin()
-        try:
-            yield txn
-        except EngineError as error:
-            self.journal.end()
-            if not error.partial:
-                txn.rollback()
-            raise
-        except BaseException:
-            self.journal.end()
-            txn.rollback()
-            raise
-        self.journal.end()
+        return self.journal.begin()
 
     def supply(self, need: PagesNeeded, pages: dict[int, bytes]) -> None:
         """Bytes fetched for `need`, by page index; pages that are missing read as zeros."""

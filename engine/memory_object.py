@@ -100,6 +100,7 @@ class MemoryObject:
         if self.journal.active:
             before = memoryview(self.pool.read(frames, low, len(data)))
             held = frames.copy()
+            self.pool.stamps[held] = self.journal.serial
             self.journal.undo(lambda: self.pool.write(held, low, before))
         self.pool.write(frames, low, data)
         self.version += 1
@@ -116,6 +117,7 @@ class MemoryObject:
         start = frame * self.page_size + low
         memory = self.pool.memory
         if self.journal.active:
+            self.pool.stamps[frame] = self.journal.serial
             before = memory[start : start + len(data)].tobytes()
             self.journal.undo(lambda: memory.__setitem__(slice(start, start + len(before)), before))
             self.journal.touch(self)
@@ -292,29 +294,30 @@ class MemoryObject:
             raise PagesNeeded(self.object_id, [PageIndex(first + p) for p in plan.fetch.tolist()], self.epoch)
 
     def _replace(self, first: int, entries: Frames) -> None:
-        """Set entries; the frames that leave are released when this can no longer be undone."""
+        """Set entries; the frames that leave are released when this can no longer be undone.
+
+        Undone are only the entries that change here: others may be evicted before that.
+        """
         before = self.pages.entries(first, len(entries))
+        changed = np.flatnonzero(before != entries)
+        came, gone, pages = entries[changed], before[changed], changed + first
         self.pages.set_entries(first, entries)
-        changed = before != entries
-        gone = before[changed]
+        if self.journal.active:
+            self.pool.stamps[came[came > ZERO_FRAME]] = self.journal.serial
 
         def put_back() -> None:
-            now = self.pages.entries(first, len(before))
-            came = now[now != before]
-            self.pages.set_entries(first, before)
+            self.pages.scatter(pages, gone)
             self.pool.release(came)
-            self._forget_dirty(first, len(before), only=before)
-            self._zap(first, len(before))
+            for page in pages[gone <= ZERO_FRAME].tolist() if self.dirty else ():
+                self.dirty.pop(page, None)
+            self._zap(first, len(entries))
 
         self.journal.undo(put_back)
         self.journal.defer(lambda: self.pool.release(gone))
 
-    def _forget_dirty(self, first: int, count: int, only: Frames | None = None) -> dict[int, int]:
-        """Pages without a frame are not dirty. With `only`, just those whose entry there has no frame."""
-        gone = self._dirty_in(first, count)
-        if only is not None:
-            gone = [page for page in gone if int(only[page - first]) <= ZERO_FRAME]
-        return {page: self.dirty.pop(page) for page in gone}
+    def _forget_dirty(self, first: int, count: int) -> dict[int, int]:
+        """Pages without a frame are not dirty."""
+        return {page: self.dirty.pop(page) for page in self._dirty_in(first, count)}
 
     def _dirty_in(self, first: int, count: int) -> list[int]:
         """The dirty pages of a range, ascending; costs the lesser of the range and of what is dirty."""

@@ -83,6 +83,20 @@ def test_there_is_one_transaction_at_a_time(journal: Journal) -> None:
         journal.begin()
 
 
+def test_serials_ascend_and_the_oldest_open_one_is_known(journal: Journal) -> None:
+    assert journal.serial == 0
+    txns = []
+    for _ in range(3):
+        with journal.begin() as txn:
+            assert journal.serial == txn.serial
+        txns.append(txn)
+    first, second, third = (txn.serial for txn in txns)
+    assert first < second < third
+    for txn, oldest in ((txns[2], first), (txns[0], second), (txns[0], second), (txns[1], third + 1)):
+        txn.rollback() if txn is txns[2] else txn.settle()
+        assert journal.oldest_open == oldest
+
+
 def test_a_machine_takes_back_what_fails_but_keeps_what_is_partial(host: Host) -> None:
     pid, _ = host.inside(pages=2)
     with pytest.raises(EngineError, match="ENOMEM"), host.machine.transaction() as txn:

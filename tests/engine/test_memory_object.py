@@ -293,6 +293,39 @@ def test_a_store_taken_back_leaves_no_trace(bench: Bench) -> None:
     assert txn.changes == []
 
 
+def test_taking_back_restores_only_what_was_changed(bench: Bench) -> None:
+    obj = bench.volatile()
+    store(obj, PAGE, b"kept")
+    txn = bench.journal.begin()
+    obj.frames_for_write(0, 2, 0, 2 * PAGE)
+    bench.journal.end()
+    moved = bench.pool.allocate(1, zeroed=True)
+    bench.pool.release(obj.pages.entries(1, 1))
+    obj.pages.set_entries(1, moved)
+    txn.rollback()
+    assert obj.pages.entries(0, 2).tolist() == [ABSENT, *moved.tolist()]
+
+
+def test_a_frame_bears_the_serial_of_what_may_still_be_taken_back(bench: Bench) -> None:
+    obj = bench.volatile()
+    store(obj, 0, b"x" * 3 * PAGE)
+    frames = obj.pages.entries(0, 4)[:3]
+    assert bench.pool.stamps[frames].tolist() == [0, 0, 0]
+    txns = []
+    for page in (2, 1, 3):
+        txns.append(bench.journal.begin())
+        store(obj, page * PAGE, b"y")
+        bench.journal.end()
+    stamps = bench.pool.stamps[obj.pages.entries(0, 4)].tolist()
+    assert stamps == [0, txns[1].serial, txns[0].serial, txns[2].serial]
+    assert bench.journal.oldest_open == txns[0].serial
+    txns[0].settle()
+    assert bench.journal.oldest_open == txns[1].serial
+    txns[2].rollback()
+    txns[1].settle()
+    assert bench.journal.oldest_open > max(stamps)
+
+
 def test_a_clone_taken_back_gives_everything_back(bench: Bench) -> None:
     parent = bench.volatile()
     store(parent, 0, b"p" * (2 * PAGE))
