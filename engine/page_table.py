@@ -4,7 +4,7 @@ The upper levels are one table keyed by the leaf's number; a leaf is an array. A
 PRESENT, 0 when nothing is cached.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
@@ -17,15 +17,25 @@ WRITABLE: Final = 2
 FRAME_SHIFT: Final = 2
 
 
-class PageTable:
-    """Translations of one union. `built` counts entries ever filled in, `shot_down` those taken out again."""
+Observer = Callable[[int, int, int], None]
+"""Told that pages [vpn, vpn + count) lost `removed` > 0 entries: observer(vpn, count, removed)."""
+EVERYTHING: Final = 1 << 62
+"""More pages than any range has."""
 
-    __slots__ = ("_leaves", "built", "shot_down")
+
+class PageTable:
+    """Translations of one union. `built` counts entries ever filled in, `shot_down` those taken out again.
+
+    `observer`, if there is one, is told whenever entries are taken out: what caches them must forget them too.
+    """
+
+    __slots__ = ("_leaves", "built", "observer", "shot_down")
 
     def __init__(self) -> None:
         self._leaves: dict[int, Frames] = {}
         self.built = 0
         self.shot_down = 0
+        self.observer: Observer | None = None
 
     def entry(self, vpn: int) -> int:
         """The entry of one page, 0 if there is none."""
@@ -59,7 +69,10 @@ class PageTable:
         """Forget pages [vpn, vpn + count); costs what is present, not what is named."""
         for number, low, high in self._parts(vpn, count):
             leaf = self._leaves[number]
-            self.shot_down += int(np.count_nonzero(leaf[low:high]))
+            removed = int(np.count_nonzero(leaf[low:high]))
+            self.shot_down += removed
+            if self.observer is not None and removed:
+                self.observer((number << LEAF_SHIFT) + low, high - low, removed)
             if low == 0 and high == LEAF_PAGES:
                 del self._leaves[number]
             else:
@@ -67,6 +80,8 @@ class PageTable:
 
     def drop(self) -> None:
         """Forget everything."""
+        if self.observer is not None and (removed := self.present()):
+            self.observer(0, EVERYTHING, removed)
         self._leaves.clear()
 
     def present(self) -> int:
