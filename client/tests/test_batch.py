@@ -39,7 +39,8 @@ def prepared(answer: Response) -> tuple[everspace.Task, HandlerTransport, eversp
 RESULTS = [
     {"value": 3}, {"value": 0}, {"value": 0}, {"value": "0x100000000000"}, {"value": 5}, {"value": "Ynl0ZXM="},
     {"value": SPACE}, {"errno": "EBUSY", "detail": "held", "holder": "7"}, {"value": {"tid": 8}}, {"value": CHILD},
-    {"value": "maps\n"}, {"value": 3}, {"value": 0},
+    {"value": "maps\n"}, {"value": 3}, {"value": 0}, {"value": "0x5000"}, {"value": 0}, {"value": "AQA="}, {"value": 0},
+    {"value": 0}, {"value": 8388608}, {"value": 0},
 ]  # fmt: skip
 
 
@@ -58,6 +59,13 @@ def fill(batch: Any) -> list[everspace.Handle[Any]]:
         batch.maps(),
         batch.active_vas(),
         batch.write(0, b"x", "relaxed"),
+        batch.mremap(0, 4096, 8192, everspace.MREMAP_MAYMOVE),
+        batch.madvise(0, 4096, everspace.MADV_DONTNEED),
+        batch.mincore(0, 8192),
+        batch.mlock(0, 4096),
+        batch.munlock(0, 4096),
+        batch.prlimit("stack", 4096),
+        batch.exec(),
     ]
 
 
@@ -78,6 +86,16 @@ def check(request: Request, handles: list[everspace.Handle[Any]]) -> None:
         {"call": "maps", "args": {}},
         {"call": "active_vas", "args": {}},
         {"call": "write", "args": {"addr": "0x0", "durability": "relaxed", "data": "eA=="}},
+        {
+            "call": "mremap",
+            "args": {"old_addr": "0x0", "old_size": 4096, "new_size": 8192, "flags": 1, "new_addr": "0x0"},
+        },
+        {"call": "madvise", "args": {"addr": "0x0", "length": 4096, "advice": 4}},
+        {"call": "mincore", "args": {"addr": "0x0", "length": 8192}},
+        {"call": "mlock", "args": {"addr": "0x0", "length": 4096, "flags": 0}},
+        {"call": "munlock", "args": {"addr": "0x0", "length": 4096}},
+        {"call": "prlimit", "args": {"resource": "stack", "value": 4096}},
+        {"call": "exec", "args": {}},
     ]
     values = [handle.result() for handle in handles[:7]]
     assert values == [
@@ -94,14 +112,25 @@ def check(request: Request, handles: list[everspace.Handle[Any]]) -> None:
     assert caught.value.problem["holder"] == "7"
     assert handles[8].result().tid == 8
     assert handles[9].result().pid == 9
-    assert [handle.result() for handle in handles[10:]] == ["maps\n", 3, 0]
+    assert [handle.result() for handle in handles[10:]] == [
+        "maps\n",
+        3,
+        0,
+        0x5000,
+        0,
+        b"\x01\x00",
+        0,
+        0,
+        8388608,
+        0,
+    ]
 
 
 def test_every_call_gets_its_own_result() -> None:
     task, transport, client = prepared(json_response({"results": RESULTS}))
     with task.batch() as batch:
         handles = fill(batch)
-        assert len(batch) == len(handles) == 13
+        assert len(batch) == len(handles) == 20
         assert not handles[0].done
         with pytest.raises(RuntimeError, match="not been sent"):
             handles[0].result()

@@ -21,6 +21,7 @@ TASK = {
     "lease_s": 60.0,
     "threads": [{"tid": 7, "active": 0}],
     "attachments": [{"vid": 3, "type": "rw", "lazy": True}],
+    "counters": {"minor_faults": 2},
 }
 SPACE = {
     "id": 3,
@@ -78,10 +79,31 @@ ROWS: list[Row] = [
     ("mprotect", (A, 4096, 1), "POST", "/v1/tasks/7/mprotect",
      {"addr": "0x100000000000", "length": 4096, "prot": 1}, EMPTY, 0),
     ("brk", (), "POST", "/v1/tasks/7/brk", {"addr": "0x0"}, json_response({"addr": "0x5000"}), 0x5000),
-    ("msync", (), "POST", "/v1/tasks/7/msync", {"addr": "0x0", "length": 0}, EMPTY, 0),
+    ("mremap", (A, 4096, 8192, 1), "POST", "/v1/tasks/7/mremap",
+     {"old_addr": hex(A), "old_size": 4096, "new_size": 8192, "flags": 1, "new_addr": "0x0"},
+     json_response({"addr": "0x5000"}), 0x5000),
+    ("mremap", (A, 1, 2, 3, A + 4096), "POST", "/v1/tasks/7/mremap",
+     {"old_addr": hex(A), "old_size": 1, "new_size": 2, "flags": 3, "new_addr": hex(A + 4096)},
+     json_response({"addr": hex(A + 4096)}), A + 4096),
+    ("madvise", (A, 4096, everspace.MADV_VAS_PRIVATE), "POST", "/v1/tasks/7/madvise",
+     {"addr": hex(A), "length": 4096, "advice": 18}, json_response({"value": 0}), 0),
+    ("mincore", (A, 8192), "POST", "/v1/tasks/7/mincore", {"addr": hex(A), "length": 8192},
+     json_response({"value": "AQA="}), b"\x01\x00"),
+    ("mlock", (A, 4096), "POST", "/v1/tasks/7/mlock", {"addr": hex(A), "length": 4096, "flags": 0}, EMPTY, 0),
+    ("mlock", (A, 4096, 1), "POST", "/v1/tasks/7/mlock", {"addr": hex(A), "length": 4096, "flags": 1}, EMPTY, 0),
+    ("munlock", (A, 4096), "POST", "/v1/tasks/7/munlock", {"addr": hex(A), "length": 4096}, EMPTY, 0),
+    ("msync", (), "POST", "/v1/tasks/7/msync", {"addr": "0x0", "length": 0, "flags": 4}, EMPTY, 0),
+    ("msync", (A, 4096, everspace.MS_ASYNC), "POST", "/v1/tasks/7/msync",
+     {"addr": hex(A), "length": 4096, "flags": 1}, EMPTY, 0),
+    ("prlimit", ("stack",), "POST", "/v1/tasks/7/prlimit", {"resource": "stack"}, json_response({"value": 2**64 - 1}),
+     everspace.RLIM_INFINITY),
+    ("prlimit", ("data", 4096), "POST", "/v1/tasks/7/prlimit", {"resource": "data", "value": 4096},
+     json_response({"value": 5}), 5),
+    ("exec", (), "POST", "/v1/tasks/7/exec", {}, json_response(TASK), 0),
     ("maps", (), "GET", "/v1/proc/7/maps", None, Response(200, {}, b"0000-1000 rw-p\n"), "0000-1000 rw-p\n"),
     ("info", (), "GET", "/v1/tasks/7", None, json_response(TASK),
-     everspace.TaskInfo(7, 7, 0, (0,), "t", 60.0, (everspace.ThreadInfo(7, 0),), (everspace.Attachment(3, 2, True),))),
+     everspace.TaskInfo(7, 7, 0, (0,), "t", 60.0, (everspace.ThreadInfo(7, 0),), (everspace.Attachment(3, 2, True),),
+                        {"minor_faults": 2})),
     ("heartbeat", (), "POST", "/v1/tasks/7/heartbeat", b"", EMPTY, 0),
     ("exit", (), "DELETE", "/v1/tasks/7", None, EMPTY, 0),
 ]  # fmt: skip
@@ -180,6 +202,25 @@ def test_a_thread_says_its_tid_where_it_matters() -> None:
     client.close()
 
 
+def test_exec_takes_threads_and_attachments_along() -> None:
+    def answer(request: Request) -> Response:
+        if request.target.endswith("/threads"):
+            return json_response({"tid": 9}, 201)
+        return json_response(TASK) if request.target.endswith("/exec") else EMPTY
+
+    client, task, transport = connected(answer)
+    thread = task.thread()
+    task.vas_attach(0, 3, "rw")
+    task.vas_switch(3)
+    assert task.active == 3
+    assert task.exec() == 0
+    assert task.active == 0
+    assert (task._task.attachments, len(task._task.threads)) == ({}, 1)
+    thread.munmap(A, 4096)
+    check(transport.requests[-1], "POST", "/v1/tasks/7/munmap", {"addr": hex(A), "length": 4096, "tid": 9})
+    client.close()
+
+
 def test_switch_may_wait_longer_than_the_http_timeout() -> None:
     client, task, transport = connected(lambda _: EMPTY)
     for timeout, patience in ((None, None), (100.0, 130.0), (0.0, 30.0), (-1.0, 30.0), (1e300, 1e8)):
@@ -237,6 +278,10 @@ MISTAKES: list[tuple[str, tuple[Any, ...], type[Exception]]] = [
     ("read", (0, "1"), TypeError),
     ("read", (0, 1.0), TypeError),
     ("mmap", ("0x0", 1, 1, 1), TypeError),
+    ("mremap", (0, 1.0, 1), TypeError),
+    ("madvise", (0, 1, "huge"), TypeError),
+    ("prlimit", (7, 1), TypeError),
+    ("prlimit", ("stack", "1"), TypeError),
     ("vas_switch", (1, float("inf")), ValueError),
     ("vas_switch", (1, float("nan")), ValueError),
 ]
@@ -261,12 +306,14 @@ def test_what_the_service_can_judge_goes_to_the_service() -> None:
         lambda: task.vas_find("\ud800\0"),
         lambda: task.vas_attach(-5, -6, 77),
         lambda: task.mmap(-1, -1, -1, -1),
+        lambda: task.mremap(-1, -1, 2**70, -1, -1),
+        lambda: task.prlimit("nothing", -1),
         lambda: task.read(2**70, 2**70),
         lambda: task.vas_seg_create("s", -1, -2, 0),
     ):
         with pytest.raises(errors.InvalidArgumentError):
             call()
-    assert len(transport.requests) == 8
+    assert len(transport.requests) == 10
     client.close()
 
 
@@ -281,6 +328,10 @@ def test_what_the_service_can_judge_goes_to_the_service() -> None:
         ("vas_find", ("n",), json_response({"things": []})),
         ("vas_find", ("n",), json_response([])),
         ("brk", (), json_response({"addr": "zero"})),
+        ("mincore", (0, 1), json_response({"value": "no base64"})),
+        ("mincore", (0, 1), json_response({"value": 1})),
+        ("prlimit", ("stack",), json_response({"value": "8"})),
+        ("prlimit", ("stack",), json_response({})),
         ("active_vas", (), json_response(None)),
         ("maps", (), Response(200, {}, b"\xff")),
         ("read", (0, 1), Response(302, {"location": "http://elsewhere/"})),

@@ -25,7 +25,7 @@ def test_the_same_as_json(cli: Any, fake: Any) -> None:
     made = json.loads(cli("task", "spawn", "--name", "worker", "--json")[1])
     assert made == {
         "pid": 1, "tid": 1, "uid": 0, "gids": [0], "name": "worker", "lease_s": 60.0,
-        "threads": [{"tid": 1, "active": 0}], "attachments": [],
+        "threads": [{"tid": 1, "active": 0}], "attachments": [], "counters": {},
     }  # fmt: skip
     fake.tasks[1]["attachments"] = [{"vid": 3, "type": "rw", "lazy": True}]
     assert json.loads(cli("task", "ls", "--json")[1])[0]["attachments"] == [

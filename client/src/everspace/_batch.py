@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Generic, SupportsIndex, TypeVar
 
-from everspace._calls import memory, segments, spaces
+from everspace._calls import memory, segments, spaces, tasks
 from everspace._calls.call import Buffer, Call, TaskState, ThreadState
 from everspace._session import Session
+from everspace.constants import MS_SYNC
 from everspace.errors import ProtocolError, VasError, problem_error
 from everspace.models import SegAttr, VasAttr
 
@@ -226,13 +227,48 @@ class BatchCalls:
         """See Task."""
         return self._add(memory.brk(addr))
 
-    def msync(self, addr: SupportsIndex = 0, length: SupportsIndex = 0) -> Handle[int]:
+    def mremap(
+        self,
+        old_addr: SupportsIndex,
+        old_size: SupportsIndex,
+        new_size: SupportsIndex,
+        flags: int = 0,
+        new_addr: SupportsIndex = 0,
+    ) -> Handle[int]:
         """See Task."""
-        return self._add(memory.msync(addr, length))
+        return self._add(memory.mremap(old_addr, old_size, new_size, flags, new_addr))
+
+    def madvise(self, addr: SupportsIndex, length: SupportsIndex, advice: int) -> Handle[int]:
+        """See Task."""
+        return self._add(memory.madvise(addr, length, advice))
+
+    def mincore(self, addr: SupportsIndex, length: SupportsIndex) -> Handle[bytes]:
+        """See Task."""
+        return self._add(memory.mincore(addr, length))
+
+    def mlock(self, addr: SupportsIndex, length: SupportsIndex, flags: int = 0) -> Handle[int]:
+        """See Task."""
+        return self._add(memory.mlock(addr, length, flags))
+
+    def munlock(self, addr: SupportsIndex, length: SupportsIndex) -> Handle[int]:
+        """See Task."""
+        return self._add(memory.munlock(addr, length))
+
+    def msync(self, addr: SupportsIndex = 0, length: SupportsIndex = 0, flags: int = MS_SYNC) -> Handle[int]:
+        """See Task."""
+        return self._add(memory.msync(addr, length, flags))
 
     def maps(self) -> Handle[str]:
         """See Task."""
         return self._add(memory.maps())
+
+    def prlimit(self, resource: str, value: SupportsIndex | None = None) -> Handle[int]:
+        """See Task."""
+        return self._add(tasks.prlimit(resource, value))
+
+    def exec(self) -> Handle[int]:
+        """See Task."""
+        return self._add(tasks.exec_task())
 
 
 def _refused(result: dict[str, Any]) -> Any:

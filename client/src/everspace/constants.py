@@ -6,6 +6,9 @@ PROT_NONE: Final = 0
 PROT_READ: Final = 1
 PROT_WRITE: Final = 2
 PROT_EXEC: Final = 4
+PROT_SEM: Final = 8
+PROT_GROWSDOWN: Final = 0x0100_0000
+PROT_GROWSUP: Final = 0x0200_0000
 
 MAP_SHARED: Final = 0x01
 MAP_PRIVATE: Final = 0x02
@@ -13,6 +16,7 @@ MAP_FIXED: Final = 0x10
 MAP_ANONYMOUS: Final = 0x20
 MAP_ANON: Final = MAP_ANONYMOUS
 MAP_GROWSDOWN: Final = 0x0100
+MAP_LOCKED: Final = 0x2000
 MAP_NORESERVE: Final = 0x4000
 MAP_POPULATE: Final = 0x8000
 MAP_STACK: Final = 0x20000
@@ -40,18 +44,24 @@ MADV_FREE: Final = 8
 MADV_REMOVE: Final = 9
 MADV_DONTFORK: Final = 10
 MADV_DOFORK: Final = 11
-MADV_MERGEABLE: Final = 12
-MADV_UNMERGEABLE: Final = 13
 MADV_HUGEPAGE: Final = 14
 MADV_NOHUGEPAGE: Final = 15
 MADV_DONTDUMP: Final = 16
 MADV_DODUMP: Final = 17
-MADV_WIPEONFORK: Final = 18
-MADV_KEEPONFORK: Final = 19
+MADV_VAS_PRIVATE: Final = 18
+"""Of the VAS patches' later tree: not seen inside spaces. Linux itself has another advice under this number."""
+MADV_VAS_SHARED: Final = 19
 MADV_COLD: Final = 20
 MADV_PAGEOUT: Final = 21
 MADV_POPULATE_READ: Final = 22
 MADV_POPULATE_WRITE: Final = 23
+MADV_DONTNEED_LOCKED: Final = 24
+MADV_COLLAPSE: Final = 25
+
+MLOCK_ONFAULT: Final = 1
+
+RLIM_INFINITY: Final = 2**64 - 1
+"""What prlimit takes and answers where there is no limit."""
 
 MMVIEW_CREATE: Final = 0
 MMVIEW_DELETE: Final = 1

@@ -1,7 +1,7 @@
 """Answers: small frozen objects, made from the JSON of the service. Addresses and sizes are ints, in bytes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from everspace.constants import PROT_EXEC, PROT_READ, PROT_WRITE
@@ -128,7 +128,7 @@ class ThreadInfo:
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """A task as the service sees it; `lease_s` is in seconds."""
+    """A task as the service sees it; `lease_s` is in seconds, `counters` are faults, switches, page-table entries."""
 
     pid: int
     tid: int
@@ -138,6 +138,7 @@ class TaskInfo:
     lease_s: float
     threads: tuple[ThreadInfo, ...]
     attachments: tuple[Attachment, ...]
+    counters: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> Self:
@@ -151,6 +152,7 @@ class TaskInfo:
             float(item["lease_s"]),
             tuple(ThreadInfo.from_json(thread) for thread in item["threads"]),
             tuple(Attachment.from_json(attachment) for attachment in item["attachments"]),
+            dict(item.get("counters", {})),
         )
 
 

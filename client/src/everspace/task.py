@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self, SupportsIndex, TypeVar
 from everspace._calls import memory, segments, spaces, tasks
 from everspace._calls.call import Buffer, Call, TaskState, ThreadState
 from everspace.batch import Batch
+from everspace.constants import MS_SYNC
 from everspace.errors import NoSuchProcessError, VasError, leaving_failed
 from everspace.models import SegAttr, TaskInfo, VasAttr
 
@@ -158,13 +159,51 @@ class Calls:
         """Move the end of the heap, or with 0 ask for it. ENOMEM."""
         return self._run(memory.brk(addr))
 
-    def msync(self, addr: SupportsIndex = 0, length: SupportsIndex = 0) -> int:
+    def mremap(
+        self,
+        old_addr: SupportsIndex,
+        old_size: SupportsIndex,
+        new_size: SupportsIndex,
+        flags: int = 0,
+        new_addr: SupportsIndex = 0,
+    ) -> int:
+        """Resize or move a region; its address. `new_addr` counts with MREMAP_FIXED and MREMAP_DONTUNMAP.
+
+        EINVAL, EFAULT (no region there), ENOMEM, EAGAIN (locked memory), EBUSY (a segment's region), EEXIST.
+        """
+        return self._run(memory.mremap(old_addr, old_size, new_size, flags, new_addr))
+
+    def madvise(self, addr: SupportsIndex, length: SupportsIndex, advice: int) -> int:
+        """Say how a range will be used: MADV_*. EINVAL, EACCES, ENOMEM (a hole; what is mapped is advised)."""
+        return self._run(memory.madvise(addr, length, advice))
+
+    def mincore(self, addr: SupportsIndex, length: SupportsIndex) -> bytes:
+        """A byte for each page, bit 0 of it: the page is in memory. EINVAL, ENOMEM (a hole), E2BIG."""
+        return self._run(memory.mincore(addr, length))
+
+    def mlock(self, addr: SupportsIndex, length: SupportsIndex, flags: int = 0) -> int:
+        """Keep a range in memory, at once or (MLOCK_ONFAULT) once it is touched. EINVAL, EPERM, ENOMEM (limit, hole)."""
+        return self._run(memory.mlock(addr, length, flags))
+
+    def munlock(self, addr: SupportsIndex, length: SupportsIndex) -> int:
+        """Let a range be put aside again. EINVAL, ENOMEM (a hole)."""
+        return self._run(memory.munlock(addr, length))
+
+    def msync(self, addr: SupportsIndex = 0, length: SupportsIndex = 0, flags: int = MS_SYNC) -> int:
         """Make all earlier relaxed writes of the space durable, all or none. EINVAL, ENOMEM, ENOSPC, EIO."""
-        return self._run(memory.msync(addr, length))
+        return self._run(memory.msync(addr, length, flags))
 
     def maps(self) -> str:
         """The text of /proc/PID/maps as this thread sees it. EPERM."""
         return self._run(memory.maps())
+
+    def prlimit(self, resource: str, value: SupportsIndex | None = None) -> int:
+        """Set a limit of the task, or with None only ask; the former value, RLIM_INFINITY for none.
+
+        Resources: address_space, data, stack, locked (bytes), map_count (regions). EINVAL, EPERM (raised above what
+        the task began with).
+        """
+        return self._run(tasks.prlimit(resource, value))
 
     def thread(self) -> "Thread":
         """A new thread of the task; it starts in the original address space. EPERM."""
@@ -225,6 +264,10 @@ class Task(Calls):
     def heartbeat(self) -> int:
         """Renew the lease now; the client does so by itself for the tasks that it made. ESRCH, EPERM."""
         return self._run(tasks.heartbeat())
+
+    def exec(self) -> int:
+        """Begin anew, as execve(2): a fresh map, one thread, nothing attached. ESRCH, EPERM."""
+        return self._run(tasks.exec_task())
 
     def exit(self) -> int:
         """End the task: threads leave their spaces, attachments are released. ESRCH, EPERM."""

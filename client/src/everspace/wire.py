@@ -53,6 +53,8 @@ TYPE_NAMES: Final[Mapping[int, str]] = MappingProxyType({0: "ro", 1: "wo", 2: "r
 """Attach types: O_RDONLY, O_WRONLY, O_RDWR and what JSON calls them."""
 TYPE_VALUES: Final[Mapping[str, int]] = MappingProxyType({name: value for value, name in TYPE_NAMES.items()})
 SHARING_NAMES: Final = ("exclusive", "shared")
+RESOURCE_NAMES: Final = ("address_space", "data", "stack", "locked", "map_count")
+"""What prlimit limits: bytes, and the number of regions."""
 DURABILITY_NAMES: Final = ("commit", "relaxed")
 """`commit`: on stable storage before the answer. `relaxed`: at once; msync makes it durable."""
 

@@ -16,6 +16,7 @@ from everspace._calls.call import (
     writable,
 )
 from everspace._calls.segments import fill
+from everspace.constants import MS_SYNC
 from everspace.transport import Response
 from everspace.wire import MEDIA_BYTES
 
@@ -96,9 +97,49 @@ def mprotect(addr: SupportsIndex, length: SupportsIndex, prot: int) -> Call[int]
     return _plain("mprotect", {"addr": address(addr), "length": integer(length), "prot": integer(prot)})
 
 
-def msync(addr: SupportsIndex = 0, length: SupportsIndex = 0) -> Call[int]:
+def mremap(
+    old_addr: SupportsIndex,
+    old_size: SupportsIndex,
+    new_size: SupportsIndex,
+    flags: int = 0,
+    new_addr: SupportsIndex = 0,
+) -> Call[int]:
+    """POST /tasks/{pid}/mremap; the address."""
+    args = {
+        "old_addr": address(old_addr),
+        "old_size": integer(old_size),
+        "new_size": integer(new_size),
+        "flags": integer(flags),
+        "new_addr": address(new_addr),
+    }
+    return Call("mremap", "POST", "/tasks/{pid}/mremap", an_address, args, args, tid_in="body")
+
+
+def madvise(addr: SupportsIndex, length: SupportsIndex, advice: int) -> Call[int]:
+    """POST /tasks/{pid}/madvise."""
+    return _plain("madvise", {"addr": address(addr), "length": integer(length), "advice": integer(advice)})
+
+
+def mincore(addr: SupportsIndex, length: SupportsIndex) -> Call[bytes]:
+    """POST /tasks/{pid}/mincore; a byte for each page."""
+    args = {"addr": address(addr), "length": integer(length)}
+    path = "/tasks/{pid}/mincore"
+    return Call("mincore", "POST", path, residency, args, args, repeatable=True, tid_in="body")
+
+
+def mlock(addr: SupportsIndex, length: SupportsIndex, flags: int = 0) -> Call[int]:
+    """POST /tasks/{pid}/mlock."""
+    return _plain("mlock", {"addr": address(addr), "length": integer(length), "flags": integer(flags)})
+
+
+def munlock(addr: SupportsIndex, length: SupportsIndex) -> Call[int]:
+    """POST /tasks/{pid}/munlock."""
+    return _plain("munlock", {"addr": address(addr), "length": integer(length)})
+
+
+def msync(addr: SupportsIndex = 0, length: SupportsIndex = 0, flags: int = MS_SYNC) -> Call[int]:
     """POST /tasks/{pid}/msync."""
-    return _plain("msync", {"addr": address(addr), "length": integer(length)})
+    return _plain("msync", {"addr": address(addr), "length": integer(length), "flags": integer(flags)})
 
 
 def brk(addr: SupportsIndex = 0) -> Call[int]:
@@ -123,6 +164,11 @@ def maps() -> Call[str]:
 def from_base64(value: Any) -> bytes:
     """Bytes out of a batch's result."""
     return binascii.a2b_base64(value, strict_mode=True)
+
+
+def residency(value: Any) -> bytes:
+    """What mincore tells: itself, or the object {"value"}."""
+    return from_base64(value["value"] if isinstance(value, dict) else value)
 
 
 def to_base64(data: bytes | memoryview) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 from everspace._calls.call import (
     Call,
@@ -73,6 +73,29 @@ def exit_thread() -> Call[int]:
     return Call(
         "exit_thread", "DELETE", "/tasks/{pid}/threads/{tid}", no_value, answer=no_answer, effect=effect
     )
+
+
+def exec_task() -> Call[int]:
+    """POST /tasks/{pid}/exec: nothing of the old program stays."""
+
+    def effect(task: TaskState, _: ThreadState, __: Any) -> None:
+        task.attachments.clear()
+        del task.threads[1:]
+        task.threads[0].active = 0
+
+    return Call("exec", "POST", "/tasks/{pid}/exec", no_value, body={}, answer=no_answer, effect=effect)
+
+
+def prlimit(resource: str, value: SupportsIndex | None = None) -> Call[int]:
+    """POST /tasks/{pid}/prlimit; the former value."""
+    args = given(resource=text("resource", resource), value=None if value is None else integer(value))
+    path, repeatable = "/tasks/{pid}/prlimit", value is None
+    return Call("prlimit", "POST", path, former_limit, args, args, repeatable=repeatable)
+
+
+def former_limit(value: Any) -> int:
+    """A limit: the number itself, or the object {"value"}."""
+    return plain_int(value["value"] if isinstance(value, dict) else value)
 
 
 def heartbeat() -> Call[int]:

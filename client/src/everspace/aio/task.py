@@ -7,6 +7,7 @@ from everspace._calls import memory, segments, spaces, tasks
 from everspace._calls.call import Buffer, Call, TaskState, ThreadState
 from everspace.aio.batch import AsyncBatch
 from everspace.aio.entering import Entering
+from everspace.constants import MS_SYNC
 from everspace.errors import NoSuchProcessError, VasError, leaving_failed
 from everspace.models import SegAttr, TaskInfo, VasAttr
 
@@ -161,13 +162,51 @@ class AsyncCalls:
         """Move the end of the heap, or with 0 ask for it. ENOMEM."""
         return await self._run(memory.brk(addr))
 
-    async def msync(self, addr: SupportsIndex = 0, length: SupportsIndex = 0) -> int:
+    async def mremap(
+        self,
+        old_addr: SupportsIndex,
+        old_size: SupportsIndex,
+        new_size: SupportsIndex,
+        flags: int = 0,
+        new_addr: SupportsIndex = 0,
+    ) -> int:
+        """Resize or move a region; its address. `new_addr` counts with MREMAP_FIXED and MREMAP_DONTUNMAP.
+
+        EINVAL, EFAULT (no region there), ENOMEM, EAGAIN (locked memory), EBUSY (a segment's region), EEXIST.
+        """
+        return await self._run(memory.mremap(old_addr, old_size, new_size, flags, new_addr))
+
+    async def madvise(self, addr: SupportsIndex, length: SupportsIndex, advice: int) -> int:
+        """Say how a range will be used: MADV_*. EINVAL, EACCES, ENOMEM (a hole; what is mapped is advised)."""
+        return await self._run(memory.madvise(addr, length, advice))
+
+    async def mincore(self, addr: SupportsIndex, length: SupportsIndex) -> bytes:
+        """A byte for each page, bit 0 of it: the page is in memory. EINVAL, ENOMEM (a hole), E2BIG."""
+        return await self._run(memory.mincore(addr, length))
+
+    async def mlock(self, addr: SupportsIndex, length: SupportsIndex, flags: int = 0) -> int:
+        """Keep a range in memory, at once or (MLOCK_ONFAULT) once it is touched. EINVAL, EPERM, ENOMEM (limit, hole)."""
+        return await self._run(memory.mlock(addr, length, flags))
+
+    async def munlock(self, addr: SupportsIndex, length: SupportsIndex) -> int:
+        """Let a range be put aside again. EINVAL, ENOMEM (a hole)."""
+        return await self._run(memory.munlock(addr, length))
+
+    async def msync(self, addr: SupportsIndex = 0, length: SupportsIndex = 0, flags: int = MS_SYNC) -> int:
         """Make all earlier relaxed writes of the space durable, all or none. EINVAL, ENOMEM, ENOSPC, EIO."""
-        return await self._run(memory.msync(addr, length))
+        return await self._run(memory.msync(addr, length, flags))
 
     async def maps(self) -> str:
         """The text of /proc/PID/maps as this thread sees it. EPERM."""
         return await self._run(memory.maps())
+
+    async def prlimit(self, resource: str, value: SupportsIndex | None = None) -> int:
+        """Set a limit of the task, or with None only ask; the former value, RLIM_INFINITY for none.
+
+        Resources: address_space, data, stack, locked (bytes), map_count (regions). EINVAL, EPERM (raised above what
+        the task began with).
+        """
+        return await self._run(tasks.prlimit(resource, value))
 
     def thread(self) -> "Entering[AsyncThread]":
         """A new thread of the task; it starts in the original address space. EPERM."""
@@ -234,6 +273,10 @@ class AsyncTask(AsyncCalls):
     async def heartbeat(self) -> int:
         """Renew the lease now; the client does so by itself for the tasks that it made. ESRCH, EPERM."""
         return await self._run(tasks.heartbeat())
+
+    async def exec(self) -> int:
+        """Begin anew, as execve(2): a fresh map, one thread, nothing attached. ESRCH, EPERM."""
+        return await self._run(tasks.exec_task())
 
     async def exit(self) -> int:
         """End the task: threads leave their spaces, attachments are released. ESRCH, EPERM."""
