@@ -6,11 +6,15 @@ Parts of the machine mutate themselves at once and tell the journal how to take 
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVarTuple
 
 from engine.changes import Change
 from engine.errors import EngineError
 from engine.invariant import invariant
+
+Ts = TypeVarTuple("Ts")
+Record = tuple[Callable[..., object], *tuple[object, ...]]
+"""What to call, and with what."""
 
 
 class Durable(Protocol):
@@ -33,8 +37,8 @@ class Transaction:
         self.serial = serial
         self.changes: list[Change] = []
         self.touched: set[Durable] = set()
-        self._undo: list[Callable[[], object]] = []
-        self._deferred: list[Callable[[], object]] = []
+        self._undo: list[Record] = []
+        self._deferred: list[Record] = []
 
     def __enter__(self) -> Self:
         return self
@@ -42,7 +46,7 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._journal.end()
+        self._journal.current = None
         if error is not None and not (isinstance(error, EngineError) and error.partial):
             self.rollback()
 
@@ -54,7 +58,8 @@ class Transaction:
     def rollback(self) -> None:
         """Undo everything. Of several open transactions the newest is rolled back first."""
         while self._undo:
-            self._undo.pop()()
+            action, *arguments = self._undo.pop()
+            action(*arguments)
         self._deferred.clear()
         self.changes.clear()
         self._journal._open.pop(self.serial, None)
@@ -62,10 +67,9 @@ class Transaction:
     def settle(self) -> None:
         """The transaction is durable: free what only an undo would have needed."""
         self._undo.clear()
-        if self._deferred:
-            for release in self._deferred:
-                release()
-            self._deferred.clear()
+        for release, *arguments in self._deferred:
+            release(*arguments)
+        self._deferred.clear()
         self._journal._open.pop(self.serial, None)
 
 
@@ -99,7 +103,8 @@ class Journal:
 
     def begin(self) -> Transaction:
         """Start a transaction; there is at most one in progress at a time."""
-        invariant(self.current is None, "I14: a transaction began while one was in progress")
+        if self.current is not None:
+            invariant(False, "I14: a transaction began while one was in progress")
         self._last = serial = self._last + 1
         self._open[serial] = None
         self.current = txn = Transaction(self, serial)
@@ -109,17 +114,17 @@ class Journal:
         """Stop recording. The transaction itself stays open until `settle` or `rollback`."""
         self.current = None
 
-    def undo(self, action: Callable[[], object]) -> None:
-        """Remember how to take back the mutation just made."""
+    def undo(self, action: Callable[[*Ts], object], *arguments: *Ts) -> None:
+        """Remember the call that takes back the mutation just made."""
         if self.current is not None:
-            self.current._undo.append(action)
+            self.current._undo.append((action, *arguments))
 
-    def defer(self, release: Callable[[], object]) -> None:
-        """Run `release` when the transaction can no longer be rolled back; at once outside one."""
+    def defer(self, release: Callable[[*Ts], object], *arguments: *Ts) -> None:
+        """Make the call when the transaction can no longer be rolled back; at once outside one."""
         if self.current is None:
-            release()
+            release(*arguments)
         else:
-            self.current._deferred.append(release)
+            self.current._deferred.append((release, *arguments))
 
     def change(self, change: Change, *things: Durable) -> None:
         """Ask the store to remember `change`, which concerns `things`."""

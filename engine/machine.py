@@ -102,8 +102,11 @@ class Machine:
         self.spaces.detach(cred, pid, vid)
 
     def vas_switch(self, cred: Credentials, pid: int, tid: int | None, vid: int) -> None:
-        """See `Spaces.switch`."""
-        self.spaces.switch(cred, pid, tid, vid)
+        """vas_switch of one thread, 0 for the original address space; it cannot conflict. ESRCH, EPERM; EINVAL: not attached."""
+        task = self.tasks_table.require(cred, pid)
+        thread = task.threads.get(tid or pid) or task.thread(tid)
+        if vid != thread.active:
+            thread.switch(vid)
 
     def active_vas(self, cred: Credentials, pid: int, tid: int | None) -> int:
         """The id of the space a thread is in, 0 in its original address space. ESRCH, EPERM."""

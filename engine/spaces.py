@@ -129,22 +129,6 @@ class Spaces:
         self._journal.touch(self.registry.get(vid))
         self._tasks.detach(attachment)
 
-    def switch(self, cred: Credentials, pid: int, tid: int | None, vid: int) -> None:
-        """vas_switch of one thread, 0 for the original address space. EINVAL: not attached. It cannot conflict."""
-        task = self._tasks.require(cred, pid)
-        thread = task.thread(tid)
-        if vid == thread.active:
-            return
-        if vid == 0:
-            self._tasks.switch(task, thread, 0, task.original)
-            return
-        attachment = task.attachments.get(vid)
-        if attachment is None:
-            self._journal.touch(task.space)
-            raise EngineError(EINVAL, f"task {pid} does not have space {vid} attached")
-        self._journal.touch(attachment.space)
-        self._tasks.switch(task, thread, vid, attachment.union)
-
     def getattr(self, vid: int) -> VasAttr:
         """vas_getattr; needs no permission. EINVAL: unknown."""
         space = self.registry.get(vid)

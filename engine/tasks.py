@@ -25,8 +25,34 @@ class Thread:
     """What the thread sees is `union`; `active` is the id of the space it is in, 0 for the original."""
 
     tid: int
+    task: "Task"
     union: Union
     active: int = 0
+
+    def switch(self, vid: int) -> None:
+        """See space `vid` beside the task's own regions, or the task's own alone for 0. EINVAL: not attached."""
+        task = self.task
+        held = task.attachments.get(vid)
+        if held is not None:
+            union = held.union
+        elif vid == 0:
+            union = task.original
+        else:
+            task.space.journal.touch(task.space)
+            raise EngineError(EINVAL, f"task {task.pid} does not have space {vid} attached")
+        journal = task.space.journal
+        if journal.current is not None:
+            journal.undo(self._put_back, self.active, self.union)
+            journal.touch(task.space)
+            if held is not None:
+                journal.touch(held.space)
+        self.active = vid
+        self.union = union
+        task.counters.switches += 1
+
+    def _put_back(self, active: int, union: Union) -> None:
+        self.active = active
+        self.union = union
 
 
 @dataclass(slots=True, eq=False)
@@ -169,14 +195,14 @@ class Tasks:
         self._journal.undo(put_back)
         task.space, task.original = space, Union(space, task.counters)
         space.unions.append(task.original)
-        task.threads = {pid: Thread(pid, task.original)}
+        task.threads = {pid: Thread(pid, task, task.original)}
         old_space.release()
 
     def new_thread(self, cred: Credentials, pid: int, tid: int | None) -> int:
         """clone(CLONE_VM): the new thread starts in the original address space, whatever its creator is in."""
         task = self.require(cred, pid)
         task.thread(tid)
-        thread = Thread(self._new_id(), task.original)
+        thread = Thread(self._new_id(), task, task.original)
         task.threads[thread.tid] = thread
         self._journal.undo(lambda: task.threads.pop(thread.tid))
         return thread.tid
@@ -210,30 +236,16 @@ class Tasks:
 
     def _drop_attachments(self, task: Task) -> None:
         for thread in task.threads.values():
-            self.switch(task, thread, 0, task.original)
+            thread.switch(0)
         for attachment in list(task.attachments.values()):
             self.detach(attachment)
-
-    def switch(self, task: Task, thread: Thread, vid: int, union: Union) -> None:
-        """Choose what the thread sees."""
-        if self._journal.active:
-            before = (thread.active, thread.union)
-
-            def put_back() -> None:
-                thread.active, thread.union = before
-
-            self._journal.undo(put_back)
-            self._journal.touch(task.space)
-        thread.active = vid
-        thread.union = union
-        task.counters.switches += 1
 
     def _add(self, pid: int, name: str, cred: Credentials, lease_s: float, space: AddressSpace) -> Task:
         counters = Counters()
         original = Union(space, counters)
         space.unions.append(original)
         task = Task(pid, name, cred, lease_s, space, original, counters)
-        task.threads[pid] = Thread(pid, original)
+        task.threads[pid] = Thread(pid, task, original)
         self._tasks[pid] = task
         self._journal.undo(lambda: self._tasks.pop(pid))
         return task
