@@ -10,22 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from engine.access import READ_WRITE, Access
+from engine.access import Access
 from engine.address import VirtRange
 from engine.changes import DropRegion, PutRegion, RegionRecord
-from engine.constants import (
-    MAP_ANONYMOUS,
-    MAP_FIXED,
-    MAP_FIXED_NOREPLACE,
-    MAP_GROWSDOWN,
-    MAP_PRIVATE,
-    MAP_SHARED,
-    MAP_TYPE,
-)
-from engine.errors import EBUSY, EEXIST, EINVAL, ENOMEM, EPERM, Collision, EngineError
+from engine.constants import RLIM_INFINITY
+from engine.errors import EBUSY, ENOMEM, Collision, EngineError
 from engine.geometry import Geometry
 from engine.journal import Journal
+from engine.limits import UNLIMITED, Limits
 from engine.memory_object import MemoryObject
+from engine.vm_flags import DONT_COPY, GROWS_DOWN, LOCK_FLAGS, LOCKED
 from engine.vma import Vma, VmaMap
 
 if TYPE_CHECKING:
@@ -44,11 +38,14 @@ class Break:
 class AddressSpace:
     """Regions of one owner over one geometry.
 
-    `places` are the ranges searched, top down, for a mapping without a fixed address. `vid` is the space's id when the
-    store remembers the regions, else 0.
+    `places` are the ranges searched for a mapping without a fixed address, top down unless `bottom_up`. `vid` is the
+    space's id when the store remembers the regions, else 0.
     """
 
     __slots__ = (
+        "_anons",
+        "_limits",
+        "bottom_up",
         "brk",
         "geometry",
         "journal",
@@ -69,63 +66,32 @@ class AddressSpace:
         label: str,
         places: Sequence[tuple[int, int]],
         vid: int = 0,
+        limits: Limits = UNLIMITED,
     ) -> None:
         self.geometry = geometry
         self.journal: Journal = memory.journal
         self.memory = memory
         self.label = label
         self.places = places
+        self.bottom_up = False
         self.vid = vid
         self.pending = 0
         self.brk = Break(0, 0, 0)
         self.peers: list[AddressSpace] = []
         self.unions: list[Union] = []
         self.vmas = VmaMap(self.journal, geometry.page_shift, self._regions_changed)
+        self._anons = 0
+        self.limits = limits
         memory.mappers.append(self)
 
-    # -- mapping -------------------------------------------------------------------------------------------------
+    # -- regions -------------------------------------------------------------------------------------------------
 
-    def mmap(self, address: int, length: int, prot: int, flags: int) -> int:
-        """Map `length` bytes of zeros as mmap(2) does; the address. EINVAL, EEXIST, ENOMEM, EPERM as Linux.
-
-        A FIXED range that holds a region of another owner, or a segment, is EEXIST and names the holder. A space has
-        no stack: MAP_GROWSDOWN has no meaning for its regions and is not kept.
-        """
-        self._touch_neighbours()
-        wanted = self._place(address, length, flags)
-        if flags & MAP_TYPE not in (MAP_PRIVATE, MAP_SHARED) or not flags & MAP_ANONYMOUS:
-            raise EngineError(
-                EINVAL, f"flags {flags:#x}: one of MAP_PRIVATE and MAP_SHARED, and MAP_ANONYMOUS, are needed"
-            )
-        shared = flags & MAP_TYPE == MAP_SHARED
-        if shared and flags & MAP_GROWSDOWN:
-            raise EngineError(EINVAL, "shared memory does not grow")
-        memory, offset = self.memory, wanted.start >> self.geometry.page_shift
-        if shared and not self.vid:
-            memory, offset = MemoryObject(self.memory.pool, self.journal), 0
-        self.unmap(wanted.start, wanted.end)
-        self._map(
-            Vma(
-                wanted.start,
-                wanted.end,
-                Access(prot & Access.ALL),
-                memory,
-                offset,
-                shared=shared,
-                grows_down=bool(flags & MAP_GROWSDOWN) and not self.vid,
-            )
-        )
-        return wanted.start
-
-    def map_segment(
-        self, wanted: VirtRange, obj: MemoryObject, access: Access, sid: int, attach_type: int
-    ) -> None:
-        """Show a segment's memory at its fixed place. The caller has looked for collisions."""
-        self._map(Vma(wanted.start, wanted.end, access, obj, 0, shared=True, sid=sid, type=attach_type))
-
-    def adopt(self, vma: Vma) -> None:
-        """Put a region in place as it is (restore, fork, the first regions of a program)."""
-        self._map(vma)
+    def map(self, vma: Vma, *, join_right: bool = True) -> None:
+        """Put a region in an empty place; it merges with its neighbours. ENOMEM: too many regions."""
+        self.vmas.replace(vma.start, vma.end, (vma,), join_right=join_right)
+        shift = self.geometry.page_shift
+        self.journal.undo(lambda: self._zap(vma.start >> shift, (vma.end - vma.start) >> shift))
+        self._show(vma.obj)
 
     def unmap(self, start: int, end: int) -> None:
         """Drop this owner's regions in the page-aligned [start, end); what it held reads as zeros if mapped anew."""
@@ -146,51 +112,120 @@ class AddressSpace:
             if all(vma.obj is not obj for vma in self.vmas):
                 self._stop_showing(obj)
 
-    def protect(self, start: int, end: int, access: Access) -> None:
-        """Give one region's part [start, end), page aligned and inside it, other rights."""
-        shift = self.geometry.page_shift
-        changed = [
-            replace(vma.part(max(vma.start, start), min(vma.end, end), shift), access=access)
-            for vma in self.vmas.overlapping(start, end)
-        ]
-        self.vmas.replace(start, end, changed)
-        self.zap(start, end)
+    def change(self, vma: Vma, start: int, end: int, access: Access, flags: int) -> None:
+        """Give the part [start, end) of `vma` other rights and flags. ENOMEM: too many regions."""
+        if vma.access == access and vma.flags == flags:
+            return
+        part = vma.part(max(vma.start, start), min(vma.end, end), self.geometry.page_shift)
+        self.vmas.replace(part.start, part.end, (part._replace(access=access, flags=flags),))
+        self.zap(part.start, part.end)
 
-    def set_break(self, address: int) -> int:
-        """brk(2): the new break, or the present one when `address` is below the heap's start. ENOMEM: no room."""
-        self._touch_neighbours()
-        heap = self.brk
-        if address < heap.start:
-            return heap.now
-        page = self.geometry.align_up
-        old_end, new_end = page(heap.now), page(address)
-        if address > heap.top:
-            raise EngineError(ENOMEM, f"the heap ends at {heap.top:#x}", address=address)
-        if new_end > old_end:
-            wanted = VirtRange(old_end, new_end)
-            self.refuse_collision(ENOMEM, wanted)
-            offset = old_end >> self.geometry.page_shift
-            self._map(Vma(old_end, new_end, READ_WRITE, self.memory, offset))
-        elif new_end < old_end:
-            self.unmap(new_end, old_end)
-        before = heap.now
-        heap.now = address
-        self.journal.undo(lambda: setattr(heap, "now", before))
-        return address
+    def before_write(self, vma: Vma) -> None:
+        """A task's private region is written for the first time: which regions it may merge with is settled now.
+
+        It joins the neighbour, the upper one first, that differs in rights at most (Linux: anon_vma_prepare).
+        """
+        if vma.anon or vma.shared or self.vid:
+            return
+        shift = self.geometry.page_shift
+        above, below = self.vmas.above(vma.end), self.vmas.below(vma.start)
+        if above and above.anon and not above.forked and vma.follows_on(above, shift):
+            anon = above.anon
+        elif below and below.anon and not below.forked and below.follows_on(vma, shift):
+            anon = below.anon
+        else:
+            anon = self.new_anon()
+        self.vmas.replace(vma.start, vma.end, (vma._replace(anon=anon),), join_left=False, join_right=False)
+
+    def new_anon(self) -> int:
+        """A number for pages written together that no region of this owner has."""
+        self._anons += 1
+        return self._anons
+
+    def touch_neighbours(self) -> None:
+        """The answer depends on which ranges this owner and its peers use."""
+        for owner in (self, *self.peers):
+            self.journal.touch(owner)
+
+    # -- limits --------------------------------------------------------------------------------------------------
+
+    @property
+    def limits(self) -> Limits:
+        """What the owner may use."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
+        self.vmas.limit = limits.map_count
+
+    def mapped(self) -> int:
+        """Bytes in regions."""
+        return sum(vma.end - vma.start for vma in self.vmas)
+
+    def data(self) -> int:
+        """Bytes in private writable regions that are no stack."""
+        return sum(vma.end - vma.start for vma in self.vmas if is_data(vma))
+
+    def locked(self) -> int:
+        """Bytes in locked regions."""
+        return sum(vma.end - vma.start for vma in self.vmas if vma.flags & LOCKED)
+
+    def require_room(self, length: int, *, data: bool) -> None:
+        """ENOMEM when `length` bytes more would pass the limit of the address space, or of data."""
+        limit = self._limits.address_space
+        if limit != RLIM_INFINITY and self.mapped() + length > limit & -self.geometry.page_size:
+            raise EngineError(ENOMEM, f"the address space is limited to {limit} bytes", length=length)
+        if data:
+            self.require_data(length)
+
+    def require_data(self, length: int) -> None:
+        """ENOMEM when `length` bytes more would pass the limit of data."""
+        limit = self._limits.data
+        if limit != RLIM_INFINITY and self.data() + length > limit & -self.geometry.page_size:
+            raise EngineError(ENOMEM, f"data is limited to {limit} bytes", length=length)
+
+    def require_lockable(self, length: int, errno: str) -> None:
+        """`errno` when `length` bytes more would pass the limit of locked memory."""
+        limit = self._limits.locked
+        if limit != RLIM_INFINITY and self.locked() + length > limit & -self.geometry.page_size:
+            raise EngineError(errno, f"locked memory is limited to {limit} bytes", length=length)
 
     # -- collisions ----------------------------------------------------------------------------------------------
 
     def refuse_collision(self, errno: str, wanted: VirtRange) -> None:
         """Raise `Collision` when a region of this owner or of a peer lies in `wanted`."""
-        self._touch_neighbours()
+        self.touch_neighbours()
         for owner in (self, *self.peers):
-            held = owner.vmas.overlapping(wanted.start, wanted.end)
-            if held:
-                raise Collision(errno, wanted, held[0].range, owner.holder(held[0]))
+            owner.refuse_held(errno, wanted)
+
+    def refuse_peers(self, errno: str, wanted: VirtRange) -> None:
+        """Raise `Collision` when a region of a peer, or a segment's window, lies in `wanted`."""
+        for vma in self.vmas.overlapping(wanted.start, wanted.end):
+            if vma.sid:
+                raise Collision(errno, wanted, vma.range, self.holder(vma))
+        for peer in self.peers:
+            peer.refuse_held(errno, wanted)
+
+    def refuse_held(self, errno: str, wanted: VirtRange) -> None:
+        """Raise `Collision` when a region of this owner lies in `wanted`."""
+        held = self.vmas.overlapping(wanted.start, wanted.end)
+        if held:
+            raise Collision(errno, wanted, held[0].range, self.holder(held[0]))
+
+    def refuse_segments(self, start: int, end: int) -> None:
+        """EBUSY when [start, end) holds a segment's window: a segment leaves by vas_seg_detach only."""
+        for vma in self.vmas.overlapping(start, end):
+            if vma.sid:
+                raise Collision(EBUSY, VirtRange(start, end), vma.range, self.holder(vma))
 
     def holder(self, vma: Vma) -> str:
         """Who to name when `vma` is in the way."""
         return f"segment {vma.sid} in {self.label}" if vma.sid else self.label
+
+    def segment_windows(self) -> Iterator[Vma]:
+        """Regions that show a segment."""
+        return (vma for vma in self.vmas if vma.sid)
 
     # -- caches of translations ----------------------------------------------------------------------------------
 
@@ -214,9 +249,23 @@ class AddressSpace:
     # -- copies --------------------------------------------------------------------------------------------------
 
     def copy_into(self, child: "AddressSpace") -> None:
-        """fork(2): give the empty `child`, whose memory is a clone of this one's, the same regions."""
+        """fork(2): give the empty `child`, whose memory is a clone of this one's, the same regions.
+
+        Locks are not inherited, nor is what was advised DONTFORK. What was written is from now on the parent's too.
+        """
+        shift = self.geometry.page_shift
         for vma in self.vmas:
-            child.adopt(replace(vma, obj=child.memory) if vma.obj is self.memory else vma)
+            if vma.flags & DONT_COPY:
+                if vma.obj is self.memory:
+                    child.memory.discard(vma.offset, (vma.end - vma.start) >> shift)
+                continue
+            copy = vma._replace(flags=vma.flags & ~LOCK_FLAGS)
+            if vma.obj is self.memory:
+                copy = copy._replace(obj=child.memory)
+            if vma.anon:
+                copy = copy._replace(anon=child.new_anon(), forked=True)
+            child.vmas.replace(copy.start, copy.end, (copy,), join_left=False, join_right=False)
+            child._show(copy.obj)
         child.brk = replace(self.brk)
 
     def release(self) -> None:
@@ -226,72 +275,13 @@ class AddressSpace:
             self._stop_showing(obj)
         self.memory.release()
 
-    def mapped(self) -> int:
-        """Bytes in regions."""
-        return sum(vma.end - vma.start for vma in self.vmas)
-
     # -- details -------------------------------------------------------------------------------------------------
 
-    def _place(self, address: int, length: int, flags: int) -> VirtRange:
-        """Where a mapping goes, checked in the order of Linux's do_mmap."""
-        geometry = self.geometry
-        if length <= 0:
-            raise EngineError(EINVAL, f"length {length}")
-        size = geometry.align_up(length)
-        fixed = bool(flags & (MAP_FIXED | MAP_FIXED_NOREPLACE))
-        if size > geometry.user_end or (fixed and not 0 <= address <= geometry.user_end - size):
-            raise EngineError(
-                ENOMEM,
-                f"{size} bytes at {address:#x} do not fit below {geometry.user_end:#x}",
-                address=address,
-            )
-        if not fixed:
-            return self._find_free(address & -geometry.page_size, size)
-        if not geometry.is_aligned(address):
-            raise EngineError(EINVAL, f"address {address:#x} is not page aligned", address=address)
-        if address < geometry.user_start:
-            raise EngineError(EPERM, f"the user range starts at {geometry.user_start:#x}", address=address)
-        wanted = VirtRange(address, address + size)
-        if flags & MAP_FIXED_NOREPLACE:
-            self.refuse_collision(EEXIST, wanted)
-        for vma in self.vmas.overlapping(wanted.start, wanted.end):
-            if vma.sid:
-                raise Collision(EEXIST, wanted, vma.range, self.holder(vma))
-        for peer in self.peers:
-            held = peer.vmas.overlapping(wanted.start, wanted.end)
-            if held:
-                raise Collision(EEXIST, wanted, held[0].range, peer.holder(held[0]))
-        return wanted
-
-    def _find_free(self, hint: int, size: int) -> VirtRange:
-        geometry = self.geometry
-        if hint > 0:
-            hint = max(hint, geometry.user_start)
-            if hint + size <= geometry.user_end and self._blocker(hint, hint + size) is None:
-                return VirtRange(hint, hint + size)
-        for low, high in self.places:
-            end = high
-            while end - size >= low:
-                blocker = self._blocker(end - size, end)
-                if blocker is None:
-                    return VirtRange(end - size, end)
-                end = blocker
-        raise EngineError(ENOMEM, f"no free range of {size} bytes", length=size)
-
-    def _blocker(self, start: int, end: int) -> int | None:
-        """Where the lowest of the highest regions in [start, end) starts, over this owner and its peers."""
-        found = [owner.vmas.last_overlapping(start, end) for owner in (self, *self.peers)]
-        starts = [vma.start for vma in found if vma is not None]
-        return min(starts) if starts else None
-
-    def _map(self, vma: Vma) -> None:
-        self.vmas.replace(vma.start, vma.end, (vma,))
-        shift = self.geometry.page_shift
-        self.journal.undo(lambda: self._zap(vma.start >> shift, (vma.end - vma.start) >> shift))
-        if vma.obj is not self.memory and self not in vma.obj.mappers:
-            self.journal.touch(vma.obj)
-            vma.obj.mappers.append(self)
-            self.journal.undo(lambda: vma.obj.mappers.remove(self))
+    def _show(self, obj: MemoryObject) -> None:
+        if obj is not self.memory and self not in obj.mappers:
+            self.journal.touch(obj)
+            obj.mappers.append(self)
+            self.journal.undo(lambda: obj.mappers.remove(self))
 
     def _stop_showing(self, obj: MemoryObject) -> None:
         """No region of this owner shows `obj` any more; volatile memory that nobody shows is given back."""
@@ -300,11 +290,6 @@ class AddressSpace:
         self.journal.undo(lambda: obj.mappers.append(self))
         if not obj.mappers and not obj.persistent:
             obj.release()
-
-    def _touch_neighbours(self) -> None:
-        """The answer depends on which ranges this owner and its peers use."""
-        for owner in (self, *self.peers):
-            self.journal.touch(owner)
 
     def _zap(self, first: int, count: int) -> None:
         for union in self.unions:
@@ -322,15 +307,10 @@ class AddressSpace:
             if before.get(start) != record:
                 self.journal.change(PutRegion(self.vid, record), self)
 
-    def segment_windows(self) -> Iterator[Vma]:
-        """Regions that show a segment."""
-        return (vma for vma in self.vmas if vma.sid)
 
-    def refuse_segments(self, start: int, end: int) -> None:
-        """EBUSY when [start, end) holds a segment's window: a segment leaves by vas_seg_detach only."""
-        for vma in self.vmas.overlapping(start, end):
-            if vma.sid:
-                raise Collision(EBUSY, VirtRange(start, end), vma.range, self.holder(vma))
+def is_data(vma: Vma) -> bool:
+    """Whether a region counts as data: private, writable, no stack."""
+    return bool(vma.access & Access.WRITE) and not vma.shared and not vma.flags & GROWS_DOWN
 
 
 def region_record(vma: Vma) -> RegionRecord:

@@ -10,6 +10,11 @@ PROT_READ: Final = 1
 PROT_WRITE: Final = 2
 PROT_EXEC: Final = 4
 PROT_ALL: Final = PROT_READ | PROT_WRITE | PROT_EXEC
+PROT_SEM: Final = 8
+"""Accepted and without effect, as on x86."""
+PROT_GROWSDOWN: Final = 0x0100_0000
+"""mprotect from the start of the stack that holds the address."""
+PROT_GROWSUP: Final = 0x0200_0000
 
 MAP_SHARED: Final = 0x01
 MAP_PRIVATE: Final = 0x02
@@ -17,10 +22,40 @@ MAP_TYPE: Final = 0x0F
 MAP_FIXED: Final = 0x10
 MAP_ANONYMOUS: Final = 0x20
 MAP_GROWSDOWN: Final = 0x0100
+MAP_LOCKED: Final = 0x2000
 MAP_NORESERVE: Final = 0x4000
 MAP_POPULATE: Final = 0x8000
 MAP_STACK: Final = 0x20000
 MAP_FIXED_NOREPLACE: Final = 0x100000
+
+MREMAP_MAYMOVE: Final = 1
+MREMAP_FIXED: Final = 2
+MREMAP_DONTUNMAP: Final = 4
+
+MADV_NORMAL: Final = 0
+MADV_RANDOM: Final = 1
+MADV_SEQUENTIAL: Final = 2
+MADV_WILLNEED: Final = 3
+MADV_DONTNEED: Final = 4
+MADV_FREE: Final = 8
+MADV_REMOVE: Final = 9
+MADV_DONTFORK: Final = 10
+MADV_DOFORK: Final = 11
+MADV_HUGEPAGE: Final = 14
+MADV_NOHUGEPAGE: Final = 15
+MADV_DONTDUMP: Final = 16
+MADV_DODUMP: Final = 17
+MADV_VAS_PRIVATE: Final = 18
+"""Of the VAS patches' later tree; Linux itself has another advice under this number, which does not exist here."""
+MADV_VAS_SHARED: Final = 19
+MADV_COLD: Final = 20
+MADV_PAGEOUT: Final = 21
+MADV_POPULATE_READ: Final = 22
+MADV_POPULATE_WRITE: Final = 23
+MADV_DONTNEED_LOCKED: Final = 24
+MADV_COLLAPSE: Final = 25
+
+MLOCK_ONFAULT: Final = 1
 
 MS_ASYNC: Final = 1
 MS_INVALIDATE: Final = 2
@@ -43,6 +78,8 @@ ID_MAX: Final = 2**32 - 2
 """Greatest uid or gid; 2**32 - 1 means "unchanged" to chown(2) and is never an owner."""
 MAP_COUNT_MAX: Final = 65530
 """Regions of one address space (vm.max_map_count)."""
+RLIM_INFINITY: Final = 2**64 - 1
+"""A limit that does not limit."""
 
 EXCLUSIVE: Final = "exclusive"
 SHARED: Final = "shared"

@@ -7,6 +7,9 @@ segments, so that what is placed there collides with no task.
 from dataclasses import dataclass
 from typing import Final
 
+HUGE_PAGE_SHIFT: Final = 9
+"""Pages of a huge page, as a power of two: 2 MiB of 4 KiB pages."""
+
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
@@ -26,6 +29,10 @@ class Geometry:
     """A task's own mappings are placed below this, top down."""
     stack_size: int
     """Bytes of a new task's stack, which ends at `user_end`."""
+    stack_limit: int
+    """Bytes up to which a stack grows, unless the task is given another limit."""
+    stack_guard_gap: int
+    """Bytes that a growing stack keeps free below it, and that mappings which may go anywhere keep free too."""
 
     def __post_init__(self) -> None:
         bounds = (
@@ -45,6 +52,11 @@ class Geometry:
     def page_size(self) -> int:
         """Bytes."""
         return 1 << self.page_shift
+
+    @property
+    def has_huge_pages(self) -> bool:
+        """Whether memory may be in huge pages: where one entry of the last level but one is one leaf of a page map."""
+        return len(self.level_bits) > 2 and self.level_bits[-1] == HUGE_PAGE_SHIFT
 
     def align_up(self, length: int) -> int:
         """`length` rounded up to whole pages."""
@@ -77,6 +89,8 @@ def _linux(
         text,
         user_end - _GAP,
         stack,
+        8 << 20,
+        256 * page,
     )
 
 
@@ -95,7 +109,7 @@ AARCH64: Final = tuple(
         ("aarch64_64k", 16, (6, 13, 13)),
     )
 )
-TOY: Final = Geometry("toy", 4, (2, 2), 0x00, 0x100, 0x40, 0xC0, 0x00, 0xE0, 0x10)
+TOY: Final = Geometry("toy", 4, (2, 2), 0x00, 0x100, 0x40, 0xC0, 0x00, 0xE0, 0x10, 0x20, 0x10)
 """Sixteen pages of 16 bytes: small enough for exhaustive tests."""
 
 GEOMETRIES: Final = {g.name: g for g in (X86_64, I386, *AARCH64, TOY)}

@@ -7,13 +7,21 @@ them, and make the call again. Calls raise `EngineError`; the errnos are those o
 
 from engine import render
 from engine.access import Access
+from engine.calls.brk import brk
+from engine.calls.madvise import madvise
+from engine.calls.mlock import mincore, mlock, munlock
+from engine.calls.mmap import mmap, munmap
+from engine.calls.mprotect import mprotect
+from engine.calls.mremap import mremap
+from engine.calls.msync import msync
 from engine.changes import Image
-from engine.constants import EXCLUSIVE, MS_ASYNC, MS_INVALIDATE, MS_SYNC
+from engine.constants import EXCLUSIVE, MS_SYNC
 from engine.credentials import Credentials
-from engine.errors import EINVAL, ENOENT, ENOMEM, EngineError, PagesNeeded
+from engine.errors import EINVAL, ENOENT, EngineError, PagesNeeded
 from engine.frames import FramePool
 from engine.geometry import Geometry
 from engine.journal import Journal, Transaction
+from engine.limits import Limits, default_limits
 from engine.objects import Objects
 from engine.segments import Segments
 from engine.spaces import Spaces
@@ -24,14 +32,20 @@ from engine.vma import Vma
 
 
 class Machine:
-    """`frames` is the resident limit in pages; `first_pid` the first pid given out."""
+    """`frames` is the resident limit in pages; `first_pid` the first pid given out; `limits` what tasks start with."""
 
-    def __init__(self, geometry: Geometry, frames: int = 1 << 16, first_pid: int = 1) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        frames: int = 1 << 16,
+        first_pid: int = 1,
+        limits: Limits | None = None,
+    ) -> None:
         self.geometry = geometry
         self.journal = Journal()
         self.pool = FramePool(geometry, frames)
         self.objects = Objects(self.pool, self.journal)
-        self.tasks_table = Tasks(geometry, self.pool, self.journal, first_pid)
+        self.tasks_table = Tasks(self.pool, self.journal, first_pid, limits or default_limits(geometry))
         self.spaces = Spaces(geometry, self.journal, self.objects, self.tasks_table)
         self.segments = Segments(geometry, self.journal, self.objects, self.spaces)
 
@@ -72,7 +86,7 @@ class Machine:
                 else:
                     obj, offset = memory.memory, region.start >> self.geometry.page_shift
                 access = Access(region.access)
-                memory.adopt(
+                memory.map(
                     Vma(region.start, region.end, access, obj, offset, region.shared, region.sid, region.type)
                 )
         self.spaces.registry.next_id = image.next_vid
@@ -234,6 +248,10 @@ class Machine:
         """See `Tasks.exit`."""
         self.tasks_table.exit(cred, pid)
 
+    def prlimit(self, cred: Credentials, pid: int, resource: str, value: int | None = None) -> int:
+        """See `Tasks.prlimit`."""
+        return self.tasks_table.prlimit(cred, pid, resource, value)
+
     def require_task(self, cred: Credentials, pid: int) -> Task:
         """ESRCH; EPERM: the task is another uid's."""
         return self.tasks_table.require(cred, pid)
@@ -274,22 +292,56 @@ class Machine:
     def mmap(
         self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int, prot: int, flags: int
     ) -> int:
-        """See `AddressSpace.mmap`; inside a space the region is the space's. EACCES: attached read-only."""
-        return self._union(cred, pid, tid).mmap(addr, length, prot, flags)
+        """See `calls.mmap`."""
+        return mmap(self._union(cred, pid, tid), addr, length, prot, flags)
 
     def munmap(self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int) -> None:
-        """See `Union.munmap`."""
-        self._union(cred, pid, tid).munmap(addr, length)
+        """See `calls.mmap`."""
+        munmap(self._union(cred, pid, tid), addr, length)
 
     def mprotect(
         self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int, prot: int
     ) -> None:
-        """See `Union.mprotect`."""
-        self._union(cred, pid, tid).mprotect(addr, length, prot)
+        """See `calls.mprotect`."""
+        mprotect(self._union(cred, pid, tid), addr, length, prot)
+
+    def mremap(
+        self,
+        cred: Credentials,
+        pid: int,
+        tid: int | None,
+        old_addr: int,
+        old_size: int,
+        new_size: int,
+        flags: int = 0,
+        new_addr: int = 0,
+    ) -> int:
+        """See `calls.mremap`."""
+        return mremap(self._union(cred, pid, tid), old_addr, old_size, new_size, flags, new_addr)
 
     def brk(self, cred: Credentials, pid: int, tid: int | None, addr: int = 0) -> int:
-        """See `AddressSpace.set_break`; the heap is the task's, whatever space the thread is in."""
-        return self._union(cred, pid, tid).own.set_break(addr)
+        """See `calls.brk`; the heap is the task's, whatever space the thread is in."""
+        return brk(self._union(cred, pid, tid).own, addr)
+
+    def madvise(
+        self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int, advice: int
+    ) -> None:
+        """See `calls.madvise`."""
+        madvise(self._union(cred, pid, tid), addr, length, advice)
+
+    def mincore(self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int) -> bytes:
+        """See `calls.mlock`: one byte for each page."""
+        return mincore(self._union(cred, pid, tid), addr, length)
+
+    def mlock(
+        self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int, flags: int = 0
+    ) -> None:
+        """See `calls.mlock`."""
+        mlock(self._union(cred, pid, tid), addr, length, flags)
+
+    def munlock(self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int) -> None:
+        """See `calls.mlock`."""
+        munlock(self._union(cred, pid, tid), addr, length)
 
     def msync(
         self,
@@ -300,34 +352,8 @@ class Machine:
         length: int = 0,
         flags: int = MS_SYNC,
     ) -> None:
-        """Make earlier relaxed writes durable, at once: of [addr, addr + length), or of the whole space for length 0.
-
-        EINVAL: not aligned, unknown or contradicting flags; ENOMEM: a hole in the range, whose other parts are synced.
-        """
-        union = self._union(cred, pid, tid)
-        union.touch()
-        both = MS_ASYNC | MS_SYNC
-        if (
-            not self.geometry.is_aligned(addr)
-            or length < 0
-            or flags & ~(both | MS_INVALIDATE)
-            or flags & both == both
-        ):
-            raise EngineError(EINVAL, f"msync of {length} bytes at {addr:#x}, flags {flags:#x}", address=addr)
-        end = addr + self.geometry.align_up(length) if length else self.geometry.user_end
-        position, hole = addr, None
-        for vma in union.owners_in(addr, end):
-            if vma.start > position and hole is None:
-                hole = position
-            low, high = max(vma.start, addr), min(vma.end, end)
-            first = vma.page_of(low, self.geometry.page_shift)
-            vma.obj.flush(first, (high - low) >> self.geometry.page_shift)
-            self.journal.touch(vma.obj)
-            position = vma.end
-        if position < end and hole is None:
-            hole = position
-        if length and hole is not None:
-            raise EngineError(ENOMEM, f"no region at {hole:#x}", partial=True, address=hole)
+        """See `calls.msync`."""
+        msync(self._union(cred, pid, tid), addr, length, flags)
 
     # -- text ----------------------------------------------------------------------------------------------------
 

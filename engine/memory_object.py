@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.address import PageIndex
 from engine.changes import DropPages, PutPages
-from engine.errors import EINVAL, EngineError, PagesNeeded
+from engine.errors import EINVAL, ENOMEM, EngineError, PagesNeeded
 from engine.fault import FaultPlan, owned_frames, plan_read_fault, plan_write_fault
 from engine.frames import ABSENT, STORED, ZERO_FRAME, FramePool, Frames
 from engine.journal import Journal
@@ -153,6 +153,18 @@ class MemoryObject:
             self.version += 1
             self.journal.change(DropPages(self.object_id, first, count), self)
 
+    def move(self, first: int, count: int, to: int) -> None:
+        """Pages [first, first + count) become those from `to` on, which read as zeros; the old ones do so afterwards.
+
+        Costs what is resident. Of persistent memory every page must be: PagesNeeded; ENOMEM when they cannot be.
+        """
+        if self.persistent:
+            self._require_resident(first, count)
+        self._shift(first, count, to)
+        self.journal.undo(lambda: self._shift(to, count, first))
+        if self.persistent:
+            self._remember_move(first, count, to)
+
     def release(self) -> None:
         """The object's last user is gone: give its frames back once that cannot be undone."""
         self.journal.defer(self.pages.clear)
@@ -167,6 +179,7 @@ class MemoryObject:
         self._require_fetched(plan, first)
         if len(plan.zero_map):
             entries[plan.zero_map] = ZERO_FRAME
+            self.pages.set_entries(first, entries)
         return entries
 
     def frames_for_write(self, first: int, count: int, low: int, length: int) -> Frames:
@@ -314,6 +327,45 @@ class MemoryObject:
 
         self.journal.undo(put_back)
         self.journal.defer(lambda: self.pool.release(gone))
+
+    def _require_resident(self, first: int, count: int) -> None:
+        if count > self.pool.capacity:
+            raise EngineError(
+                ENOMEM,
+                f"{count} pages to move, {self.pool.capacity} page frames",
+                length=count * self.page_size,
+            )
+        stored = np.flatnonzero(self.pages.entries(first, count) == STORED)
+        if len(stored):
+            raise PagesNeeded(self.object_id, [PageIndex(first + p) for p in stored.tolist()], self.epoch)
+
+    def _shift(self, first: int, count: int, to: int) -> None:
+        """Move the entries of a range; the references of their frames move with them."""
+        for number in self.pages.present(first, count):
+            start = max(first, number << LEAF_SHIFT)
+            stop = min(first + count, (number + 1) << LEAF_SHIFT)
+            entries = self.pages.entries(start, stop - start)
+            if entries.any():
+                self.pages.set_entries(start, np.full(stop - start, ABSENT, np.int64))
+                self.pages.set_entries(start + to - first, entries)
+        self._zap(first, count)
+        self._zap(to, count)
+
+    def _remember_move(self, first: int, count: int, to: int) -> None:
+        """Ask the store for what `move` did: the pages at their new place, nothing at the old one."""
+        pages = (np.flatnonzero(self.pages.entries(to, count) > ZERO_FRAME) + to).tolist()
+        self.version += 1
+        self.dirty.update(dict.fromkeys(pages, self.version))
+        self.journal.undo(lambda: self._forget_dirty(to, count))
+        for position in range(0, len(pages), LEAF_PAGES):
+            some = pages[position : position + LEAF_PAGES]
+            frames = self.pages.gather(np.array(some, np.int64))
+            self._put(tuple(some), self.pool.read(frames, 0, len(some) * self.page_size))
+        forgotten = self._forget_dirty(first, count)
+        self.journal.undo(lambda: self.dirty.update(forgotten))
+        if self._in_store:
+            self._add_hole(first, count)
+        self.journal.change(DropPages(self.object_id, first, count), self)
 
     def _forget_dirty(self, first: int, count: int) -> dict[int, int]:
         """Pages without a frame are not dirty."""

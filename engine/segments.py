@@ -23,6 +23,7 @@ from engine.registry import (
 )
 from engine.spaces import Space, Spaces
 from engine.views import SegAttr, SegmentAttachment
+from engine.vma import Vma
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +129,8 @@ class Segments:
         require_shareable(segment.sharing, len(spaces), first, kind, f"segment {sid}")
         space.memory.refuse_collision(EFAULT, segment.range)
         access = Access.READ if kind == O_RDONLY else READ_WRITE
-        space.memory.map_segment(segment.range, segment.obj, access, sid, kind)
+        start, end = segment.range.start, segment.range.end
+        space.memory.map(Vma(start, end, access, segment.obj, 0, shared=True, sid=sid, type=kind))
 
     def detach(self, cred: Credentials, vid: int, sid: int) -> None:
         """vas_seg_detach. EINVAL: unknown space, not attached there; EACCES: needs write on the space; EBUSY: space attached."""

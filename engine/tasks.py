@@ -3,18 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from engine.access import READ_WRITE, Access
-from engine.address_space import AddressSpace, Break
+from engine.address_space import AddressSpace
 from engine.credentials import Credentials
 from engine.errors import EINVAL, EPERM, ESRCH, EngineError
 from engine.frames import FramePool
-from engine.geometry import Geometry
 from engine.journal import Journal
+from engine.limits import Limits, limits_for
 from engine.memory_object import MemoryObject
+from engine.program import empty_space, new_program
 from engine.registry import require_name
 from engine.union import Counters, Union
 from engine.views import AttachmentStatus, TaskStatus, ThreadStatus
-from engine.vma import Vma
 
 LEASE_MIN_S = 1
 LEASE_MAX_S = 86400
@@ -99,6 +98,8 @@ class Task:
     space: AddressSpace
     original: Union
     counters: Counters
+    hard_limits: Limits
+    """What only root may raise the task's limits above."""
     threads: dict[int, Thread] = field(default_factory=dict)
     attachments: dict[int, Attachment] = field(default_factory=dict)
 
@@ -132,10 +133,10 @@ class Task:
 
 
 class Tasks:
-    """All tasks of a machine. Pids and tids come from one counter and are not reused."""
+    """All tasks of a machine, which start with `limits`. Pids and tids come from one counter and are not reused."""
 
-    def __init__(self, geometry: Geometry, pool: FramePool, journal: Journal, first_pid: int) -> None:
-        self._geometry = geometry
+    def __init__(self, pool: FramePool, journal: Journal, first_pid: int, limits: Limits) -> None:
+        self._limits = limits
         self._pool = pool
         self._journal = journal
         self._next = first_pid
@@ -168,8 +169,7 @@ class Tasks:
         if not LEASE_MIN_S <= lease_s <= LEASE_MAX_S:
             raise EngineError(EINVAL, f"a lease of {lease_s} s is not {LEASE_MIN_S} to {LEASE_MAX_S} s")
         pid = self._new_id()
-        space = self._new_space(pid, MemoryObject(self._pool, self._journal))
-        load_program(space)
+        space = new_program(pid, MemoryObject(self._pool, self._journal), limits_for(cred, self._limits))
         return self._add(pid, name or f"task-{pid}", cred, lease_s, space)
 
     def fork(self, cred: Credentials, pid: int, tid: int | None) -> Task:
@@ -177,17 +177,19 @@ class Tasks:
         parent = self.require(cred, pid)
         parent.thread(tid)
         pid = self._new_id()
-        child = self._new_space(pid, parent.space.memory.clone())
+        child = empty_space(pid, parent.space.memory.clone(), parent.space.limits)
+        child.bottom_up = parent.space.bottom_up
         parent.space.copy_into(child)
-        return self._add(pid, parent.name, parent.cred, parent.lease_s, child)
+        task = self._add(pid, parent.name, parent.cred, parent.lease_s, child)
+        task.hard_limits = parent.hard_limits
+        return task
 
     def exec(self, cred: Credentials, pid: int) -> None:
         """execve(2): a fresh map and one thread; attachments are dropped. Nothing of the old program stays."""
         task = self.require(cred, pid)
         self._drop_attachments(task)
         old_space, old_union, old_threads = task.space, task.original, task.threads
-        space = self._new_space(pid, MemoryObject(self._pool, self._journal))
-        load_program(space)
+        space = new_program(pid, MemoryObject(self._pool, self._journal), old_space.limits)
 
         def put_back() -> None:
             task.space, task.original, task.threads = old_space, old_union, old_threads
@@ -227,6 +229,20 @@ class Tasks:
         self._journal.undo(lambda: self._tasks.update({pid: task}))
         task.space.release()
 
+    def prlimit(self, cred: Credentials, pid: int, resource: str, value: int | None) -> int:
+        """prlimit(2): set a limit unless `value` is None; the former one. EINVAL; EPERM: raised above the first one."""
+        task = self.require(cred, pid)
+        before = task.space.limits
+        former = before.of(resource)
+        if value is not None:
+            limits = before.with_limit(resource, value)
+            if value > task.hard_limits.of(resource) and not cred.is_root:
+                raise EngineError(EPERM, f"only root raises {resource} above {task.hard_limits.of(resource)}")
+            space = task.space
+            space.limits = limits
+            self._journal.undo(lambda: setattr(space, "limits", before))
+        return former
+
     def detach(self, attachment: Attachment) -> None:
         """Release one attachment."""
         attachment.unlink()
@@ -244,33 +260,12 @@ class Tasks:
         counters = Counters()
         original = Union(space, counters)
         space.unions.append(original)
-        task = Task(pid, name, cred, lease_s, space, original, counters)
+        task = Task(pid, name, cred, lease_s, space, original, counters, space.limits)
         task.threads[pid] = Thread(pid, task, original)
         self._tasks[pid] = task
         self._journal.undo(lambda: self._tasks.pop(pid))
         return task
 
-    def _new_space(self, pid: int, memory: MemoryObject) -> AddressSpace:
-        geometry = self._geometry
-        low = (geometry.text_start + 4 * geometry.page_size, geometry.arena_start)
-        places = ((geometry.arena_end, geometry.mmap_top), low)
-        return AddressSpace(geometry, memory, f"task {pid}", places)
-
     def _new_id(self) -> int:
         self._next += 1
         return self._next - 1
-
-
-def load_program(space: AddressSpace) -> None:
-    """Text, data, an empty heap and a stack, as a small Linux program starts with."""
-    geometry = space.geometry
-    page, text = geometry.page_size, geometry.text_start
-    stack = geometry.user_end - geometry.stack_size
-    for start, end, access, down in (
-        (text, text + page, Access(5), False),
-        (text + page, text + 2 * page, READ_WRITE, False),
-        (stack, geometry.user_end, READ_WRITE, True),
-    ):
-        space.adopt(Vma(start, end, access, space.memory, start >> geometry.page_shift, grows_down=down))
-    heap = text + 3 * page
-    space.brk = Break(heap, heap, geometry.arena_start)

@@ -4,19 +4,22 @@ A task has one union for its original address space and one for each attached sp
 another union: nothing is copied and nothing can conflict, since both owners' regions are used by reference.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from engine.access import Access, attach_limit
 from engine.address_space import AddressSpace
-from engine.constants import O_RDWR, PROT_ALL
-from engine.errors import EACCES, EINVAL, ENOMEM, EngineError, PageFault, PagesNeeded
+from engine.constants import O_RDWR
+from engine.errors import EACCES, ENOMEM, EngineError, PageFault, PagesNeeded
 from engine.fault import deny
 from engine.frames import ZERO_FRAME, Frames
 from engine.memory_object import MemoryObject
 from engine.page_map import LEAF_SHIFT
 from engine.page_table import FRAME_SHIFT, PRESENT, WRITABLE, PageTable
+from engine.stack import grow, growable
+from engine.vm_flags import LOCK_ON_FAULT, VAS_PRIVATE
 from engine.vma import Vma
 
 _WORDS = {Access.READ: "read", Access.WRITE: "write"}
@@ -36,6 +39,7 @@ class Counters:
 class Piece:
     """A part [start, end) of an access that lies in one region."""
 
+    owner: AddressSpace
     vma: Vma
     start: int
     end: int
@@ -103,9 +107,31 @@ class Union:
 
     def populate(self) -> None:
         """Build the entries of all resident pages now (eager attach, RFC patch 10)."""
-        for owner in self._owners():
-            for vma in owner.vmas:
-                self._populate(vma, owner)
+        for owner, vma in self.owned_in(0, 1 << 64):
+            self._populate(vma, owner)
+
+    def populate_range(self, start: int, end: int, *, strict: bool = False) -> None:
+        """Fault in [start, end), for writing where memory is private and writable (Linux: mm_populate).
+
+        What cannot be accessed is left out, or is EFAULT if `strict`; lock-on-fault regions wait for their faults.
+        """
+        for owner, vma in self.owned_in(start, end):
+            if vma.flags & LOCK_ON_FAULT:
+                continue
+            rights = self.rights(vma, owner)
+            writes = rights & Access.WRITE and not vma.shared
+            if rights or strict:
+                low, high = max(start, vma.start), min(end, vma.end)
+                self.fault_in(owner, vma, low, high, Access.WRITE if writes else Access.READ)
+
+    def fault_in(self, owner: AddressSpace, vma: Vma, low: int, high: int, wanted: Access) -> None:
+        """Give [low, high) of one region its pages as an access would. EFAULT: no right; PagesNeeded."""
+        reason = deny(self.rights(vma, owner), wanted)
+        if reason is not None:
+            raise PageFault(low, _WORDS[wanted], reason)
+        if owner is self.space:
+            wanted = Access.READ  # a space's pages are written when they have something to remember
+        self._frames(Piece(owner, vma, low, high), wanted)
 
     # -- regions -------------------------------------------------------------------------------------------------
 
@@ -113,59 +139,56 @@ class Union:
         """The region that holds `address`, and its owner."""
         for owner in self._owners():
             vma = owner.vmas.find(address)
-            if vma is not None:
+            if vma is not None and not self._hidden(vma):
                 return owner, vma
         return None
 
-    def mmap(self, address: int, length: int, prot: int, flags: int) -> int:
-        """mmap(2). Inside a space the region belongs to the space; a read-only attachment is EACCES."""
+    def _hidden(self, vma: Vma) -> bool:
+        """Whether the region is a task's that is not shown inside spaces (MADV_VAS_PRIVATE)."""
+        return bool(vma.flags & VAS_PRIVATE) and self.space is not None
+
+    def owner_of_new(self, call: str) -> AddressSpace:
+        """Who owns what `call` maps: inside a space the space. EACCES: it is attached read-only."""
         if self.space is None:
-            return self.own.mmap(address, length, prot, flags)
-        self._require_write("mmap")
-        return self.space.mmap(address, length, prot, flags)
+            return self.own
+        self.require_write(call)
+        return self.space
 
-    def munmap(self, address: int, length: int) -> None:
-        """munmap(2) of whatever lies there, of either owner. EINVAL; EACCES: the space is attached read-only."""
-        geometry = self.own.geometry
-        end = address + geometry.align_up(length)
-        if not geometry.is_aligned(address) or length <= 0 or address < 0 or end > geometry.user_end:
-            raise EngineError(EINVAL, f"munmap of {length} bytes at {address:#x}", address=address)
-        self.touch()
-        if self.space is not None and self.space.vmas.overlapping(address, end):
-            self._require_write("munmap")
-            self.space.refuse_segments(address, end)
-            self.space.unmap(address, end)
-        self.own.unmap(address, end)
+    def require_write(self, call: str) -> None:
+        """EACCES: the space is attached read-only."""
+        if not self.limit & Access.WRITE:
+            raise EngineError(EACCES, f"{call}: the space is attached read-only")
 
-    def mprotect(self, address: int, length: int, prot: int) -> None:
-        """mprotect(2). At a hole ENOMEM, at a forbidden region EACCES; what lies before it stays changed."""
-        geometry = self.own.geometry
-        if not geometry.is_aligned(address) or length < 0 or address < 0:
-            raise EngineError(EINVAL, f"mprotect of {length} bytes at {address:#x}", address=address)
-        if length == 0:
-            return
-        if prot & ~PROT_ALL:
-            raise EngineError(EINVAL, f"prot {prot:#x}")
-        self.touch()
-        access = Access(prot)
-        position, end = address, address + geometry.align_up(length)
+    def parts(self, start: int, end: int) -> Iterator[tuple[AddressSpace, Vma, int, int]]:
+        """What is seen in [start, end), region by region: (owner, region, from, to).
+
+        Regions may change between the steps. ENOMEM at a hole, after what lies before it was told.
+        """
+        position = start
         while position < end:
-            partial = position > address
             found = self.find(position)
             if found is None:
-                raise EngineError(ENOMEM, f"no region at {position:#x}", partial=partial, address=position)
+                raise EngineError(
+                    ENOMEM, f"no region at {position:#x}", partial=position > start, address=position
+                )
             owner, vma = found
-            if owner is self.space and not self.limit & Access.WRITE:
-                raise EngineError(
-                    EACCES, "the space is attached read-only", partial=partial, address=position
-                )
-            if vma.sid and access & ~attach_limit(vma.type):
-                raise EngineError(
-                    EACCES, f"segment {vma.sid} is attached read-only", partial=partial, address=position
-                )
             stop = min(vma.end, end)
-            owner.protect(position, stop, access)
+            yield owner, vma, position, stop
             position = stop
+
+    def owned_in(self, start: int, end: int) -> list[tuple[AddressSpace, Vma]]:
+        """Regions seen here that share a byte with [start, end), ascending, each with its owner."""
+        found = [
+            (owner, vma)
+            for owner in self._owners()
+            for vma in owner.vmas.overlapping(start, end)
+            if not self._hidden(vma)
+        ]
+        return sorted(found, key=lambda each: each[1].start)
+
+    def overlapping(self, start: int, end: int) -> list[Vma]:
+        """Regions seen here that share a byte with [start, end), ascending."""
+        return [vma for _, vma in self.owned_in(start, end)]
 
     def rights(self, vma: Vma, owner: AddressSpace) -> int:
         """PROT bits that this thread has in a region."""
@@ -173,8 +196,7 @@ class Union:
 
     def regions(self) -> list[tuple[Vma, Access]]:
         """Both owners' regions in address order, with the rights they have here."""
-        both = [(vma, Access(self.rights(vma, owner))) for owner in self._owners() for vma in owner.vmas]
-        return sorted(both, key=lambda entry: entry[0].start)
+        return [(vma, Access(self.rights(vma, owner))) for owner, vma in self.owned_in(0, 1 << 64)]
 
     @property
     def page_size(self) -> int:
@@ -185,11 +207,6 @@ class Union:
         """The answer depends on the regions seen here, or on their absence."""
         for owner in self._owners():
             owner.journal.touch(owner)
-
-    def owners_in(self, start: int, end: int) -> list[Vma]:
-        """Regions of either owner that share a byte with [start, end), ascending."""
-        found = [vma for owner in self._owners() for vma in owner.vmas.overlapping(start, end)]
-        return sorted(found, key=lambda vma: vma.start)
 
     # -- details -------------------------------------------------------------------------------------------------
 
@@ -208,11 +225,10 @@ class Union:
         """Translate an access inside one page: (object, its page, frame)."""
         for owner in self._owners():
             vma = owner.vmas.find(address)
-            if vma is not None:
+            if vma is not None and not self._hidden(vma):
                 break
         else:
-            self.touch()
-            raise PageFault(address, _WORDS[wanted], "no region")
+            owner, vma = self.own, self._grown(address, _WORDS[wanted])
         if owner.journal.active:
             self.touch()
             owner.journal.touch(vma.obj)
@@ -224,15 +240,22 @@ class Union:
         needed = _NEEDED[wanted]
         if entry & needed == needed:
             return vma.obj, vma.page_of(address, shift), entry >> FRAME_SHIFT
-        frames = self._frames(Piece(vma, address, address + length), wanted)
+        frames = self._frames(Piece(owner, vma, address, address + length), wanted)
         return vma.obj, vma.page_of(address, shift), int(frames[0])
 
     def _owners(self) -> tuple[AddressSpace, ...]:
         return (self.own,) if self.space is None else (self.own, self.space)
 
-    def _require_write(self, call: str) -> None:
-        if not self.limit & Access.WRITE:
-            raise EngineError(EACCES, f"{call}: the space is attached read-only")
+    def _grown(self, address: int, word: str) -> Vma:
+        """The stack above `address`, grown down to it. EFAULT."""
+        self.touch()
+        own = self.own
+        above = growable(own, address)
+        reason = "no region" if above is None or self._hidden(above) else grow(own, above, address)
+        vma = own.vmas.find(address)
+        if reason is not None or vma is None:
+            raise PageFault(address, word, reason or "no region")
+        return vma
 
     def _pieces(self, address: int, length: int, wanted: Access) -> list[Piece]:
         """Split an access by region, all checked before anything is done."""
@@ -241,15 +264,12 @@ class Union:
         pieces: list[Piece] = []
         position, end = address, address + length
         while position < end:
-            found = self.find(position)
-            if found is None:
-                raise PageFault(position, word, "no region")
-            owner, vma = found
+            owner, vma = self.find(position) or (self.own, self._grown(position, word))
             reason = deny(self.rights(vma, owner), wanted)
             if reason is not None:
                 raise PageFault(position, word, reason)
             stop = min(vma.end, end)
-            pieces.append(Piece(vma, position, stop))
+            pieces.append(Piece(owner, vma, position, stop))
             position = stop
         return pieces
 
@@ -267,6 +287,7 @@ class Union:
         first = piece.vma.page_of(piece.start, geometry.page_shift)
         try:
             if wanted & Access.WRITE:
+                piece.owner.before_write(piece.vma)
                 low = piece.start % geometry.page_size
                 frames = piece.vma.obj.frames_for_write(first, count, low, piece.end - piece.start)
             else:

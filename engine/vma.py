@@ -6,7 +6,7 @@ the owner what came and went.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from engine.access import Access
 from engine.address import VirtRange
@@ -14,14 +14,16 @@ from engine.constants import MAP_COUNT_MAX, O_RDWR
 from engine.errors import ENOMEM, EngineError
 from engine.journal import Journal
 from engine.memory_object import MemoryObject
+from engine.vm_flags import GROWS_DOWN
 
 
-@dataclass(frozen=True, slots=True)
-class Vma:
+class Vma(NamedTuple):
     """[start, end) in bytes shows `obj` from page `offset` with rights `access`.
 
-    `sid` is the segment it is a window on (0: none), `type` the type that segment is attached with. `grows_down`
-    marks a stack.
+    `sid` is the segment it is a window on (0: none), `type` the type that segment is attached with. `flags` are those
+    of vm_flags. A task's private region knows besides, as on Linux: `moved`, the pages that its page offset lies off
+    its place (not 0 after mremap of written memory); `anon`, which pages it has been written together with (0: never
+    written; Linux: anon_vma); and `forked`, whether its pages may also be those of the task it was forked from.
     """
 
     start: int
@@ -32,12 +34,20 @@ class Vma:
     shared: bool = False
     sid: int = 0
     type: int = O_RDWR
-    grows_down: bool = False
+    flags: int = 0
+    moved: int = 0
+    anon: int = 0
+    forked: bool = False
 
     @property
     def range(self) -> VirtRange:
         """[start, end) as a value."""
         return VirtRange(self.start, self.end)
+
+    @property
+    def grows_down(self) -> bool:
+        """Whether it is a stack."""
+        return bool(self.flags & GROWS_DOWN)
 
     def page_of(self, address: int, page_shift: int) -> int:
         """The object's page that `address` shows."""
@@ -45,20 +55,32 @@ class Vma:
 
     def part(self, start: int, end: int, page_shift: int) -> "Vma":
         """The region cut down to [start, end), page aligned and inside it."""
-        return replace(self, start=start, end=end, offset=self.page_of(start, page_shift))
+        return self._replace(start=start, end=end, offset=self.page_of(start, page_shift))
 
-    def merges_with(self, right: "Vma", page_shift: int) -> bool:
-        """Whether `right` follows immediately and differs in nothing but its place."""
+    def follows_on(self, right: "Vma", page_shift: int) -> bool:
+        """Whether `right` begins where this ends, in memory too, and differs in nothing but rights and writes."""
         return (
             self.end == right.start
-            and self.access == right.access
             and self.obj is right.obj
+            and self.flags == right.flags
+            and self.moved == right.moved
             and self.shared == right.shared
             and self.sid == right.sid
             and self.type == right.type
-            and self.grows_down == right.grows_down
             and self.page_of(self.end, page_shift) == right.offset
         )
+
+    def merges_with(self, right: "Vma", page_shift: int) -> bool:
+        """Whether both may be one region (Linux: can_vma_merge_after and is_mergeable_anon_vma)."""
+        return (
+            self.access == right.access
+            and (self.anon == right.anon or not ((self.anon and right.anon) or self.forked or right.forked))
+            and self.follows_on(right, page_shift)
+        )
+
+    def merged_with(self, right: "Vma") -> "Vma":
+        """Both as one region."""
+        return self._replace(end=right.end, anon=self.anon or right.anon, forked=self.forked or right.forked)
 
 
 RegionsChanged = Callable[[Sequence[Vma], Sequence[Vma]], None]
@@ -66,9 +88,9 @@ RegionsChanged = Callable[[Sequence[Vma], Sequence[Vma]], None]
 
 
 class VmaMap:
-    """Disjoint regions in two parallel sorted lists (starts for bisect, regions)."""
+    """Disjoint regions in two parallel sorted lists (starts for bisect, regions). `limit` is their greatest number."""
 
-    __slots__ = ("_changed", "_journal", "_page_shift", "_starts", "_vmas")
+    __slots__ = ("_changed", "_journal", "_page_shift", "_starts", "_vmas", "limit")
 
     def __init__(self, journal: Journal, page_shift: int, changed: RegionsChanged) -> None:
         self._journal = journal
@@ -76,6 +98,7 @@ class VmaMap:
         self._changed = changed
         self._starts: list[int] = []
         self._vmas: list[Vma] = []
+        self.limit = MAP_COUNT_MAX
 
     def __len__(self) -> int:
         return len(self._vmas)
@@ -91,6 +114,16 @@ class VmaMap:
         vma = self._vmas[index]
         return vma if address < vma.end else None
 
+    def above(self, address: int) -> Vma | None:
+        """The lowest region that starts at or above `address`."""
+        index = bisect_left(self._starts, address)
+        return self._vmas[index] if index < len(self._vmas) else None
+
+    def below(self, address: int) -> Vma | None:
+        """The highest region that starts below `address`."""
+        index = bisect_left(self._starts, address) - 1
+        return self._vmas[index] if index >= 0 else None
+
     def overlapping(self, start: int, end: int) -> list[Vma]:
         """Regions that share a byte with [start, end), ascending."""
         return self._vmas[self._first_index(start) : bisect_left(self._starts, end)]
@@ -102,30 +135,34 @@ class VmaMap:
             return None
         return self._vmas[index]
 
-    def replace(self, start: int, end: int, inner: Sequence[Vma]) -> None:
+    def replace(
+        self, start: int, end: int, inner: Sequence[Vma], *, join_left: bool = True, join_right: bool = True
+    ) -> None:
         """Make `inner` (ascending, inside [start, end)) all that lies in [start, end).
 
-        Regions across the edges are split, neighbours that differ in nothing are merged. ENOMEM: too many regions.
+        Regions across the edges are split. What touches and may be one region is merged, first with what lies to the
+        left; `join_left` and `join_right` say whether regions outside [start, end) take part.
+        ENOMEM: too many regions.
         """
-        shift = self._page_shift
+        shift, vmas = self._page_shift, self._vmas
         low, high = self._first_index(start), bisect_left(self._starts, end)
         pieces = list(inner)
-        if low < high and self._vmas[low].start < start:
-            pieces.insert(0, self._vmas[low].part(self._vmas[low].start, start, shift))
-        if low < high and self._vmas[high - 1].end > end:
-            pieces.append(self._vmas[high - 1].part(end, self._vmas[high - 1].end, shift))
-        if pieces and low > 0 and self._vmas[low - 1].merges_with(pieces[0], shift):
+        if low < high and vmas[low].start < start:
+            pieces.insert(0, vmas[low].part(vmas[low].start, start, shift))
+        elif join_left and inner and low > 0 and vmas[low - 1].merges_with(inner[0], shift):
             low -= 1
-            pieces.insert(0, self._vmas[low])
-        if pieces and high < len(self._vmas) and pieces[-1].merges_with(self._vmas[high], shift):
-            pieces.append(self._vmas[high])
+            pieces.insert(0, vmas[low])
+        if low < high and vmas[high - 1].end > end:
+            pieces.append(vmas[high - 1].part(end, vmas[high - 1].end, shift))
+        elif join_right and inner and high < len(vmas) and inner[-1].merges_with(vmas[high], shift):
+            pieces.append(vmas[high])
             high += 1
         came = _merged(pieces, shift)
-        went = self._vmas[low:high]
+        went = vmas[low:high]
         if came == went:
             return
-        if len(self._vmas) - len(went) + len(came) > MAP_COUNT_MAX:
-            raise EngineError(ENOMEM, f"more than {MAP_COUNT_MAX} regions")
+        if len(vmas) - len(went) + len(came) > self.limit and len(came) > len(went):
+            raise EngineError(ENOMEM, f"more than {self.limit} regions")
         self._set(low, high, came)
         if self._journal.active:
             bounds = [*went, *came]
@@ -150,7 +187,7 @@ def _merged(pieces: Sequence[Vma], page_shift: int) -> list[Vma]:
     merged: list[Vma] = []
     for piece in pieces:
         if merged and merged[-1].merges_with(piece, page_shift):
-            merged[-1] = replace(merged[-1], end=piece.end)
+            merged[-1] = merged[-1].merged_with(piece)
         else:
             merged.append(piece)
     return merged

@@ -1,0 +1,1 @@
+"""The memory calls, one module each, on what a thread sees (Linux: mm/*.c)."""
