@@ -1,10 +1,10 @@
 """What one transaction asks the store to remember: the store's whole input, and its image at start."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceRecord:
+class SpaceRecord(NamedTuple):
     """A space's attributes. `object_id` names the memory its own regions show."""
 
     vid: int
@@ -16,8 +16,7 @@ class SpaceRecord:
     object_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentRecord:
+class SegmentRecord(NamedTuple):
     """A segment's attributes; [start, end) in bytes, page aligned."""
 
     sid: int
@@ -31,8 +30,7 @@ class SegmentRecord:
     object_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class RegionRecord:
+class RegionRecord(NamedTuple):
     """One region of a space, [start, end) in bytes; `access` holds PROT bits.
 
     `sid` is the segment that the region is a window on, 0 for the space's own memory; `type` is the type with which

@@ -10,32 +10,38 @@ from engine.memory_object import MemoryObject
 
 
 class Objects:
-    """Ids are never reused. When frames run short, clean pages of these objects are evicted."""
+    """Ids are never reused. What an id names is made when it is first used. When frames run short, clean pages of these objects are evicted."""
 
     def __init__(self, pool: FramePool, journal: Journal) -> None:
         self.pool = pool
         self.journal = journal
         self.next_id = 1
-        self._objects: OrderedDict[int, MemoryObject] = OrderedDict()
+        self._objects: OrderedDict[int, MemoryObject | None] = OrderedDict()
         pool.on_shortage(self._evict)
 
     def __iter__(self) -> Iterator[MemoryObject]:
-        return iter(self._objects.values())
+        return (obj for obj in self._objects.values() if obj is not None)
 
     def get(self, object_id: int) -> MemoryObject:
         """EINVAL: gone."""
         obj = self._objects.get(object_id)
         if obj is None:
-            raise EngineError(EINVAL, f"no object {object_id}")
+            if object_id not in self._objects:
+                raise EngineError(EINVAL, f"no object {object_id}")
+            obj = self._objects[object_id] = MemoryObject(self.pool, self.journal, object_id)
         return obj
 
+    def reserve(self) -> int:
+        """The id of new memory that the store will remember; it reads as zeros."""
+        object_id = self.next_id
+        self.next_id = object_id + 1
+        self._objects[object_id] = None
+        self.journal.undo(self._drop, object_id)
+        return object_id
+
     def create(self) -> MemoryObject:
-        """New memory that the store will remember; it reads as zeros."""
-        obj = MemoryObject(self.pool, self.journal, self.next_id)
-        self.next_id += 1
-        self._objects[obj.object_id] = obj
-        self.journal.undo(lambda: self._drop(obj))
-        return obj
+        """`reserve`, and the memory itself."""
+        return self.get(self.reserve())
 
     def restore(self, object_id: int) -> MemoryObject:
         """Memory whose pages the store has."""
@@ -45,17 +51,19 @@ class Objects:
     def forget(self, obj: MemoryObject) -> None:
         """Its space or segment is gone."""
         del self._objects[obj.object_id]
-        self.journal.undo(lambda: self._objects.update({obj.object_id: obj}))
+        self.journal.undo(self._objects.__setitem__, obj.object_id, obj)
 
-    def _drop(self, obj: MemoryObject) -> None:
-        del self._objects[obj.object_id]
-        obj.pages.clear()
+    def _drop(self, object_id: int) -> None:
+        obj = self._objects.pop(object_id)
+        if obj is not None:
+            obj.pages.clear()
 
     def _evict(self, wanted: int) -> None:
         """Object after object, each in turn: see `MemoryObject.evict`."""
         for _ in range(len(self._objects)):
             object_id, obj = next(iter(self._objects.items()))
-            wanted -= obj.evict(wanted)
+            if obj is not None:
+                wanted -= obj.evict(wanted)
             if wanted <= 0:
                 return
             self._objects.move_to_end(object_id)

@@ -73,13 +73,13 @@ class Registry(Generic[T]):
     def add(self, number: int, thing: T) -> None:
         """Make an object findable."""
         self._insert(number, thing)
-        self._journal.undo(lambda: self._erase(number, thing))
+        self._journal.undo(self._erase, number, thing)
 
     def remove(self, number: int, thing: T) -> None:
         """Make an object unfindable; its id stays used."""
         self._journal.touch(self)
         self._erase(number, thing)
-        self._journal.undo(lambda: self._insert(number, thing))
+        self._journal.undo(self._insert, number, thing)
 
     def get(self, number: int) -> T:
         """EINVAL for an id that names nothing, as in the source."""
@@ -116,6 +116,8 @@ class Registry(Generic[T]):
 
 def require_name(name: str) -> None:
     """EINVAL unless `name` is 1 to 255 bytes of UTF-8 without control characters (category Cc, NUL among them)."""
+    if name.isascii() and name.isprintable() and 1 <= len(name) <= NAME_BYTES_MAX:
+        return
     try:
         size = len(name.encode())
     except UnicodeEncodeError:

@@ -1,5 +1,6 @@
 """First-class virtual address spaces: the vas_* calls (SEMANTICS: VAS; mm/vas.c of the patch set)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.access import Access
@@ -10,7 +11,6 @@ from engine.credentials import Credentials, Owner
 from engine.errors import EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, Collision, EngineError
 from engine.geometry import Geometry
 from engine.journal import Journal
-from engine.memory_object import MemoryObject
 from engine.objects import Objects
 from engine.registry import (
     Registry,
@@ -27,21 +27,36 @@ from engine.views import VasAttr
 
 @dataclass(slots=True, eq=False)
 class Space:
-    """A named address space that lives apart from any task (struct vas)."""
+    """A named address space that lives apart from any task (struct vas). `object_id` names the memory it shows."""
 
     vid: int
     name: str
     owner: Owner
     sharing: str
-    memory: AddressSpace
+    object_id: int
+    _make_memory: Callable[["Space"], AddressSpace]
+    _memory: AddressSpace | None = None
     attached: list[Attachment] = field(default_factory=list)
     pending: int = 0
+
+    @property
+    def memory(self) -> AddressSpace:
+        """Its regions. They are made when somebody first asks for them: a new space is a name and an owner."""
+        memory = self._memory
+        if memory is None:
+            memory = self._memory = self._make_memory(self)
+        return memory
+
+    def segment_ids(self) -> list[int]:
+        """Of the segments in it, ascending."""
+        return sorted({vma.sid for vma in self._memory.segment_windows()}) if self._memory is not None else []
 
     def record(self) -> SpaceRecord:
         """What the store keeps."""
         owner = self.owner
-        object_id = self.memory.memory.object_id
-        return SpaceRecord(self.vid, self.name, owner.mode, owner.uid, owner.gid, self.sharing, object_id)
+        return SpaceRecord(
+            self.vid, self.name, owner.mode, owner.uid, owner.gid, self.sharing, self.object_id
+        )
 
 
 class Spaces:
@@ -60,16 +75,18 @@ class Spaces:
         require_sharing(sharing)
         vid = self.registry.new_id(name)
         owner = Owner(cred.uid, cred.gids[0], kept_mode)
-        space = self._make(vid, name, owner, sharing, self._objects.create())
+        space = Space(vid, name, owner, sharing, self._objects.reserve(), self._make_memory)
         self.registry.add(vid, space)
-        self._journal.change(PutSpace(space.record()), space, space.memory)
+        self._journal.change(PutSpace(space.record()), space)
         return vid
 
     def restore(self, record: SpaceRecord) -> Space:
         """Put a space of the store's image back."""
         owner = Owner(record.uid, record.gid, record.mode)
-        memory = self._objects.restore(record.object_id)
-        space = self._make(record.vid, record.name, owner, record.sharing, memory)
+        self._objects.restore(record.object_id)
+        space = Space(
+            record.vid, record.name, owner, record.sharing, record.object_id, self._make_memory
+        )
         self.registry.add(record.vid, space)
         return space
 
@@ -133,10 +150,8 @@ class Spaces:
         """vas_getattr; needs no permission. EINVAL: unknown."""
         space = self.registry.get(vid)
         owner = space.owner
-        sids = sorted({vma.sid for vma in space.memory.segment_windows()})
-        return VasAttr(
-            vid, space.name, owner.mode, owner.uid, owner.gid, space.sharing, len(space.attached), tuple(sids)
-        )
+        count, sids = len(space.attached), tuple(space.segment_ids())
+        return VasAttr(vid, space.name, owner.mode, owner.uid, owner.gid, space.sharing, count, sids)
 
     def setattr(
         self,
@@ -184,7 +199,10 @@ class Spaces:
         if not lazy:
             union.populate()
 
-    def _make(self, vid: int, name: str, owner: Owner, sharing: str, memory: MemoryObject) -> Space:
+    def _make_memory(self, space: Space) -> AddressSpace:
         geometry = self._geometry
         places = ((geometry.arena_start, geometry.arena_end),)
-        return Space(vid, name, owner, sharing, AddressSpace(geometry, memory, f"space {vid}", places, vid))
+        memory = self._objects.get(space.object_id)
+        made = AddressSpace(geometry, memory, f"space {space.vid}", places, space.vid)
+        made.pending = space.pending
+        return made
