@@ -1,76 +1,54 @@
-"""The calls by name, for batches: the shape of their arguments, how they run, and their result as JSON.
-
-The memory calls that have a route of their own run through the same entries.
-"""
+"""The calls by name, for batches."""
 
 import binascii
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field
 
-from app import schemas
-from app.errors import bad_input, too_big
-from app.schemas import AttachType, OfThread, plain
-from app.service import Service
-from engine.credentials import Credentials
+from app import answers, arguments
+from app.answers import plain
+from app.arguments import OfThread
+from app.call import Bound, Call, Frame, Json
+from app.errors import bad_input
+from app.fields import Args, AttachType
+from app.memory_calls import MEMORY_CALLS, base64
 from engine.errors import EngineError
 from engine.machine import Machine
-from everspace.wire import DURABILITY_NAMES, hex_address, parse_address
-
-Json = Any
-Bound = Callable[[], Json]
-"""A call with its arguments, ready to run; raises EngineError and PagesNeeded."""
+from everspace.wire import DURABILITY_NAMES, parse_address
 
 
-@dataclass(slots=True)
-class Frame:
-    """In whose name the calls of one batch run. `budget` is how many bytes they may still read."""
-
-    service: Service
-    cred: Credentials
-    pid: int
-    tid: int | None
-    budget: int
-
-    @property
-    def machine(self) -> Machine:
-        """The engine."""
-        return self.service.machine
-
-
-class OfSpace(schemas.Args):
+class OfSpace(Args):
     """A space."""
 
     vid: int
 
 
-class OfSegment(schemas.Args):
+class OfSegment(Args):
     """A segment."""
 
     sid: int
 
 
-class Named(schemas.Args):
+class Named(Args):
     """A name."""
 
     name: str
 
 
-class VasSetAttr(schemas.SetAttr):
+class VasSetAttr(arguments.SetAttr):
     """vas_setattr."""
 
     vid: int
 
 
-class SegSetAttr(schemas.SetAttr):
+class SegSetAttr(arguments.SetAttr):
     """vas_seg_setattr."""
 
     sid: int
 
 
-class SegPlace(schemas.Args):
+class SegPlace(Args):
     """A segment in a space."""
 
     vid: int
@@ -83,7 +61,7 @@ class SegAttachTo(SegPlace):
     type: AttachType
 
 
-class SpaceOf(schemas.Args):
+class SpaceOf(Args):
     """A space of a task; pid 0 is the batch's own."""
 
     pid: int = 0
@@ -104,93 +82,35 @@ class SwitchTo(OfThread):
     timeout: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Arguments, the engine call, and its result as JSON (None becomes 0)."""
-
-    args: type[BaseModel]
-    run: Callable[[Machine, Frame, Any], Any]
-    render: Callable[[Any], Json] | None = None
-
-    def bind(self, frame: Frame, members: Mapping[str, Any]) -> Bound:
-        """Check the arguments. EINVAL names the first wrong one."""
-        try:
-            args = self.args.model_validate(members)
-        except ValidationError as invalid:
-            raise bad_input(first_complaint(invalid)) from None
-        run, render = self.run, self.render
-
-        def bound() -> Json:
-            value = run(frame.machine, frame, args)
-            if value is None:
-                return 0
-            return value if render is None else render(value)
-
-        return bound
-
-
-def first_complaint(invalid: ValidationError) -> str:
-    """What is wrong with the arguments, in one line."""
-    error = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
-    return complaint(error["loc"], error["msg"])
-
-
-def complaint(where: tuple[int | str, ...], message: str) -> str:
-    """Where in the arguments, and what."""
-    place = ".".join(str(step)[:40] for step in where)
-    text = message.removeprefix("Value error, ")
-    return f"{place}: {text}" if place else text
-
-
-def _tid(frame: Frame, args: OfThread) -> int | None:
-    return frame.tid if args.tid is None else args.tid
-
-
 def _fork(m: Machine, f: Frame, a: OfThread) -> Json:
-    child = m.fork(f.cred, f.pid, _tid(f, a))
+    child = m.fork(f.cred, f.pid, f.thread(a))
     f.service.leases.watch(child.pid, child.lease_s)
-    return plain(schemas.Task.of(m.task_status(f.cred, child.pid)))
+    return plain(answers.Task.of(m.task_status(f.cred, child.pid)))
 
 
 def _switch(m: Machine, f: Frame, a: SwitchTo) -> None:
-    m.vas_switch(f.cred, f.pid, _tid(f, a), a.vid)
+    m.vas_switch(f.cred, f.pid, f.thread(a), a.vid)
 
 
-def _heartbeat(m: Machine, f: Frame, _: schemas.Args) -> None:
+def _heartbeat(m: Machine, f: Frame, _: Args) -> None:
     m.require_task(f.cred, f.pid)
 
 
 def _exit_thread(m: Machine, f: Frame, a: OfThread) -> None:
-    m.exit_thread(f.cred, f.pid, _tid(f, a) or f.pid)
+    m.exit_thread(f.cred, f.pid, f.thread(a) or f.pid)
 
 
 def _space(view: Any) -> Json:
-    return plain(schemas.Space.of(view))
+    return plain(answers.Space.of(view))
 
 
 def _segment(view: Any) -> Json:
-    return plain(schemas.Segment.of(view))
+    return plain(answers.Segment.of(view))
 
-
-MEMORY_CALLS: Final[Mapping[str, Call]] = {
-    "mmap": Call(
-        schemas.Mmap,
-        lambda m, f, a: m.mmap(f.cred, f.pid, _tid(f, a), a.addr, a.length, a.prot, a.flags),
-        hex_address,
-    ),
-    "munmap": Call(schemas.Munmap, lambda m, f, a: m.munmap(f.cred, f.pid, _tid(f, a), a.addr, a.length)),
-    "mprotect": Call(
-        schemas.Mprotect, lambda m, f, a: m.mprotect(f.cred, f.pid, _tid(f, a), a.addr, a.length, a.prot)
-    ),
-    "brk": Call(schemas.Brk, lambda m, f, a: m.brk(f.cred, f.pid, _tid(f, a), a.addr), hex_address),
-    "msync": Call(
-        schemas.Msync, lambda m, f, a: m.msync(f.cred, f.pid, _tid(f, a), a.addr, a.length, a.flags)
-    ),
-}
 
 CALLS: Final[Mapping[str, Call]] = {
     **MEMORY_CALLS,
-    "vas_create": Call(schemas.VasCreate, lambda m, f, a: m.vas_create(f.cred, a.name, a.mode, a.sharing)),
+    "vas_create": Call(arguments.VasCreate, lambda m, f, a: m.vas_create(f.cred, a.name, a.mode, a.sharing)),
     "vas_delete": Call(OfSpace, lambda m, f, a: m.vas_delete(f.cred, a.vid)),
     "vas_find": Call(Named, lambda m, f, a: m.vas_find(f.cred, a.name)),
     "vas_attach": Call(
@@ -198,13 +118,13 @@ CALLS: Final[Mapping[str, Call]] = {
     ),
     "vas_detach": Call(SpaceOf, lambda m, f, a: m.vas_detach(f.cred, a.pid or f.pid, a.vid)),
     "vas_switch": Call(SwitchTo, _switch),
-    "active_vas": Call(OfThread, lambda m, f, a: m.active_vas(f.cred, f.pid, _tid(f, a))),
+    "active_vas": Call(OfThread, lambda m, f, a: m.active_vas(f.cred, f.pid, f.thread(a))),
     "vas_getattr": Call(OfSpace, lambda m, f, a: m.vas_getattr(f.cred, a.vid), _space),
     "vas_setattr": Call(
         VasSetAttr, lambda m, f, a: m.vas_setattr(f.cred, a.vid, a.mode, a.uid, a.gid, a.sharing)
     ),
     "vas_seg_create": Call(
-        schemas.SegCreate,
+        arguments.SegCreate,
         lambda m, f, a: m.vas_seg_create(f.cred, a.name, a.start, a.end, a.mode, a.sharing),
     ),
     "vas_seg_delete": Call(OfSegment, lambda m, f, a: m.vas_seg_delete(f.cred, a.sid)),
@@ -217,12 +137,14 @@ CALLS: Final[Mapping[str, Call]] = {
     ),
     "fork": Call(OfThread, _fork),
     "thread": Call(
-        OfThread, lambda m, f, a: m.thread(f.cred, f.pid, _tid(f, a)), lambda tid: {"tid": tid, "active": 0}
+        OfThread, lambda m, f, a: m.thread(f.cred, f.pid, f.thread(a)), lambda tid: {"tid": tid, "active": 0}
     ),
     "exit_thread": Call(OfThread, _exit_thread),
-    "exit": Call(schemas.Args, lambda m, f, a: m.exit(f.cred, f.pid)),
-    "heartbeat": Call(schemas.Args, _heartbeat),
-    "maps": Call(OfThread, lambda m, f, a: m.maps_text(f.cred, f.pid, _tid(f, a))),
+    "exit": Call(Args, lambda m, f, a: m.exit(f.cred, f.pid)),
+    "exec": Call(Args, lambda m, f, a: m.exec(f.cred, f.pid)),
+    "prlimit": Call(arguments.Prlimit, lambda m, f, a: m.prlimit(f.cred, f.pid, a.resource, a.value)),
+    "heartbeat": Call(Args, _heartbeat),
+    "maps": Call(OfThread, lambda m, f, a: m.maps_text(f.cred, f.pid, f.thread(a))),
 }
 """All but read and write, which are bound by hand because batches consist of them."""
 
@@ -239,20 +161,18 @@ def bind(frame: Frame, name: str, members: Mapping[str, Any]) -> Bound:
     call = CALLS.get(name)
     if call is None:
         raise bad_input(f"unknown call {name:.40}")
-    return call.bind(frame, members)
+    return call.bind(frame, call.parse(members))
 
 
 def _bind_read(frame: Frame, members: Mapping[str, Any]) -> Bound:
     if not members.keys() <= _READ_MEMBERS:
         raise bad_input("read takes addr, length and tid")
     addr, length, tid = _address(members), _integer(members, "length"), _thread(frame, members)
-    if length > frame.budget:
-        raise too_big("the reads of one batch have more bytes than one answer may hold")
-    frame.budget -= max(0, length)
+    frame.spend(length)
     read, cred, pid = frame.machine.read, frame.cred, frame.pid
 
     def bound() -> Json:
-        return binascii.b2a_base64(read(cred, pid, tid, addr, length), newline=False).decode("ascii")
+        return base64(read(cred, pid, tid, addr, length))
 
     return bound
 

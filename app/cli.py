@@ -1,4 +1,8 @@
-"""`everspaced`: the administrator's command. A bad option is one line on standard error and status 2."""
+"""`everspaced`: the administrator's command. A bad option is one line on standard error and status 2.
+
+A command imports what it works with when it runs: the service and its libraries take longer to load than most
+commands take to run.
+"""
 
 import argparse
 import sys
@@ -6,7 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from app.commands import account, fsck, serve, token
-from app.server import CannotListenError
+from app.errors import CannotListenError
 from storage.errors import AccountError, AccountInvalid, StoreError
 
 Run = Callable[[argparse.Namespace], int]

@@ -37,6 +37,10 @@ class HttpProblem(Exception):
         self.headers = headers
 
 
+class CannotListenError(Exception):
+    """The service cannot start where it is to listen. The message is one line."""
+
+
 def bad_input(detail: str) -> EngineError:
     """EINVAL: the request itself is malformed."""
     return EngineError("EINVAL", detail)
@@ -45,6 +49,13 @@ def bad_input(detail: str) -> EngineError:
 def too_big(detail: str) -> EngineError:
     """E2BIG: over one of the service's limits."""
     return EngineError(E2BIG, detail)
+
+
+def complaint(where: tuple[int | str, ...], message: str) -> str:
+    """Where in the arguments something is wrong, and what."""
+    place = ".".join(str(step)[:40] for step in where)
+    text = message.removeprefix("Value error, ")
+    return f"{place}: {text}" if place else text
 
 
 def status_of(refused: EngineError) -> int:

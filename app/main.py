@@ -12,7 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app import openapi
-from app.api import attachments, docs, health, mappings, proc, segments, sys, tasks, vas
+from app.accounts import open_accounts
+from app.api import attachments, docs, health, limits, mappings, proc, segments, sys, tasks, vas
 from app.errors import E2BIG, HttpProblem, answer_of, bug_answer
 from app.gate import HOT_ROUTES, Gate
 from app.routing import refusal_of
@@ -27,7 +28,7 @@ from storage.errors import StoreError, StoreUnusable
 from storage.writer import Writer
 
 ROOT_TOKEN_FILE = "root.token"  # noqa: S105 - a file's name
-NOUNS = (vas, segments, tasks, attachments, mappings, proc, sys)
+NOUNS = (vas, segments, tasks, attachments, mappings, limits, proc, sys)
 
 
 def create_app(
@@ -54,16 +55,6 @@ def open_parts(settings: Settings) -> Parts:
         store.close()
         raise
     return Parts(store, Writer(store), accounts)
-
-
-def open_accounts(settings: Settings) -> AccountStore:
-    """The accounts, with tables of this release. Raises StoreError."""
-    if settings.accounts_url is None:
-        accounts = AccountStore.in_directory(settings.data_dir)
-    else:
-        accounts = AccountStore(settings.accounts_url)
-    accounts.migrate()
-    return accounts
 
 
 def _ensure_root(accounts: AccountStore, file: Path) -> None:

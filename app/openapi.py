@@ -13,8 +13,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.telemetry import TelemetryConfig
 from starlette.routing import BaseRoute
 
+from app.answers import Problem
 from app.hot import HotRoute
-from app.schemas import Problem
 from everspace.wire import API_PREFIX, MEDIA_PROBLEM
 
 API_VERSION: Final = "1"

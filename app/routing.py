@@ -9,8 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic import BeforeValidator, WithJsonSchema
 
 from app import strict_json
-from app.calls import complaint
-from app.errors import bad_input
+from app.errors import bad_input, complaint
 from app.http import MEDIA_UNSAID, parse_id, parse_query
 from engine.errors import ESRCH, EngineError
 from everspace.wire import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, LIST_LIMIT_MIN, MEDIA_JSON

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.errors import http_problem, problem_body
+from app.errors import CannotListenError, http_problem, problem_body
 from app.settings import Settings
 from everspace.wire import MEDIA_PROBLEM
 
@@ -23,10 +23,6 @@ HEAD_BYTES_MAX = 64 * 1024
 SWITCH_INTERVAL_S = 0.0005
 """Python's thread switch interval: the writer thread must not keep the event loop waiting for 5 ms."""
 BACKLOG = 2048
-
-
-class CannotListenError(Exception):
-    """The message is one line."""
 
 
 class HeadLimitedProtocol(HttpToolsProtocol):

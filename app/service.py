@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Protocol
@@ -18,6 +18,7 @@ from app.settings import Settings
 from engine.credentials import ROOT, Credentials
 from engine.errors import ESRCH, EngineError
 from engine.geometry import GEOMETRIES
+from engine.limits import default_limits
 from engine.machine import Machine
 from storage.store import Store
 
@@ -66,7 +67,12 @@ class Service:
         self.version = version("everspace-server")
         geometry = GEOMETRIES[settings.arch]
         frames = max(1, settings.memory // geometry.page_size)
-        self.machine = Machine(geometry, frames=frames, first_pid=1 + secrets.randbelow(FIRST_PID_MAX))
+        self.machine = Machine(
+            geometry,
+            frames=frames,
+            first_pid=1 + secrets.randbelow(FIRST_PID_MAX),
+            limits=replace(default_limits(geometry), **settings.limits),
+        )
         self.machine.restore(parts.store.load())
         self.authenticator = Authenticator(parts.accounts)
         self.leases = Leases(clock)

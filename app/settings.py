@@ -1,11 +1,15 @@
 """The options of the service: each by command line and, as EVERSPACE_<NAME>, by environment."""
 
 from pathlib import Path
+from typing import Annotated, Final
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from everspace.wire import BATCH_CALLS_MAX, BODY_BYTES_MAX, DEFAULT_HOST, DEFAULT_PORT
+
+LIMIT_PREFIX: Final = "limit_"
+LimitBytes = Annotated[int | None, Field(ge=0, le=2**64 - 1)]
 
 
 class Settings(BaseSettings):
@@ -33,12 +37,34 @@ class Settings(BaseSettings):
     """Calls in one batch."""
     memory: int = Field(default=1 << 30, ge=1 << 20, le=2**46)
     """Bytes of page frames kept resident."""
+    swap_bytes: int = Field(default=1 << 30, ge=0, le=2**44)
+    """Bytes of tasks' own memory that may be put aside on disk when `memory` is used up; 0 for none."""
+    limit_address_space: LimitBytes = None
+    """Bytes of regions that a task may have; by default without a limit."""
+    limit_data: LimitBytes = None
+    """Bytes of private writable memory, heap included; by default without a limit."""
+    limit_stack: LimitBytes = None
+    """Bytes to which a stack grows; by default 8 MiB."""
+    limit_locked: LimitBytes = None
+    """Bytes that a task other than root's may keep in memory by mlock; by default 8 MiB."""
+    limit_map_count: LimitBytes = None
+    """Regions of one task; by default 65530."""
     keep_alive: float = Field(default=75.0, gt=0, le=86_400)
     """An idle connection is closed after this time."""
     shutdown_grace: float = Field(default=10.0, ge=0, le=3600)
     """How long requests in flight may take after SIGTERM."""
     log_level: str = Field(default="warning", pattern="^(debug|info|warning|error)$")
     """What is written to standard error: debug, info, warning or error."""
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The limits of new tasks that were given, by the names that prlimit has for them."""
+        values = {
+            name.removeprefix(LIMIT_PREFIX): getattr(self, name)
+            for name in type(self).model_fields
+            if name.startswith(LIMIT_PREFIX)
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def listens_on_tcp(self) -> bool:

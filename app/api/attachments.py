@@ -2,9 +2,10 @@
 
 from fastapi import Response
 
+from app.answers import Attachment
+from app.arguments import VasAttach
 from app.context import CallerDep
 from app.routing import Pid, Vid, new_router
-from app.schemas import Attachment, VasAttach
 from engine.credentials import Credentials
 from engine.machine import Machine
 from engine.views import AttachmentStatus

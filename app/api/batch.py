@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from app import hot, strict_json
-from app.calls import CALLS, Bound, Frame, bind, refusal_of
+from app.call import Bound, Frame
+from app.calls import CALLS, bind, refusal_of
 from app.errors import bad_input, errno_problem, too_big
 from app.executor import ManyPagesNeeded
 from app.hot import HotRoute

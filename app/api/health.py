@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
+from app.answers import Version
 from app.errors import HttpProblem
-from app.schemas import Version
 from app.service import Service
 
 router = APIRouter(tags=["health"])

@@ -1,17 +1,22 @@
-"""Regions of what a thread sees: POST /v1/tasks/{pid}/mmap, munmap, mprotect, brk, msync."""
+"""Regions of what a thread sees: POST /v1/tasks/{pid}/mmap, munmap, mprotect, mremap, brk, madvise, mincore, mlock, …"""
 
 from typing import Any
 
-from app.calls import MEMORY_CALLS, Frame
+from app.answers import Mapped, Residency, Value
+from app.arguments import Brk, Madvise, Mlock, Mmap, Mprotect, Mremap, Msync, OfThread, Range
+from app.call import Frame
 from app.context import Caller, CallerDep
+from app.memory_calls import MEMORY_CALLS, base64
 from app.routing import Pid, new_router
-from app.schemas import Brk, Mapped, Mmap, Mprotect, Msync, Munmap, OfThread, Value
 
 router = new_router("memory")
 
 
 async def _run(name: str, caller: Caller, pid: int, args: OfThread) -> Any:
-    call, frame = MEMORY_CALLS[name], Frame(caller.service, caller.cred, pid, None, 0)
+    call = MEMORY_CALLS[name]
+    frame = Frame(caller.service, caller.cred, pid, None, caller.service.settings.body_limit)
+    if call.size is not None:
+        frame.spend(call.size(frame.machine, args))
     return await caller.about(pid, lambda m, _: call.run(m, frame, args))
 
 
@@ -22,7 +27,7 @@ async def mmap(pid: Pid, args: Mmap, caller: CallerDep) -> Mapped:
 
 
 @router.post("/tasks/{pid}/munmap", operation_id="munmap")
-async def munmap(pid: Pid, args: Munmap, caller: CallerDep) -> Value:
+async def munmap(pid: Pid, args: Range, caller: CallerDep) -> Value:
     """Unmap a range. EINVAL, EACCES."""
     await _run("munmap", caller, pid, args)
     return Value()
@@ -35,10 +40,43 @@ async def mprotect(pid: Pid, args: Mprotect, caller: CallerDep) -> Value:
     return Value()
 
 
+@router.post("/tasks/{pid}/mremap", operation_id="mremap")
+async def mremap(pid: Pid, args: Mremap, caller: CallerDep) -> Mapped:
+    """Resize or move a region. EINVAL; EFAULT: no region there; ENOMEM: no room; EAGAIN: locked memory; EBUSY, EEXIST."""
+    return Mapped(addr=await _run("mremap", caller, pid, args))
+
+
 @router.post("/tasks/{pid}/brk", operation_id="brk")
 async def brk(pid: Pid, caller: CallerDep, args: Brk | None = None) -> Mapped:
     """Move the end of the heap, or (addr 0) ask for it. ENOMEM: it stays where it was."""
     return Mapped(addr=await _run("brk", caller, pid, args or Brk()))
+
+
+@router.post("/tasks/{pid}/madvise", operation_id="madvise")
+async def madvise(pid: Pid, args: Madvise, caller: CallerDep) -> Value:
+    """Say how a range will be used. EINVAL, EACCES; ENOMEM: a hole, with the rest advised, as in Linux."""
+    await _run("madvise", caller, pid, args)
+    return Value()
+
+
+@router.post("/tasks/{pid}/mincore", operation_id="mincore")
+async def mincore(pid: Pid, args: Range, caller: CallerDep) -> Residency:
+    """Which pages of a range are in memory. EINVAL, ENOMEM; E2BIG: more pages than an answer may have bytes."""
+    return Residency(value=base64(await _run("mincore", caller, pid, args)))
+
+
+@router.post("/tasks/{pid}/mlock", operation_id="mlock")
+async def mlock(pid: Pid, args: Mlock, caller: CallerDep) -> Value:
+    """Keep a range in memory. EINVAL; EPERM: the limit is 0; ENOMEM: over the limit, or a hole."""
+    await _run("mlock", caller, pid, args)
+    return Value()
+
+
+@router.post("/tasks/{pid}/munlock", operation_id="munlock")
+async def munlock(pid: Pid, args: Range, caller: CallerDep) -> Value:
+    """Let a range be put aside again. EINVAL; ENOMEM: a hole."""
+    await _run("munlock", caller, pid, args)
+    return Value()
 
 
 @router.post("/tasks/{pid}/msync", operation_id="msync")

@@ -2,10 +2,11 @@
 
 from fastapi import Response
 
+from app.answers import Page, Segment
+from app.arguments import SegCreate, SetAttr
 from app.context import CallerDep
 from app.paging import part
 from app.routing import LIMIT, Cursor, Limit, NameQuery, Sid, new_router
-from app.schemas import Page, SegCreate, Segment, SetAttr
 from engine.credentials import Credentials
 from engine.errors import ESRCH, EngineError
 from engine.machine import Machine

@@ -2,10 +2,11 @@
 
 from fastapi import Response
 
+from app.answers import Active, Lease, NewThread, Page, Task
+from app.arguments import Nothing, OfThread, Spawn, Switch
 from app.context import CallerDep
 from app.paging import part
 from app.routing import LIMIT, Cursor, Limit, Pid, TidPath, new_router
-from app.schemas import Active, Lease, NewThread, OfThread, Page, Spawn, Switch, Task
 from engine.credentials import Credentials
 from engine.machine import Machine
 from engine.views import TaskStatus
@@ -59,6 +60,17 @@ async def fork(pid: Pid, caller: CallerDep, args: OfThread | None = None) -> Tas
     status = await caller.about(pid, fork_and_look)
     caller.service.leases.watch(status.pid, status.lease_s)
     return Task.of(status)
+
+
+@router.post("/tasks/{pid}/exec", operation_id="exec")
+async def exec_task(pid: Pid, caller: CallerDep, _: Nothing | None = None) -> Task:
+    """Begin anew, as execve(2): a fresh map and one thread; nothing is attached any more. ESRCH, EPERM."""
+
+    def exec_and_look(m: Machine, cred: Credentials) -> TaskStatus:
+        m.exec(cred, pid)
+        return m.task_status(cred, pid)
+
+    return Task.of(await caller.about(pid, exec_and_look))
 
 
 @router.post("/tasks/{pid}/heartbeat", operation_id="heartbeat")

@@ -2,10 +2,11 @@
 
 from fastapi import Response
 
+from app.answers import Page, Region, SegmentAttachment, Space
+from app.arguments import SegAttach, SetAttr, VasCreate
 from app.context import CallerDep
 from app.paging import part
 from app.routing import LIMIT, Cursor, Limit, NameQuery, Sid, Vid, new_router
-from app.schemas import Page, Region, SegAttach, SegmentAttachment, SetAttr, Space, VasCreate
 from engine.credentials import Credentials
 from engine.errors import ESRCH, EngineError
 from engine.machine import Machine

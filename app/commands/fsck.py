@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from app.commands.options import Commands
-from storage.fsck import check_dir
 
 
 def add_to(commands: Commands) -> None:
@@ -17,6 +16,8 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """A line for each problem and status 1, or one line and 0. Raises StoreUnusable and its kinds."""
+    from storage.fsck import check_dir
+
     problems = 0
     for problem in check_dir(arguments.data_dir):
         sys.stdout.write(f"{problem}\n")

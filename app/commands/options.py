@@ -3,15 +3,15 @@
 import argparse
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import ValidationError
-
-from app.calls import complaint
-from app.main import open_accounts
-from app.settings import Settings
-from storage.accounts import ID_MAX, AccountStore
+from app.errors import complaint
+from engine.constants import ID_MAX
 from storage.errors import StoreUnusable
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from storage.accounts import AccountStore
 
 ENVIRONMENT = "also as EVERSPACE_"
 
@@ -30,8 +30,12 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
+def settings_of(arguments: argparse.Namespace) -> "Settings":
     """Options given on the command line, then the environment. Raises StoreUnusable in one line."""
+    from pydantic import ValidationError
+
+    from app.settings import Settings
+
     given = {
         name: value
         for name, value in vars(arguments).items()
@@ -47,8 +51,10 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 @contextlib.contextmanager
-def accounts_of(arguments: argparse.Namespace) -> Iterator[AccountStore]:
+def accounts_of(arguments: argparse.Namespace) -> "Iterator[AccountStore]":
     """The accounts of a data directory that exists. Raises StoreError."""
+    from app.accounts import open_accounts
+
     settings = settings_of(arguments)
     if not settings.data_dir.is_dir():
         raise StoreUnusable(f"{settings.data_dir} is not a directory")

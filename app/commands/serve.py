@@ -4,9 +4,7 @@ import argparse
 import sys
 from typing import Final
 
-from app import server
 from app.commands.options import ENVIRONMENT, Commands, add_data_dir, settings_of
-from app.main import create_app
 from engine.geometry import GEOMETRIES
 from storage.errors import StoreUnusable
 
@@ -18,6 +16,12 @@ OPTIONS: Final = (
     ("--body-limit", "BYTES", "greatest request body, and greatest read"),
     ("--batch-limit", "CALLS", "most calls in one batch"),
     ("--memory", "BYTES", "page frames kept resident"),
+    ("--swap-bytes", "BYTES", "of tasks' memory that may be put aside on disk, 0 for none"),
+    ("--limit-address-space", "BYTES", "of regions that a task may have"),
+    ("--limit-data", "BYTES", "of private writable memory that a task may have"),
+    ("--limit-stack", "BYTES", "to which a stack grows; by default 8 MiB"),
+    ("--limit-locked", "BYTES", "that a task may lock; by default 8 MiB"),
+    ("--limit-map-count", "REGIONS", "that a task may have; by default 65530"),
     ("--keep-alive", "SECONDS", "after which an idle connection is closed"),
     ("--shutdown-grace", "SECONDS", "that requests in flight may take after SIGTERM"),
     ("--log-level", "LEVEL", "debug, info, warning or error"),
@@ -42,6 +46,9 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM. Raises StoreError, CannotListenError before anything is served."""
+    from app import server
+    from app.main import create_app
+
     settings = settings_of(arguments)
     if settings.arch not in GEOMETRIES:
         raise StoreUnusable(f"--arch (EVERSPACE_ARCH): {settings.arch!r} is none of {', '.join(GEOMETRIES)}")

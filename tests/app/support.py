@@ -11,8 +11,9 @@ from typing import Any
 
 from starlette.types import Message
 
+from app.accounts import open_accounts
 from app.gate import Gate
-from app.main import create_app, open_accounts, open_parts
+from app.main import create_app, open_parts
 from app.service import Parts
 from app.settings import Settings
 from engine.changes import Change, Image
@@ -229,6 +230,9 @@ class HeldStore:
     def fetch(self, object_id: int, pages: Sequence[int]) -> dict[int, bytes]:
         self.fetches.append(pages)
         return self._inner.fetch(object_id, pages)
+
+    def stored_pages(self, object_id: int, first: int, count: int) -> list[int]:
+        return self._inner.stored_pages(object_id, first, count)
 
     def commit(self, transactions: Sequence[Sequence[Change]]) -> None:
         self._gate.wait(30)

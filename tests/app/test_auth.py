@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.main import open_accounts
+from app.accounts import open_accounts
 from tests.app.support import Site
 
 

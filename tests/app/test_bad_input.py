@@ -9,6 +9,8 @@ from tests.app.support import BASE, BYTES, JSON, PAGE, Site
 
 VAS = {"name": "new", "mode": 0o600}
 SEG = {"name": "new", "start": hex(BASE), "end": hex(BASE + PAGE), "mode": 0o600}
+RANGE = {"addr": hex(BASE), "length": PAGE}
+MREMAP = {"old_addr": hex(BASE), "old_size": PAGE, "new_size": 2 * PAGE}
 MMAP = {"addr": hex(BASE), "length": PAGE, "prot": 3, "flags": 0x32}
 
 NOT_INTS: tuple[Any, ...] = ("6", 1.0, 1.5, True, None, [], {}, 1e300)
@@ -33,6 +35,7 @@ TEXTS: tuple[Any, ...] = ("", "lockable?", "Shared", 1, [])
 LEASES: tuple[Any, ...] = (0, 0.5, 86401, -1, "5", True, None, [], 10**400)
 NAMES: tuple[Any, ...] = ("", "x" * 256, "\0", 5, [])
 TIDS: tuple[Any, ...] = ("1", 1.5, True, [])
+NO_LIMITS: tuple[Any, ...] = (-1, 2**64, 1.0, "5", True, [])
 NO_CALLS: tuple[Any, ...] = ([], {}, {"calls": {}}, {"calls": [], "more": 1}, 5, "x")
 TYPES: tuple[Any, ...] = ("", "RW", 0, 1, 2, 3, None, True, ["rw"], {})
 
@@ -63,6 +66,31 @@ BODIES: tuple[tuple[str, Any], ...] = (
         for value in (*NOT_INTS, 99, 2**70)
     ),
     *(("/tasks/{pid}/brk", {"addr": value}) for value in NOT_ADDRESSES),
+    *(("/tasks/{pid}/mremap", {**MREMAP, "new_size": value}) for value in (*NOT_INTS, 0, -1)),
+    *(("/tasks/{pid}/mremap", {**MREMAP, "old_size": value}) for value in (*NOT_INTS, -1)),
+    *(("/tasks/{pid}/mremap", {**MREMAP, "flags": value}) for value in (*NOT_INTS, 2, 4, 8, -1, 2**70)),
+    *(("/tasks/{pid}/mremap", {**MREMAP, "old_addr": value}) for value in (*NOT_ADDRESSES, BASE + 1)),
+    *(("/tasks/{pid}/mremap", {**MREMAP, "new_addr": value}) for value in NOT_ADDRESSES),
+    *(("/tasks/{pid}/madvise", {**RANGE, "advice": value}) for value in (*NOT_INTS, 5, 7, 99, -1, 2**70)),
+    *(
+        ("/tasks/{pid}/madvise", {**RANGE, "advice": 4, "addr": value})
+        for value in (*NOT_ADDRESSES, BASE + 1)
+    ),
+    *(("/tasks/{pid}/mincore", {**RANGE, "length": value}) for value in NOT_INTS),
+    *(("/tasks/{pid}/mincore", {**RANGE, "addr": value}) for value in (*NOT_ADDRESSES, BASE + 1)),
+    *(("/tasks/{pid}/mlock", {**RANGE, "flags": value}) for value in (*NOT_INTS, 2, -1, 2**70)),
+    *(("/tasks/{pid}/munlock", {**RANGE, "length": value}) for value in NOT_INTS),
+    *((f"/tasks/{{pid}}/{call}", {**RANGE, "extra": 1}) for call in ("mincore", "mlock", "munlock")),
+    ("/tasks/{pid}/mremap", {**MREMAP, "addr": BASE}),
+    ("/tasks/{pid}/madvise", RANGE),
+    ("/tasks/{pid}/exec", {"tid": 1}),
+    ("/tasks/{pid}/exec", []),
+    *(
+        ("/tasks/{pid}/prlimit", {"resource": value})
+        for value in (*NOT_STRINGS, "", "cpu", "STACK", "_limits")
+    ),
+    *(("/tasks/{pid}/prlimit", {"resource": "stack", "value": value}) for value in NO_LIMITS),
+    ("/tasks/{pid}/prlimit", {"value": 5}),
     *(("/tasks/{pid}/msync", {"addr": BASE, "length": value}) for value in (*NOT_INTS, -1)),
     ("/tasks/{pid}/fork", {"tid": "x"}),
     ("/tasks/{pid}/fork", {"extra": 1}),
@@ -199,6 +227,12 @@ async def test_unknown_tasks_and_threads_are_esrch(site: Site) -> None:
             ("POST", f"/tasks/{number}/threads", {}),
             ("POST", f"/tasks/{number}/heartbeat", None),
             ("POST", f"/tasks/{number}/brk", None),
+            ("POST", f"/tasks/{number}/mremap", MREMAP),
+            ("POST", f"/tasks/{number}/mincore", RANGE),
+            ("POST", f"/tasks/{number}/exec", None),
+            ("GET", f"/tasks/{number}/limits", None),
+            ("PUT", f"/tasks/{number}/limits", {"stack": -1}),
+            ("POST", f"/tasks/{number}/prlimit", {"resource": "stack"}),
             ("POST", f"/tasks/{number}/mmap", MMAP),
             ("GET", f"/tasks/{number}/memory?addr=0&len=0", None),
             ("POST", f"/tasks/{number}/batch", {"calls": []}),

@@ -12,7 +12,27 @@ from app.calls import CALLS
 from tests.app.support import BASE, PAGE, running
 
 KNOWN = st.sampled_from(
-    [0, 1, 2, 3, -1, PAGE, BASE, BASE + 1, hex(BASE), 0x22, 0x32, "ro", "rw", "a", "exclusive", "aGk=", 2**64]
+    [
+        0,
+        1,
+        2,
+        3,
+        -1,
+        PAGE,
+        BASE,
+        BASE + 1,
+        hex(BASE),
+        0x22,
+        0x32,
+        "ro",
+        "rw",
+        "a",
+        "exclusive",
+        "aGk=",
+        2**64,
+        "stack",
+        "locked",
+    ]
 )
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), KNOWN)
 VALUES = st.recursive(
@@ -21,14 +41,16 @@ VALUES = st.recursive(
     max_leaves=5,
 )
 MEMBERS = ("name", "mode", "sharing", "start", "end", "type", "lazy", "vid", "sid", "pid", "tid", "uid", "gid", "addr",
-           "length", "prot", "flags", "lease_s", "timeout_s", "timeout", "data", "durability", "calls", "extra")  # fmt: skip
+           "length", "prot", "flags", "advice", "old_addr", "old_size", "new_size", "new_addr", "resource", "value", "stack", "lease_s", "timeout_s", "timeout", "data", "durability", "calls", "extra")  # fmt: skip
 BODIES = st.one_of(VALUES, st.dictionaries(st.sampled_from(MEMBERS), st.one_of(KNOWN, VALUES), max_size=7))
 ROUTES = st.sampled_from([
     ("POST", "/vas"), ("PATCH", "/vas/1"), ("POST", "/segments"), ("PATCH", "/segments/1"), ("PUT", "/vas/1/segments/1"),
     ("POST", "/tasks"), ("POST", "/tasks/{pid}/fork"), ("POST", "/tasks/{pid}/threads"), ("PUT", "/tasks/{pid}/vas/1"),
     ("PUT", "/tasks/{pid}/threads/{pid}/active"), ("POST", "/tasks/{pid}/mmap"), ("POST", "/tasks/{pid}/munmap"),
     ("POST", "/tasks/{pid}/mprotect"), ("POST", "/tasks/{pid}/brk"), ("POST", "/tasks/{pid}/msync"),
-    ("POST", "/tasks/{pid}/batch"), ("POST", "/tasks/{pid}/batch?atomic=1"),
+    ("POST", "/tasks/{pid}/mremap"), ("POST", "/tasks/{pid}/madvise"), ("POST", "/tasks/{pid}/mincore"),
+    ("POST", "/tasks/{pid}/mlock"), ("POST", "/tasks/{pid}/munlock"), ("PUT", "/tasks/{pid}/limits"),
+    ("POST", "/tasks/{pid}/prlimit"), ("POST", "/tasks/{pid}/exec"), ("POST", "/tasks/{pid}/batch"), ("POST", "/tasks/{pid}/batch?atomic=1"),
 ])  # fmt: skip
 BATCHES = st.lists(
     st.fixed_dictionaries(

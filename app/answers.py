@@ -1,172 +1,15 @@
-"""Shapes of the control routes' JSON: arguments are strict and closed, answers are built from the engine's views."""
+"""Answers of the calls as JSON, built from the engine's views."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Generic, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic.functional_serializers import PlainSerializer
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
+from app.fields import HexAddress, LimitValue, Sharing, TypeName, View
 from engine import views
-from engine.constants import MS_SYNC
-from everspace.wire import (
-    LEASE_SECONDS_DEFAULT,
-    SHARING_NAMES,
-    TYPE_NAMES,
-    TYPE_VALUES,
-    hex_address,
-    parse_address,
-)
+from engine.constants import RLIM_INFINITY
 
 T = TypeVar("T")
-
-TYPE_INVALID = 3
-"""What an unknown attach type becomes, so that the engine refuses it in the order of its other errors."""
-
-
-def _attach_type(value: object) -> int:
-    return TYPE_VALUES.get(value, TYPE_INVALID) if isinstance(value, str) else TYPE_INVALID
-
-
-Address = Annotated[
-    int,
-    BeforeValidator(parse_address),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string", "pattern": "^(0x[0-9a-fA-F]+|[0-9]+)$"}, {"type": "integer"}]}
-    ),
-]
-"""An address coming in: "0x…", a decimal string or an integer."""
-HexAddress = Annotated[
-    int,
-    PlainSerializer(hex_address, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": "^0x[0-9a-f]+$"}),
-]
-"""An address going out."""
-AttachType = Annotated[
-    int, BeforeValidator(_attach_type), WithJsonSchema({"type": "string", "enum": list(TYPE_VALUES)})
-]
-TypeName = Annotated[
-    int,
-    PlainSerializer(TYPE_NAMES.__getitem__, return_type=str),
-    WithJsonSchema({"type": "string", "enum": list(TYPE_VALUES)}),
-]
-Sharing = Annotated[str, WithJsonSchema({"type": "string", "enum": list(SHARING_NAMES)})]
-Tid = Annotated[int | None, Field(description="A thread of the task; by default its main thread.")]
-Seconds = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Args(BaseModel):
-    """Arguments of a call: no conversion of types, no unknown members."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class View(BaseModel):
-    """An answer."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-# -- arguments ------------------------------------------------------------------------------------
-
-
-class VasCreate(Args):
-    """vas_create."""
-
-    name: str
-    mode: int
-    sharing: Sharing = "exclusive"
-
-
-class SegCreate(Args):
-    """vas_seg_create; [start, end) is page aligned."""
-
-    name: str
-    start: Address
-    end: Address
-    mode: int
-    sharing: Sharing = "exclusive"
-
-
-class SetAttr(Args):
-    """vas_setattr and vas_seg_setattr; null or absent leaves as it is."""
-
-    mode: int | None = None
-    uid: int | None = None
-    gid: int | None = None
-    sharing: Sharing | None = None
-
-
-class SegAttach(Args):
-    """vas_seg_attach."""
-
-    type: AttachType
-
-
-class VasAttach(Args):
-    """vas_attach."""
-
-    type: AttachType
-    lazy: bool = True
-
-
-class Spawn(Args):
-    """A new task; `lease_s` in seconds, 1 to 86400."""
-
-    name: str | None = None
-    lease_s: Seconds = LEASE_SECONDS_DEFAULT
-
-
-class OfThread(Args):
-    """A call of one thread."""
-
-    tid: Tid = None
-
-
-class Switch(Args):
-    """vas_switch; `timeout_s` in seconds, null waits without end."""
-
-    vid: int
-    timeout_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-
-
-class Mmap(OfThread):
-    """mmap(2); prot and flags are those of Linux on x86-64."""
-
-    addr: Address
-    length: int
-    prot: int
-    flags: int
-
-
-class Munmap(OfThread):
-    """munmap(2)."""
-
-    addr: Address
-    length: int
-
-
-class Mprotect(OfThread):
-    """mprotect(2)."""
-
-    addr: Address
-    length: int
-    prot: int
-
-
-class Brk(OfThread):
-    """brk(2); 0 asks for the present break."""
-
-    addr: Address = 0
-
-
-class Msync(OfThread):
-    """msync(2); length 0 means the whole space."""
-
-    addr: Address = 0
-    length: int = 0
-    flags: int = MS_SYNC
-
-
-# -- answers --------------------------------------------------------------------------------------
 
 
 class Space(View):
@@ -333,6 +176,27 @@ class Value(View):
     """The result of a call; 0 where there is nothing to return."""
 
     value: int = 0
+
+
+class Residency(View):
+    """One byte for each page, in base64; bit 0: the page is in memory."""
+
+    value: Annotated[str, WithJsonSchema({"type": "string", "contentEncoding": "base64"})]
+
+
+class Limits(View):
+    """Limits in bytes, `map_count` in regions; null: no limit."""
+
+    address_space: LimitValue
+    data: LimitValue
+    stack: LimitValue
+    locked: LimitValue
+    map_count: LimitValue
+
+    @classmethod
+    def of(cls, values: Mapping[str, int]) -> Self:
+        """From what prlimit answers."""
+        return cls(**{name: None if value == RLIM_INFINITY else value for name, value in values.items()})
 
 
 class Version(View):

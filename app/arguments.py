@@ -1,0 +1,153 @@
+"""Arguments of the calls as JSON has them: strict, and closed against unknown members."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from app.fields import Address, Args, AttachType, LimitValue, Resource, Seconds, Sharing, Tid
+from engine.constants import MS_SYNC, RLIM_INFINITY
+from everspace.wire import LEASE_SECONDS_DEFAULT
+
+
+class VasCreate(Args):
+    """vas_create."""
+
+    name: str
+    mode: int
+    sharing: Sharing = "exclusive"
+
+
+class SegCreate(Args):
+    """vas_seg_create; [start, end) is page aligned."""
+
+    name: str
+    start: Address
+    end: Address
+    mode: int
+    sharing: Sharing = "exclusive"
+
+
+class SetAttr(Args):
+    """vas_setattr and vas_seg_setattr; null or absent leaves as it is."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    sharing: Sharing | None = None
+
+
+class SegAttach(Args):
+    """vas_seg_attach."""
+
+    type: AttachType
+
+
+class VasAttach(Args):
+    """vas_attach."""
+
+    type: AttachType
+    lazy: bool = True
+
+
+class Spawn(Args):
+    """A new task; `lease_s` in seconds, 1 to 86400."""
+
+    name: str | None = None
+    lease_s: Seconds = LEASE_SECONDS_DEFAULT
+
+
+class OfThread(Args):
+    """A call of one thread."""
+
+    tid: Tid = None
+
+
+class Nothing(Args):
+    """A call without arguments."""
+
+
+class Switch(Args):
+    """vas_switch; `timeout_s` in seconds, null waits without end."""
+
+    vid: int
+    timeout_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class Mmap(OfThread):
+    """mmap(2); prot and flags are those of Linux on x86-64."""
+
+    addr: Address
+    length: int
+    prot: int
+    flags: int
+
+
+class Range(OfThread):
+    """munmap(2), mincore(2) and munlock(2): `length` bytes from `addr`."""
+
+    addr: Address
+    length: int
+
+
+class Mprotect(Range):
+    """mprotect(2)."""
+
+    prot: int
+
+
+class Mremap(OfThread):
+    """mremap(2); `new_addr` counts with MREMAP_FIXED and MREMAP_DONTUNMAP."""
+
+    old_addr: Address
+    old_size: int
+    new_size: int
+    flags: int = 0
+    new_addr: Address = 0
+
+
+class Madvise(Range):
+    """madvise(2), and the advice MADV_VAS_PRIVATE and MADV_VAS_SHARED."""
+
+    advice: int
+
+
+class Mlock(Range):
+    """mlock2(2); flags 0 or MLOCK_ONFAULT."""
+
+    flags: int = 0
+
+
+class Brk(OfThread):
+    """brk(2); 0 asks for the present break."""
+
+    addr: Address = 0
+
+
+class Msync(OfThread):
+    """msync(2); length 0 means the whole space."""
+
+    addr: Address = 0
+    length: int = 0
+    flags: int = MS_SYNC
+
+
+class Prlimit(Args):
+    """prlimit(2): a value that is absent or null leaves the limit as it is; 2**64 - 1 is no limit."""
+
+    resource: Resource
+    value: int | None = None
+
+
+class SetLimits(Args):
+    """Limits in bytes, `map_count` in regions. Null: no limit; what is absent stays as it is."""
+
+    address_space: LimitValue = None
+    data: LimitValue = None
+    stack: LimitValue = None
+    locked: LimitValue = None
+    map_count: LimitValue = None
+
+    def given(self) -> dict[str, int]:
+        """The limits that are to be set."""
+        values = {name: getattr(self, name) for name in sorted(self.model_fields_set)}
+        return {name: RLIM_INFINITY if value is None else value for name, value in values.items()}

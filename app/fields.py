@@ -1,0 +1,63 @@
+"""Kinds of members that the control routes' JSON has, and how strict it is."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.functional_serializers import PlainSerializer
+
+from everspace.wire import (
+    RESOURCE_NAMES,
+    SHARING_NAMES,
+    TYPE_NAMES,
+    TYPE_VALUES,
+    hex_address,
+    parse_address,
+)
+
+TYPE_INVALID = 3
+"""What an unknown attach type becomes, so that the engine refuses it in the order of its other errors."""
+
+
+def _attach_type(value: object) -> int:
+    return TYPE_VALUES.get(value, TYPE_INVALID) if isinstance(value, str) else TYPE_INVALID
+
+
+Address = Annotated[
+    int,
+    BeforeValidator(parse_address),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": "^(0x[0-9a-fA-F]+|[0-9]+)$"}, {"type": "integer"}]}
+    ),
+]
+"""An address coming in: "0x…", a decimal string or an integer."""
+HexAddress = Annotated[
+    int,
+    PlainSerializer(hex_address, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^0x[0-9a-f]+$"}),
+]
+"""An address going out."""
+AttachType = Annotated[
+    int, BeforeValidator(_attach_type), WithJsonSchema({"type": "string", "enum": list(TYPE_VALUES)})
+]
+TypeName = Annotated[
+    int,
+    PlainSerializer(TYPE_NAMES.__getitem__, return_type=str),
+    WithJsonSchema({"type": "string", "enum": list(TYPE_VALUES)}),
+]
+Resource = Annotated[str, WithJsonSchema({"type": "string", "enum": list(RESOURCE_NAMES)})]
+Sharing = Annotated[str, WithJsonSchema({"type": "string", "enum": list(SHARING_NAMES)})]
+Tid = Annotated[int | None, Field(description="A thread of the task; by default its main thread.")]
+LimitValue = Annotated[int | None, Field(description="null: no limit.")]
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Args(BaseModel):
+    """Arguments of a call: no conversion of types, no unknown members."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class View(BaseModel):
+    """An answer."""
+
+    model_config = ConfigDict(extra="forbid")
