@@ -32,6 +32,11 @@ class FaultyStore:
         self._operate("fetch")
         return self._inner.fetch(object_id, pages)
 
+    def stored_pages(self, object_id: int, first: int, count: int) -> list[int]:
+        """See `Store.stored_pages`."""
+        self._operate("stored_pages")
+        return self._inner.stored_pages(object_id, first, count)
+
     def commit(self, transactions: Sequence[Sequence[Change]]) -> None:
         """See `Store.commit`."""
         self._operate("commit")

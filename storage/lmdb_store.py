@@ -120,6 +120,22 @@ class LmdbStore:
                     found = self._read(object_id, wanted, alone=True)
         return found or {}
 
+    def stored_pages(self, object_id: int, first: int, count: int) -> list[int]:
+        """See `Store.stored_pages`."""
+        with named_errors("reading the page map"):
+            found = self._existing(object_id, first, count)
+            if found is None:
+                with self._committing:
+                    found = self._existing(object_id, first, count)
+        if found is None:
+            raise StoreFailed(f"the page map of object {object_id} does not come to rest")
+        return [int(page) for page in found.tolist()]
+
+    def _existing(self, object_id: int, first: int, count: int) -> U64 | None:
+        epoch = self._locations.epoch
+        with self._tables.read() as txn:
+            return self._locations.existing(object_id, first, count, NodeTable(self._tables, txn), epoch)
+
     def _read(self, object_id: int, pages: U64, *, alone: bool) -> dict[int, bytes] | None:
         """The pages that exist. None when map and transaction may not belong together, unless `alone`."""
         epoch = self._locations.epoch

@@ -94,6 +94,28 @@ class LocationMap:
                 locations[low:high] = row[offsets(pages[low:high])]
         return locations
 
+    def existing(self, object_id: int, first: int, count: int, rows: NodeRows, epoch: int) -> U64 | None:
+        """Which of the pages [first, first + count) have a location, ascending. `epoch` and None as in `locate`."""
+        low, high = first >> NODE_SHIFT, (first + count - 1) >> NODE_SHIFT
+        with self._lock:
+            if object_id in self.dead:
+                return np.empty(0, np.uint64)
+            if epoch != self.epoch:
+                return None
+            nodes = self._objects.get(object_id, {})
+            found = {number: np.flatnonzero(nodes[number]) for number in self._held(object_id, low, high)}
+        numbers = rows.numbers(object_id, low, high)
+        for number in numbers:
+            if number not in found:
+                row = rows.read(object_id, number)
+                if row is not None:
+                    found[number] = np.flatnonzero(row)
+        parts = [
+            found[number].astype(np.uint64) + np.uint64(number << NODE_SHIFT) for number in sorted(found)
+        ]
+        pages = np.concatenate([np.empty(0, np.uint64), *parts])
+        return pages[(pages >= first) & (pages < first + count)]
+
     # --- the committing thread
 
     def current(self, object_id: int, pages: U64, rows: NodeRows) -> U64:

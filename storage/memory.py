@@ -75,6 +75,11 @@ class MemoryStore:
         held = self._state.pages.get(object_id, {})
         return {page: held[page] for page in pages if page in held}
 
+    def stored_pages(self, object_id: int, first: int, count: int) -> list[int]:
+        """See `Store.stored_pages`."""
+        held = self._state.pages.get(object_id, {})
+        return sorted(page for page in held if first <= page < first + count)
+
     def commit(self, transactions: Sequence[Sequence[Change]]) -> None:
         """See `Store.commit`."""
         state = self._state.copy()

@@ -9,7 +9,7 @@ from engine.changes import Change, Image
 class Store(Protocol):
     """What every store promises.
 
-    Threads: `fetch` from any thread at any time; `load`, `commit`, `maintain` and `close` from one thread at a time.
+    Threads: `fetch` and `stored_pages` from any thread at any time; `load`, `commit`, `maintain` and `close` from one thread at a time.
     Ids: object ids, vids and sids are never reused, and nothing names an object after its owner was dropped.
     """
 
@@ -25,6 +25,12 @@ class Store(Protocol):
 
         Post: every value is exactly one page long and was current at some moment of the call; a commit that returned
         before the call began is seen. Raises StoreFailed (EIO) rather than return a byte that was not stored.
+        """
+
+    def stored_pages(self, object_id: int, first: int, count: int) -> list[int]:
+        """Which of the pages [first, first + count) exist, ascending; costs what exists, not what is asked for.
+
+        Post: as that of `fetch`.
         """
 
     def commit(self, transactions: Sequence[Sequence[Change]]) -> None:

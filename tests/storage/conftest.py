@@ -32,6 +32,9 @@ class Reopened:
     def fetch(self, object_id: int, pages: Sequence[int]) -> dict[int, bytes]:
         return self._store.fetch(object_id, pages)
 
+    def stored_pages(self, object_id: int, first: int, count: int) -> list[int]:
+        return self._store.stored_pages(object_id, first, count)
+
     def commit(self, transactions: Sequence[Sequence[Change]]) -> None:
         self._store.commit(transactions)
         self._store.close()

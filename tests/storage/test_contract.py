@@ -102,6 +102,19 @@ def test_pages_come_back(store: Store) -> None:
     assert store.fetch(2, wanted) == {3: page("other object")}
 
 
+def test_pages_that_exist_are_listed_without_their_bytes(store: Store) -> None:
+    store.commit([[PutSpace(space(1, 1)), put(1, p0="a", p3="b", p700="c"), put(2, p3="other object")]])
+    assert store.stored_pages(1, 0, FAR + 1) == [0, 3, 700]
+    assert store.stored_pages(1, 1, 699) == [3]
+    assert store.stored_pages(1, 3, 698) == [3, 700]
+    assert store.stored_pages(1, 4, 3) == []
+    assert store.stored_pages(3, 0, FAR) == []
+    store.commit([[DropPages(1, 2, 5)]])
+    assert store.stored_pages(1, 0, 1 << 40) == [0, 700]
+    store.commit([[DropSpace(1)]])
+    assert store.stored_pages(1, 0, 1 << 40) == []
+
+
 def test_pages_at_the_edges(store: Store) -> None:
     pages = (0, 255, 256, FAR - 256, FAR - 255, FAR)
     store.commit([[PutPages(1, pages, b"".join(page(hex(number)[-15:]) for number in pages))]])

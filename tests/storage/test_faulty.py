@@ -41,7 +41,11 @@ AFTER: list[Change] = [
 
 
 def shown(store: Store) -> object:
-    return store.load(), [store.fetch(object_id, range(1000)) for object_id in (1, 2, 3)]
+    return (
+        store.load(),
+        [store.fetch(object_id, range(1000)) for object_id in (1, 2, 3)],
+        store.stored_pages(1, 0, 9),
+    )
 
 
 def expected(*transactions: list[Change]) -> object:

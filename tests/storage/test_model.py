@@ -186,6 +186,9 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.load() == self.model.load()
         for object_id in self.objects:
             assert self.store.fetch(object_id, PAGES) == self.model.fetch(object_id, PAGES)
+            for first, count in ((0, 1 << 40), (1, 3)):
+                shown = self.store.stored_pages(object_id, first, count)
+                assert shown == self.model.stored_pages(object_id, first, count)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):

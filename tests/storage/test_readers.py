@@ -88,6 +88,17 @@ def test_a_page_map_that_leaves_memory_during_a_fetch(
     assert version(store.fetch(1, [5])[5], 5) == 2
 
 
+def test_a_page_map_that_leaves_memory_while_its_pages_are_listed(
+    store: LmdbStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that only the row in memory had must not be missing from the list."""
+    store.commit([[put(list(range(0, PAGES, 256)), 1)]])
+    tidy(store)
+    store.commit([[put([5], 2)]])
+    after_begin(monkeypatch, lambda: tidy(store))
+    assert store.stored_pages(1, 0, 256) == [0, 5]
+
+
 def test_a_chunk_that_is_rewritten_during_a_fetch(store: LmdbStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader looks up the new place in a transaction that has only the old one."""
     store.commit([[put([page], 1)] for page in range(20)])
