@@ -21,6 +21,8 @@ FLUSH_CEILING: Final = 33
 """With more pages than this to be taken out, the whole tag is flushed (Linux: tlb_single_page_flush_ceiling)."""
 CPUS_MAX: Final = 64
 TLB_ENTRIES_MAX: Final = 1 << 16
+TAGS_MIN: Final = 3
+"""Of one CPU; each more needs one more: a number for what each is using, one to give out, one to spare."""
 TAGS_MAX: Final = 1 << 16
 
 
@@ -47,9 +49,9 @@ class Hardware:
             raise ValueError(
                 f"{self.tlb_entries} TLB entries are not a multiple of {self.ways} ways up to {TLB_ENTRIES_MAX}"
             )
-        if self.tags and not self.cpus + 2 <= self.tags <= TAGS_MAX:
+        if self.tags and not TAGS_MIN + self.cpus - 1 <= self.tags <= TAGS_MAX:
             raise ValueError(
-                f"{self.tags} tags are neither 0 nor {self.cpus + 2} (two more than CPUs) to {TAGS_MAX}"
+                f"{self.tags} tags are neither 0 nor {TAGS_MIN + self.cpus - 1} (two more than CPUs) to {TAGS_MAX}"
             )
 
 

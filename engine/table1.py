@@ -85,6 +85,13 @@ class Attaching:
     use_lazy: Figure
     use_eager: Figure
 
+    @property
+    def break_even(self) -> int:
+        """Lazy is the cheaper way when fewer than so many of the pages are used."""
+        saved = (self.use_lazy.each - self.use_eager.each).ns
+        extra = (self.attach_eager.each - self.attach_lazy.each).ns
+        return min(self.pages, -(-extra * self.pages // saved)) if saved > 0 else self.pages
+
 
 @dataclass(frozen=True, slots=True)
 class Unmapping:

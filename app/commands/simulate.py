@@ -18,9 +18,9 @@ Complain = Callable[[str], NoReturn]
 
 def add_to(commands: Commands) -> None:
     """The command's options."""
-    actions = commands.add_parser("simulate", help="spaces against processes on a simulated machine").add_subparsers(
-        dest="action", metavar="ACTION", required=True
-    )
+    actions = commands.add_parser(
+        "simulate", help="spaces against processes on a simulated machine"
+    ).add_subparsers(dest="action", metavar="ACTION", required=True)
     table = actions.add_parser("table1", help="create and switch; tags, lazy attach, number of regions")
     _add_costs(table)
     table.add_argument("--json", action="store_true", help="print one JSON value")
@@ -44,15 +44,16 @@ def run_table1(arguments: argparse.Namespace, complain: Complain) -> int:
     """Tables and bars, or JSON. Raises OSError when the plot cannot be written; nothing is printed then."""
     from app.simulated import svg, text
     from engine.costs import Costs
-    from engine.mmu import Hardware
+    from engine.mmu import TAGS_MIN, Hardware
     from engine.table1 import table1
 
     try:
         hardware = Hardware(tlb_entries=arguments.tlb_entries, ways=arguments.tlb_ways)
-        few = Hardware(tags=arguments.tags).tags
     except ValueError as error:
         complain(str(error))
-    table = table1(arguments.costs or Costs(), hardware, few)
+    if not TAGS_MIN <= arguments.tags < hardware.tags:
+        complain(f"{arguments.tags} tags are not {TAGS_MIN} to {hardware.tags - 1}")
+    table = table1(arguments.costs or Costs(), hardware, arguments.tags)
     if arguments.plot is not None:
         arguments.plot.write_text(svg.draw(table), encoding="utf-8")
     if arguments.json:

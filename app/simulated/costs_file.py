@@ -51,5 +51,10 @@ def costs_as_toml(costs: Costs) -> str:
     lines = ["# Costs of a simulated machine in simulated ns, for everspaced simulate table1 --costs FILE."]
     values = costs.as_dict()
     for cost in DEFAULTS:
-        lines += ["", f"# {cost.each}", f"# default {cost.ns}: {cost.source}", f"{cost.work} = {values[cost.work]}"]
+        lines += [
+            "",
+            f"# {cost.each}",
+            f"# default {cost.ns}: {cost.source}",
+            f"{cost.work} = {values[cost.work]}",
+        ]
     return "\n".join(lines) + "\n"

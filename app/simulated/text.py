@@ -116,7 +116,10 @@ def _comparison(compared: Sequence[Compared]) -> str:
         space, process = SEED[row.what, "space"], SEED[row.what, "process"]
         ours = (_ns(row.space), _ns(row.process), _ratio(row.process.each.ns, row.space.each.ns))
         rows.append((row.what, *ours, str(space), str(process), _ratio(process, space)))
-    return "Table 1. Spaces and processes, without tags (simulated ns)\n\n" + columns(head, rows)
+    return (
+        "Table 1. Spaces and processes, without tags (simulated ns); the costs are calibrated to these four figures\n\n"
+        + columns(head, rows)
+    )
 
 
 def _switching(table: Table) -> str:
@@ -145,7 +148,7 @@ def _attaching(rows: Sequence[Attaching]) -> str:
         "attach eager",
         "use lazy",
         "use eager",
-        "lazy pays below",
+        "lazy pays below pages",
         "fork",
     )
     lines = [
@@ -153,7 +156,7 @@ def _attaching(rows: Sequence[Attaching]) -> str:
             str(row.regions),
             str(row.pages),
             *(_ns(f) for f in (row.switch, row.attach_lazy, row.attach_eager, row.use_lazy, row.use_eager)),
-            f"{row.break_even} pages",
+            str(row.break_even),
             _ns(row.fork),
         )
         for row in rows
@@ -179,7 +182,12 @@ def _bars(table: Table) -> str:
     for row in table.compared:
         lines += _group(row.what, [("space", row.space.each), ("process", row.process.each)])
     for count in BAR_COUNTS:
-        found = [(name, row.switch.each) for name, rows_of in series(table) for row in rows_of if row.spaces == count]
+        found = [
+            (name, row.switch.each)
+            for name, rows_of in series(table)
+            for row in rows_of
+            if row.spaces == count
+        ]
         lines += _group(f"{count} spaces", found, max(row.switch.each.ns for row in table.switching))
     for attach in table.attaching:
         both = [
@@ -202,5 +210,9 @@ def _group(title: str, bars: Sequence[tuple[str, SimTime]], top: int = 0) -> lis
 
 def _changed(table: Table) -> str:
     values = table.costs.as_dict()
-    changed = [f"{cost.work} = {values[cost.work]} (default {cost.ns})" for cost in DEFAULTS if values[cost.work] != cost.ns]
+    changed = [
+        f"{cost.work} = {values[cost.work]} (default {cost.ns})"
+        for cost in DEFAULTS
+        if values[cost.work] != cost.ns
+    ]
     return "Costs that are not the defaults: " + ", ".join(changed) + "\n" if changed else ""
