@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine import constants
 
 PAGE = 4096
-WINDOW = 0x1000_0000_0000
+WINDOW = 0x7100_0000_0000
 """Both sides work in [WINDOW, WINDOW + WINDOW_SIZE), which nothing else uses."""
 WINDOW_SIZE = 64 << 20
 CORE_PAGES = 64

@@ -8,11 +8,15 @@ from collections.abc import Callable, Collection
 from random import Random
 
 from engine import constants as c
-from tests.oracle.calls import CORE, CORE_PAGES, HEAP, PAGE, SIGNATURES, WINDOW, Call
+from tests.oracle.calls import CORE, CORE_PAGES, HEAP, PAGE, SIGNATURES, WINDOW, WINDOW_SIZE, Call
 
 ANONYMOUS = c.MAP_PRIVATE | c.MAP_ANONYMOUS
 SHARED_MEMORY = c.MAP_SHARED | c.MAP_ANONYMOUS
 PROTS = (3, 3, 3, 3, 1, 0, 2, 5, 7)
+EXTRAS = {
+    c.MAP_GROWSDOWN: 0.06, c.MAP_NORESERVE: 0.06, c.MAP_POPULATE: 0.1, c.MAP_LOCKED: 0.05, c.MAP_STACK: 0.03,
+}  # fmt: skip
+"""Flags of mmap and how often they are set."""
 ADVICE = (
     c.MADV_NORMAL, c.MADV_RANDOM, c.MADV_SEQUENTIAL, c.MADV_WILLNEED, c.MADV_DONTNEED, c.MADV_DONTNEED, c.MADV_FREE,
     c.MADV_REMOVE, c.MADV_DONTFORK, c.MADV_DOFORK, c.MADV_HUGEPAGE, c.MADV_NOHUGEPAGE, c.MADV_DONTDUMP,
@@ -20,11 +24,14 @@ ADVICE = (
 )  # fmt: skip
 BAD_ADVICE = (5, 7, 99, 2**31 - 1)
 BAD_LENGTHS = (0, 1, PAGE - 1, PAGE + 1, 2**64 - PAGE, 2**63, 2**64 - 1, 2**62)
+HUGE = 2**40
+"""Lengths above this are nonsense, and end beyond every address space."""
 WEIGHTS = {
-    "mmap": 9, "munmap": 4, "mprotect": 6, "mremap": 7, "brk": 2, "madvise": 7, "msync": 1, "mincore": 2, "mlock": 3,
-    "munlock": 2, "load": 5, "store": 9, "look": 1, "fork": 1, "exit": 1,
+    "mmap": 9, "munmap": 3, "mprotect": 6, "mremap": 7, "brk": 2, "madvise": 7, "msync": 1, "mincore": 2, "mlock": 3,
+    "munlock": 2, "load": 4, "store": 9, "look": 1, "fork": 1, "exit": 1,
 }  # fmt: skip
 FORKS_MAX = 3
+HEAP_PAGES = (HEAP - CORE) // PAGE
 
 
 class Generator:
@@ -42,7 +49,9 @@ class Generator:
         """Most regions of the sequence are of one kind, so that they merge."""
         self.places = (10, 3, 4, 1) if not only or "mremap" in only else (10, 3, 0, 0)
         """How often mmap is FIXED, FIXED_NOREPLACE, with a hint, or without."""
-        self.mapped: set[int] = set()
+        self.rights: dict[int, int] = {}
+        """Pages of the core that should be mapped, with their PROT bits."""
+        self.parents: list[dict[int, int]] = []
         self.forks = 0
 
     def sequence(self, calls: int) -> list[Call]:
@@ -52,122 +61,128 @@ class Generator:
         made: list[Call] = []
         while len(made) < calls:
             name = self.rng.choices(names, weights)[0]
-            if not self.mapped and "mmap" in makers and self.rng.random() < 0.8:
+            if len(self.rights) < 3 and "mmap" in makers and self.rng.random() < 0.8:
                 name = "mmap"
-            if name == "fork":
-                if self.forks == FORKS_MAX:
-                    continue
-                self.forks += 1
+            if (name == "fork" and self.forks == FORKS_MAX) or (name == "exit" and not self.parents):
+                continue
             made.append(makers[name]())
         return made
 
     # -- arguments -----------------------------------------------------------------------------------------------
 
-    def _rarely(self, chance: float = 0.03) -> bool:
+    def _rarely(self, chance: float = 0.02) -> bool:
         return self.rng.random() < chance
 
-    def _page(self) -> int:
-        """A page of the core's part that the sequence works in, mostly a mapped one or its neighbour."""
+    def _page(self, wanted: int = 0) -> int:
+        """A page of the core's part that the sequence works in, mostly a mapped one with `wanted` rights."""
         rng = self.rng
-        if self.mapped and rng.random() < 0.75:
-            page = rng.choice(sorted(self.mapped)) + rng.choice((0, 0, 0, 0, -1, 1))
+        mapped = [page for page, rights in self.rights.items() if rights & wanted == wanted]
+        if mapped and rng.random() < 0.9:
+            page = rng.choice(mapped) + rng.choices((0, -1, 1), (14, 1, 1))[0]
             return min(max(page, 0), CORE_PAGES - 1)
         return self.first + rng.randrange(self.width)
 
-    def _addr(self, page: int | None = None) -> int:
-        address = CORE + (self._page() if page is None else page) * PAGE
+    def _addr(self, page: int) -> int:
+        address = CORE + page * PAGE
         return address + self.rng.choice((1, 8, PAGE // 2, PAGE - 1)) if self._rarely() else address
 
-    def _pages(self) -> int:
-        return self.rng.choice((1, 1, 1, 2, 2, 3, 4, 5, 8, 12))
-
-    def _length(self, page: int, pages: int | None = None) -> int:
+    def _length(self, page: int, pages: int = 0) -> int:
         """Mostly whole pages up to the core's end."""
         if self._rarely():
             return self.rng.choice(BAD_LENGTHS)
-        length = min(pages or self._pages(), CORE_PAGES - page) * PAGE
+        pages = pages or self.rng.choice((1, 1, 1, 2, 2, 3, 4, 5, 8, 12))
+        length = min(pages, CORE_PAGES - page) * PAGE
         return length - self.rng.randrange(1, PAGE) if self._rarely(0.05) else length
 
-    def _extent(self) -> tuple[int, int]:
-        """An address and a length, often exactly some mapped pages."""
+    def _extent(self, *, alike: bool = False) -> tuple[int, int]:
+        """An address and a length, mostly of mapped pages only; `alike`: mostly of pages with the same rights."""
         page = self._page()
-        pages = None
-        if page in self.mapped and self.rng.random() < 0.3:
-            pages = 1
-            while page + pages in self.mapped and self.rng.random() < 0.9:
+        pages = self.rng.choice((1, 1, 2, 2, 3, 4, 6, 8, 12))
+        if page in self.rights and self.rng.random() < 0.85:
+            wanted, pages, kind = pages, 1, self.rights[page]
+            while pages < wanted and self.rights.get(page + pages, -1) in (range(8), (kind,))[alike]:
                 pages += 1
         return self._addr(page), self._length(page, pages)
+
+    def _home(self) -> int:
+        return CORE + min(self._page(), CORE_PAGES - 12) * PAGE
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
     def _mmap(self) -> Call:
         rng = self.rng
-        page = self._page() if rng.random() < 0.5 else self.first + rng.randrange(self.width)
+        page = self._page() if rng.random() < 0.3 else self.first + rng.randrange(self.width)
         addr, length = self._addr(page), self._length(page)
         flags = ANONYMOUS if self.plain or rng.random() < 0.7 else SHARED_MEMORY
         where = rng.choices((c.MAP_FIXED, c.MAP_FIXED_NOREPLACE, 0, -1), self.places)[0]
+        if where == c.MAP_FIXED_NOREPLACE and self._covered(addr, length) & self.rights.keys() and rng.random() < 0.7:
+            where = c.MAP_FIXED
         if where < 0:
             addr, where = rng.choice((0, 0, 1, PAGE)), 0
         flags |= where
         if not self.plain or self._rarely(0.1):
-            for flag, chance in (
-                (c.MAP_GROWSDOWN, 0.06), (c.MAP_NORESERVE, 0.08), (c.MAP_POPULATE, 0.1), (c.MAP_LOCKED, 0.06),
-                (c.MAP_STACK, 0.04),
-            ):  # fmt: skip
-                flags |= flag if rng.random() < chance else 0
-        if self._rarely(0.02):
+            flags |= sum(flag for flag, chance in EXTRAS.items() if rng.random() < chance)
+        if flags & c.MAP_SHARED and flags & c.MAP_GROWSDOWN and not self._rarely(0.1):
+            flags &= ~c.MAP_GROWSDOWN
+        if self._rarely(0.01):
             flags = flags & ~c.MAP_TYPE | rng.choice((0, 3))
-        if flags & c.MAP_FIXED and not (WINDOW <= addr and addr + length < WINDOW + (64 << 20)):
-            addr, length = addr | 1, length
-        self.mapped |= _covered(addr, length)
         prot = 3 if self.plain and rng.random() < 0.8 else rng.choice(PROTS)
+        self._map(addr, length, prot)
         return Call("mmap", (addr, length, prot, flags, self._home()))
 
     def _munmap(self) -> Call:
         addr, length = self._extent()
-        self.mapped -= _covered(addr, length)
+        self._unmap(addr, length)
         return Call("munmap", (addr, length))
 
     def _mprotect(self) -> Call:
         prot = self.rng.choice(PROTS)
+        addr, length = self._extent()
+        for page in self._covered(addr, length) & self.rights.keys():
+            self.rights[page] = prot
         if self._rarely(0.04):
             prot |= self.rng.choice((c.PROT_SEM, c.PROT_GROWSDOWN, c.PROT_GROWSUP, 0x10, 0x0300_0000))
-        return Call("mprotect", (*self._extent(), prot))
+        return Call("mprotect", (addr, length, prot))
 
     def _mremap(self) -> Call:
         rng = self.rng
-        addr, old = self._extent()
-        new = rng.choice((old, old, old, old + PAGE, old + 2 * PAGE, PAGE, 3 * PAGE, self._length(0)))
+        addr, old = self._extent(alike=True)
         flags = rng.choices((0, 1, 3, 5, 7), (3, 3, 8, 2, 2))[0]
-        if flags & c.MREMAP_DONTUNMAP and rng.random() < 0.8:
+        new = rng.choice((old, old, old, old + PAGE, old + 2 * PAGE, PAGE, 3 * PAGE, self._length(0)))
+        if flags & c.MREMAP_DONTUNMAP and not self._rarely(0.1):
             new = old
-        if self._rarely(0.04):
+        if self._rarely(0.03):
             old = 0
         if self._rarely():
             flags = rng.choice((2, 4, 6, 8, 9, 16))
-        page = self._page()
-        target = self._addr(page) if flags & 6 else 0
-        new = new if new < 2**32 else self._huge(flags, new)
-        if not flags & (c.MREMAP_DONTUNMAP):
-            self.mapped -= _covered(addr, old)
-        self.mapped |= _covered(target if flags & 2 else addr, new)
+        page = self.first + rng.randrange(self.width) if rng.random() < 0.6 else self._page()
+        page = min(page, CORE_PAGES - 12)
+        source = self._covered(addr, max(old, new))
+        for _ in range(8):
+            if not self._covered(CORE + page * PAGE, new) & source:
+                break
+            page = rng.randrange(CORE_PAGES - 11)
+        target = self._addr(page) if flags & (c.MREMAP_FIXED | c.MREMAP_DONTUNMAP) else 0
+        if HUGE < new < 2**62:
+            new = 2**62
+        prot = self.rights.get((addr - CORE) // PAGE, 3)
+        if not flags & c.MREMAP_DONTUNMAP:
+            self._unmap(addr, old)
+        self._map(target if flags & c.MREMAP_FIXED else addr, new, prot)
         return Call("mremap", (addr, old, new, flags, target, self._home()))
-
-    def _huge(self, flags: int, size: int) -> int:
-        """A size that fits nowhere."""
-        return size if size >= 2**62 else 2**62
 
     def _brk(self) -> Call:
         if self._rarely(0.1):
             return Call("brk", (self.rng.choice((0, 1, HEAP - 1, HEAP - PAGE, 2**63)),))
-        pages = self.rng.randrange(CORE_PAGES - 48)
-        self.mapped |= _covered(HEAP, pages * PAGE)
+        pages = self.rng.randrange(CORE_PAGES - HEAP_PAGES)
+        self._map(HEAP, pages * PAGE, 3)
         return Call("brk", (HEAP + pages * PAGE + self.rng.choice((0, 0, 1, 100)),))
 
     def _madvise(self) -> Call:
         advice = self.rng.choice(BAD_ADVICE) if self._rarely() else self.rng.choice(ADVICE)
         addr, length = self._extent()
-        return Call("madvise", (addr, length if length < 2**40 else 2**64 - PAGE, advice))
+        # madvise knows no upper end: only a length that wraps around is harmless
+        return Call("madvise", (addr, length if length < HUGE else 2**64 - PAGE, advice))
 
     def _msync(self) -> Call:
         flags = self.rng.choice((c.MS_SYNC, c.MS_ASYNC, c.MS_INVALIDATE, 6, 3, 0, 5, 8, 16))
@@ -183,35 +198,44 @@ class Generator:
     def _munlock(self) -> Call:
         return Call("munlock", self._extent())
 
-    def _access(self) -> tuple[int, int]:
+    def _access(self, wanted: int) -> tuple[int, int]:
         """Some bytes inside one page."""
         at = self.rng.choice((0, 0, 0, 8, 100, PAGE - 8))
-        return CORE + self._page() * PAGE + at, self.rng.choice((1, 2, 4, 8))
+        return CORE + self._page(wanted) * PAGE + at, self.rng.choice((1, 2, 4, 8))
 
     def _load(self) -> Call:
-        return Call("load", self._access())
+        return Call("load", self._access(c.PROT_READ))
 
     def _store(self) -> Call:
-        return Call("store", (*self._access(), self.rng.randrange(1, 0xFFFF)))
+        return Call("store", (*self._access(c.PROT_WRITE), self.rng.randrange(1, 0xFFFF)))
 
     def _look(self) -> Call:
         return Call("look")
 
     def _fork(self) -> Call:
+        self.forks += 1
+        self.parents.append(dict(self.rights))
         return Call("fork")
 
     def _exit(self) -> Call:
+        self.rights = self.parents.pop()
         return Call("exit")
 
-    def _home(self) -> int:
-        return CORE + min(self._page(), CORE_PAGES - 12) * PAGE
+    # -- what should be mapped -----------------------------------------------------------------------------------
 
+    def _map(self, addr: int, length: int, prot: int) -> None:
+        self.rights.update(dict.fromkeys(sorted(self._covered(addr, length)), prot))
 
-def _covered(address: int, length: int) -> set[int]:
-    """Pages of the core in [address, address + length)."""
-    first = max((address - CORE) // PAGE, 0)
-    last = min((address + length - CORE + PAGE - 1) // PAGE, CORE_PAGES)
-    return set(range(first, last)) if length < 2**40 else set()
+    def _unmap(self, addr: int, length: int) -> None:
+        for page in self._covered(addr, length):
+            self.rights.pop(page, None)
+
+    def _covered(self, addr: int, length: int) -> set[int]:
+        """Pages of the core in [addr, addr + length); none of nonsense."""
+        if addr % PAGE or length > HUGE or not WINDOW <= addr < WINDOW + WINDOW_SIZE:
+            return set()
+        first = (addr - CORE) // PAGE
+        return set(range(max(first, 0), min(first + -(-length // PAGE), CORE_PAGES)))
 
 
 def generate(seed: int, calls: int = 40, only: Collection[str] = ()) -> list[Call]:

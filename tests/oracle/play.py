@@ -115,10 +115,12 @@ def look(world: World) -> Answer:
 
 
 def pages(world: World, start: int, end: int) -> list[list[Any]]:
-    """The pages of a region that are not all zeros, without trailing zeros."""
+    """The pages of a region that are not all zeros, without trailing zeros, or why a page cannot be read."""
     data = world.load(start, end - start)
     if isinstance(data, str):
-        return [[start, data]]
+        if end - start == PAGE:
+            return [[start, data]]
+        return [page for at in range(start, end, PAGE) for page in pages(world, at, at + PAGE)]
     if not data.strip(b"\0"):
         return []
     cut = [(start + at, data[at : at + PAGE].rstrip(b"\0")) for at in range(0, len(data), PAGE)]
