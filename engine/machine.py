@@ -16,6 +16,8 @@ from engine.calls.mremap import mremap
 from engine.calls.msync import msync
 from engine.changes import Image
 from engine.constants import EXCLUSIVE, MS_SYNC
+from engine.core_file import Process
+from engine.core_image import CoreImage
 from engine.credentials import Credentials
 from engine.errors import EINVAL, ENOENT, EngineError, PagesNeeded
 from engine.frames import FramePool
@@ -354,6 +356,26 @@ class Machine:
     ) -> None:
         """See `calls.msync`."""
         msync(self._union(cred, pid, tid), addr, length, flags)
+
+    # -- core files ----------------------------------------------------------------------------------------------
+
+    def task_core(self, cred: Credentials, pid: int, tid: int | None = None) -> CoreImage:
+        """What the thread sees, for a core file. ESRCH, EPERM; EINVAL: the geometry has none. The caller releases it."""
+        task = self.tasks_table.require(cred, pid)
+        shown = task.thread(tid)
+        shown.union.touch()
+        threads = (shown.tid, *(other for other in task.threads if other != shown.tid))
+        process = Process(pid, task.name, task.cred.uid, task.cred.gids[0], threads)
+        return CoreImage(self.geometry, process, shown.union.regions(), self._label, self.objects.holds)
+
+    def vas_core(self, cred: Credentials, vid: int) -> CoreImage:
+        """A space's own regions, for a core file. EINVAL: unknown, or as above; EACCES: the mode's read bit."""
+        space = self.spaces.registry.get(vid)
+        space.owner.require(cred, Access.READ, f"space {vid}")
+        self.journal.touch(space.memory)
+        process = Process(vid, space.name, space.owner.uid, space.owner.gid, (vid,))
+        regions = [(vma, vma.access) for vma in space.memory.vmas]
+        return CoreImage(self.geometry, process, regions, self._label, self.objects.holds)
 
     # -- text ----------------------------------------------------------------------------------------------------
 

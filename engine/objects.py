@@ -31,6 +31,10 @@ class Objects:
             obj = self._objects[object_id] = MemoryObject(self.pool, self.journal, object_id)
         return obj
 
+    def holds(self, obj: MemoryObject) -> bool:
+        """Whether its space or segment still exists."""
+        return self._objects.get(obj.object_id) is obj
+
     def reserve(self) -> int:
         """The id of new memory that the store will remember; it reads as zeros."""
         object_id = self.next_id

@@ -68,6 +68,12 @@ class PageMap:
         self._table = other._table
         self._table.refs += 1
 
+    def copy(self) -> "PageMap":
+        """A map that shows what this one shows now, leaves that do not exist yet included. Costs nothing in pages."""
+        other = PageMap(self._pool, self._new_leaf)
+        other.share_from(self)
+        return other
+
     def leaf(self, number: int) -> Frames | None:
         """The entries of a leaf for reading, or None when it has none of its own yet."""
         leaf = self._table.leaves.get(number)
