@@ -1,6 +1,7 @@
 """What a fault leads to, decided without touching anything."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,3 +76,22 @@ def plan_write_fault(entries: Frames, refs: NDArray[np.int32], whole: slice) -> 
         copy=np.flatnonzero(kept & (entries > ZERO_FRAME)),
         replace=np.flatnonzero(~owned & replaceable),
     )
+
+
+REUSE: Final = 0
+"""Write the frame where it is."""
+ZERO_FILL: Final = 1
+COPY: Final = 2
+REPLACE: Final = 3
+FETCH: Final = 4
+
+
+def plan_page_write(entry: int, refs: int, *, whole: bool) -> int:
+    """`plan_write_fault` of one page: the name of the list that it would be in, or REUSE. `refs` are its frame's."""
+    if entry > ZERO_FRAME and refs == 1:
+        return REUSE
+    if whole:
+        return REPLACE
+    if entry > ZERO_FRAME:
+        return COPY
+    return FETCH if entry == STORED else ZERO_FILL

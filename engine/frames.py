@@ -91,6 +91,10 @@ class FramePool:
                 length=count * self.page_size,
             )
         self.free_count -= count
+        if count == 1 and not self._free:
+            self._fresh += 1
+            self.refs[self._fresh - 1] = 1
+            return np.array((self._fresh - 1,), np.int64)
         parts: list[Frames] = [] if count else [np.empty(0, np.int64)]
         wanted = count
         while wanted and self._free:
@@ -109,6 +113,19 @@ class FramePool:
         frames = np.concatenate(parts) if len(parts) != 1 else parts[0]
         self.refs[frames] = 1
         return frames
+
+    def allocate_one(self, *, zeroed: bool) -> int:
+        """`allocate` of one frame."""
+        if not self.free_count or not self._free:
+            return self.allocate(1, zeroed=zeroed).item(0)
+        self.free_count -= 1
+        frame, length = self._free.pop()
+        if length > 1:
+            self._free.append((frame + 1, length - 1))
+        if zeroed:
+            self.pages[frame] = 0
+        self.refs[frame] = 1
+        return frame
 
     def hold(self, entries: Frames) -> None:
         """One more reference for each frame among `entries`, which are unique but for the zero frame."""
@@ -129,6 +146,22 @@ class FramePool:
             if len(self._free) > self._runs_max:
                 self._coalesce()
 
+    def release_one(self, frame: int) -> None:
+        """`release` of one frame that is counted."""
+        count = self.refs.item(frame) - 1
+        if count < 0:
+            invariant(False, "I5: a frame was released more often than held")
+        self.refs[frame] = count
+        if not count:
+            self.free_count += 1
+            self._free.append((frame, 1))
+            if len(self._free) > self._runs_max:
+                self._coalesce()
+
+    def copy(self, source: int, target: int) -> None:
+        """Make the bytes of frame `target` those of `source`."""
+        self.pages[target] = self.pages[source]
+
     def _coalesce(self) -> None:
         merged: list[tuple[int, int]] = []
         for first, count in sorted(self._free):
@@ -147,7 +180,7 @@ class FramePool:
     def read(self, frames: Frames, offset: int, length: int) -> bytes:
         """`length` bytes from `offset` bytes into the first of `frames`, in order."""
         if len(frames) == 1:
-            start = int(frames[0]) * self.page_size + offset
+            start = frames.item(0) * self.page_size + offset
             return self.memory[start : start + length].tobytes()
         pieces = []
         for position, first, count in runs(frames):
@@ -160,7 +193,7 @@ class FramePool:
     def write(self, frames: Frames, offset: int, data: memoryview) -> None:
         """Store `data` from `offset` bytes into the first of `frames`, in order."""
         if len(frames) == 1:
-            start = int(frames[0]) * self.page_size + offset
+            start = frames.item(0) * self.page_size + offset
             self.memory[start : start + len(data)] = data
             return
         for position, first, count in runs(frames):
@@ -168,3 +201,7 @@ class FramePool:
             high = min((position + count) * self.page_size, offset + len(data))
             base = (first - position) * self.page_size
             self.memory[base + low : base + high] = data[low - offset : high - offset]
+
+    def restore(self, start: int, before: bytes) -> None:
+        """Put bytes back that were at byte `start` of all memory."""
+        self.memory[start : start + len(before)] = before

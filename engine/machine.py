@@ -419,7 +419,8 @@ class Machine:
         return _existing(render.attributes(segment.name, segment.owner, file), file)
 
     def _union(self, cred: Credentials, pid: int, tid: int | None) -> Union:
-        return self.tasks_table.require(cred, pid).thread(tid).union
+        task = self.tasks_table.require(cred, pid)
+        return (task.threads.get(tid or pid) or task.thread(tid)).union
 
     def _seen(self, task: Task) -> Task:
         """A task whose threads and attachments the answer tells."""

@@ -12,7 +12,17 @@ import numpy as np
 from engine.address import PageIndex
 from engine.changes import DropPages, PutPages
 from engine.errors import EINVAL, ENOMEM, EngineError, PagesNeeded
-from engine.fault import FaultPlan, owned_frames, plan_read_fault, plan_write_fault
+from engine.fault import (
+    COPY,
+    FETCH,
+    REUSE,
+    ZERO_FILL,
+    FaultPlan,
+    owned_frames,
+    plan_page_write,
+    plan_read_fault,
+    plan_write_fault,
+)
 from engine.frames import ABSENT, STORED, ZERO_FRAME, FramePool, Frames
 from engine.journal import Journal
 from engine.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap, absent_leaf
@@ -114,16 +124,17 @@ class MemoryObject:
 
     def store_in_page(self, frame: int, page: int, low: int, data: memoryview, *, durable: bool) -> None:
         """`store` of bytes that lie in one page."""
+        pool, txn = self.pool, self.journal.current
         start = frame * self.page_size + low
-        memory = self.pool.memory
-        if self.journal.active:
-            self.pool.stamps[frame] = self.journal.serial
-            before = memory[start : start + len(data)].tobytes()
-            self.journal.undo(lambda: memory.__setitem__(slice(start, start + len(before)), before))
-            self.journal.touch(self)
-        memory[start : start + len(data)] = data
+        end = start + len(data)
+        memory = pool.memory
+        if txn is not None:
+            pool.stamps[frame] = txn.serial
+            self.journal.undo(pool.restore, start, memory[start:end].tobytes())
+            txn.touched.add(self)
+        memory[start:end] = data
         self.version += 1
-        if self.persistent:
+        if self.object_id:
             self.dirty[page] = self.version
             if durable:
                 base = frame * self.page_size
@@ -204,6 +215,49 @@ class MemoryObject:
         self._replace(first, entries)
         self._zap(first + int(fresh[0]), int(fresh[-1]) - int(fresh[0]) + 1)
         return entries
+
+    def frame_for_read(self, page: int) -> int:
+        """`frames_for_read` of one page."""
+        self.journal.touch(self)
+        entry = self.pages.entry(page)
+        if entry > ABSENT:
+            return entry
+        if entry == ABSENT:
+            self.pages.set_entry(page, ZERO_FRAME)
+            return ZERO_FRAME
+        return self.frames_for_read(page, 1).item(0)
+
+    def frame_for_write(self, page: int, low: int, length: int) -> int:
+        """`frames_for_write` of one page."""
+        pool, journal = self.pool, self.journal
+        if not pool.free_count:
+            self._make_room(page, 1)
+        leaf, at = self.pages.writable_leaf(page >> LEAF_SHIFT), page & (LEAF_PAGES - 1)
+        entry = leaf.item(at)
+        counted = entry > ZERO_FRAME
+        deed = plan_page_write(entry, pool.refs.item(entry) if counted else 0, whole=length == self.page_size)
+        if deed == REUSE:
+            return entry
+        if deed == FETCH:
+            return self.frames_for_write(page, 1, low, length).item(0)
+        frame = pool.allocate_one(zeroed=deed == ZERO_FILL)
+        if deed == COPY:
+            pool.copy(entry, frame)
+        leaf[at] = frame
+        if journal.current is not None:
+            pool.stamps[frame] = journal.current.serial
+            journal.undo(self._put_one_back, page, entry, frame)
+        if counted:
+            journal.defer(pool.release_one, entry)
+        self._zap(page, 1)
+        return frame
+
+    def _put_one_back(self, page: int, entry: int, frame: int) -> None:
+        self.pages.set_entry(page, entry)
+        self.pool.release_one(frame)
+        if entry <= ZERO_FRAME:
+            self.dirty.pop(page, None)
+        self._zap(page, 1)
 
     def _make_room(self, first: int, count: int) -> None:
         """Try to have a free frame for each page of the range that has none of its own; evict no more than that."""

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.frames import ABSENT, FramePool, Frames
+from engine.frames import FramePool, Frames
 
 LEAF_SHIFT: Final = 9
 LEAF_PAGES: Final = 1 << LEAF_SHIFT
@@ -103,6 +103,17 @@ class PageMap:
         """Whether nobody shares this existing leaf."""
         return self._table.refs == 1 and self._table.leaves[number].refs == 1
 
+    def entry(self, page: int) -> int:
+        """The entry of one page."""
+        number = page >> LEAF_SHIFT
+        leaf = self._table.leaves.get(number)
+        entries = self._new_leaf(number) if leaf is None else leaf.entries
+        return entries.item(page & (LEAF_PAGES - 1))
+
+    def set_entry(self, page: int, entry: int) -> None:
+        """Replace the entry of one page. Reference counts are the caller's."""
+        self.writable_leaf(page >> LEAF_SHIFT)[page & (LEAF_PAGES - 1)] = entry
+
     def entries(self, first: int, count: int) -> Frames:
         """A copy of the entries of pages [first, first + count); missing leaves read as new ones."""
         number, low = first >> LEAF_SHIFT, first & (LEAF_PAGES - 1)
@@ -181,5 +192,5 @@ def _by_leaf(pages: PageNumbers) -> Iterator[tuple[int, slice]]:
 
 
 def absent_leaf(number: int) -> Frames:
-    """The leaf of an object that nothing was stored for: zeros everywhere."""
-    return np.full(LEAF_PAGES, ABSENT, np.int64)
+    """The leaf of an object that nothing was stored for: ABSENT everywhere."""
+    return np.zeros(LEAF_PAGES, np.int64)

@@ -40,7 +40,7 @@ class PageTable:
     def entry(self, vpn: int) -> int:
         """The entry of one page, 0 if there is none."""
         leaf = self._leaves.get(vpn >> LEAF_SHIFT)
-        return 0 if leaf is None else int(leaf[vpn & (LEAF_PAGES - 1)])
+        return 0 if leaf is None else leaf.item(vpn & (LEAF_PAGES - 1))
 
     def entries(self, vpn: int, count: int) -> Frames:
         """The entries of pages [vpn, vpn + count); not to be written to."""
@@ -65,8 +65,18 @@ class PageTable:
                 leaf = self._leaves[number] = np.zeros(LEAF_PAGES, np.int64)
             leaf[low:high] = entries[position : position + high - low]
 
+    def fill_one(self, vpn: int, frame: int, *, writable: bool) -> None:
+        """`fill` of one page."""
+        self.built += 1
+        leaf = self._leaves.get(vpn >> LEAF_SHIFT)
+        if leaf is None:
+            leaf = self._leaves[vpn >> LEAF_SHIFT] = np.zeros(LEAF_PAGES, np.int64)
+        leaf[vpn & (LEAF_PAGES - 1)] = frame << FRAME_SHIFT | (PRESENT | WRITABLE if writable else PRESENT)
+
     def zap(self, vpn: int, count: int) -> None:
         """Forget pages [vpn, vpn + count); costs what is present, not what is named."""
+        if count == 1 and not self.entry(vpn):
+            return
         for number, low, high in self._parts(vpn, count):
             leaf = self._leaves[number]
             removed = int(np.count_nonzero(leaf[low:high]))

@@ -84,9 +84,7 @@ class Spaces:
         """Put a space of the store's image back."""
         owner = Owner(record.uid, record.gid, record.mode)
         self._objects.restore(record.object_id)
-        space = Space(
-            record.vid, record.name, owner, record.sharing, record.object_id, self._make_memory
-        )
+        space = Space(record.vid, record.name, owner, record.sharing, record.object_id, self._make_memory)
         self.registry.add(record.vid, space)
         return space
 

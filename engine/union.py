@@ -48,7 +48,7 @@ class Piece:
 class Union:
     """The task's `own` address space plus at most one attached `space`, whose rights the attach type limits."""
 
-    __slots__ = ("counters", "limit", "own", "space", "table")
+    __slots__ = ("_page_shift", "counters", "limit", "own", "space", "table")
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class Union:
         self.limit = int(attach_limit(attach_type))
         self.counters = counters
         self.table = PageTable()
+        self._page_shift = own.geometry.page_shift
 
     # -- bytes ---------------------------------------------------------------------------------------------------
 
@@ -69,9 +70,15 @@ class Union:
         """`length` bytes from `address`. EFAULT names the first byte that cannot be read."""
         if length == 0:
             return b""
-        shift = self.own.geometry.page_shift
+        shift = self._page_shift
         if (address + length - 1) >> shift == address >> shift:
-            return self._load_in_page(address, length)
+            entry = self.table.entry(address >> shift)
+            if entry and self.own.journal.current is None:
+                frame = entry >> FRAME_SHIFT
+            else:
+                frame = self._frame(address, length, Access.READ)[2]
+            start = (frame << shift) + (address & ((1 << shift) - 1))
+            return self.own.memory.pool.memory[start : start + length].tobytes()
         parts: list[bytes] = []
         needs: list[PagesNeeded] = []
         for piece in self._pieces(address, length, Access.READ):
@@ -93,9 +100,10 @@ class Union:
         """
         if not len(data):
             return 0
-        shift = self.own.geometry.page_shift
+        shift = self._page_shift
         if (address + len(data) - 1) >> shift == address >> shift:
-            self._store_in_page(address, data, durable=durable)
+            obj, page, frame = self._frame(address, len(data), Access.WRITE)
+            obj.store_in_page(frame, page, address & ((1 << shift) - 1), data, durable=durable)
             return len(data)
         pieces = self._pieces(address, len(data), Access.WRITE)
         for piece in pieces:
@@ -210,38 +218,39 @@ class Union:
 
     # -- details -------------------------------------------------------------------------------------------------
 
-    def _load_in_page(self, address: int, length: int) -> bytes:
-        geometry = self.own.geometry
-        obj, _, frame = self._frame(address, length, Access.READ)
-        start = (frame << geometry.page_shift) + (address & (geometry.page_size - 1))
-        return obj.pool.memory[start : start + length].tobytes()
-
-    def _store_in_page(self, address: int, data: memoryview, *, durable: bool) -> None:
-        geometry = self.own.geometry
-        obj, page, frame = self._frame(address, len(data), Access.WRITE)
-        obj.store_in_page(frame, page, address & (geometry.page_size - 1), data, durable=durable)
-
     def _frame(self, address: int, length: int, wanted: Access) -> tuple[MemoryObject, int, int]:
         """Translate an access inside one page: (object, its page, frame)."""
-        for owner in self._owners():
-            vma = owner.vmas.find(address)
-            if vma is not None and not self._hidden(vma):
-                break
-        else:
-            owner, vma = self.own, self._grown(address, _WORDS[wanted])
-        if owner.journal.active:
-            self.touch()
-            owner.journal.touch(vma.obj)
+        owner, space = self.own, self.space
+        vma = owner.vmas.find(address)
+        if vma is None or (space is not None and vma.flags & VAS_PRIVATE):
+            owner, vma = self.find(address) or (owner, self._grown(address, _WORDS[wanted]))
+        obj, txn = vma.obj, owner.journal.current
+        if txn is not None:
+            txn.touched.add(self.own)
+            if space is not None:
+                txn.touched.add(space)
+            txn.touched.add(obj)
+        vpn = address >> self._page_shift
+        page = vma.offset + vpn - (vma.start >> self._page_shift)
+        entry = self.table.entry(vpn)
+        needed = _NEEDED[wanted]
+        if entry & needed == needed:
+            return obj, page, entry >> FRAME_SHIFT
         reason = deny(self.rights(vma, owner), wanted)
         if reason is not None:
             raise PageFault(address, _WORDS[wanted], reason)
-        shift = self.own.geometry.page_shift
-        entry = self.table.entry(address >> shift)
-        needed = _NEEDED[wanted]
-        if entry & needed == needed:
-            return vma.obj, vma.page_of(address, shift), entry >> FRAME_SHIFT
-        frames = self._frames(Piece(owner, vma, address, address + length), wanted)
-        return vma.obj, vma.page_of(address, shift), int(frames[0])
+        try:
+            if wanted & Access.WRITE:
+                owner.before_write(vma)
+                frame = obj.frame_for_write(page, address & (self.page_size - 1), length)
+            else:
+                frame = obj.frame_for_read(page)
+        except PagesNeeded:
+            self.counters.major_faults += 1
+            raise
+        self.counters.minor_faults += 1
+        self.table.fill_one(vpn, frame, writable=bool(wanted & Access.WRITE))
+        return obj, page, frame
 
     def _owners(self) -> tuple[AddressSpace, ...]:
         return (self.own,) if self.space is None else (self.own, self.space)

@@ -1,11 +1,14 @@
 """Who keeps the bytes: faults, copy-on-write, eviction and fetching, discarding, and taking all of it back."""
 
+import numpy as np
 import pytest
 
 from engine.changes import DropPages, PutPages
 from engine.errors import EngineError, PagesNeeded
+from engine.fault import COPY, FETCH, REPLACE, REUSE, ZERO_FILL, plan_page_write, plan_write_fault
 from engine.frames import ABSENT, STORED, ZERO_FRAME, FramePool
 from engine.geometry import TOY
+from engine.invariant import InvariantError
 from engine.journal import Journal
 from engine.memory_object import MemoryObject
 from engine.objects import Objects
@@ -363,3 +366,59 @@ def test_the_version_moves_with_every_store_and_discard(bench: Bench) -> None:
     assert seen == sorted(set(seen))
     obj.read(0, 1)
     assert obj.version == seen[-1]
+
+
+# -- one page and many ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("refs", [1, 2])
+@pytest.mark.parametrize("entry", [STORED, ABSENT, ZERO_FRAME, 7])
+def test_a_write_to_one_page_is_decided_as_a_write_to_many(entry: int, refs: int, whole: bool) -> None:
+    counts = np.zeros(8, np.int32)
+    counts[7] = refs
+    plan = plan_write_fault(np.array([entry], np.int64), counts, slice(0, int(whole)))
+    lists = {ZERO_FILL: plan.zero_fill, COPY: plan.copy, REPLACE: plan.replace, FETCH: plan.fetch}
+    named = [deed for deed, positions in lists.items() if len(positions)] or [REUSE]
+    assert named == [plan_page_write(entry, refs if entry == 7 else 0, whole=whole)]
+
+
+def test_frames_one_by_one_are_counted_as_frames_by_the_many(bench: Bench) -> None:
+    pool = bench.pool
+    one, many = pool.allocate_one(zeroed=True), pool.allocate(2, zeroed=True)
+    pool.write(many, 0, memoryview(b"m" * (2 * PAGE)))
+    pool.hold(many)
+    pool.release_one(one)
+    for frame in (*many.tolist(), *many.tolist()):
+        pool.release_one(frame)
+    assert pool.free_count == FRAMES
+    with pytest.raises(InvariantError, match="I5"):
+        pool.release_one(one)
+    again = [pool.allocate_one(zeroed=True) for _ in range(FRAMES)]
+    assert len(set(again)) == FRAMES
+    assert all(not pool.pages[frame].any() for frame in again)
+    assert pool.refs[again].tolist() == [1] * FRAMES
+    with pytest.raises(EngineError, match="ENOMEM"):
+        pool.allocate_one(zeroed=False)
+
+
+@pytest.mark.parametrize("length", [1, PAGE])
+def test_a_store_into_one_page_taken_back_restores_the_entry_and_lets_the_frame_go(
+    bench: Bench, length: int
+) -> None:
+    parent = bench.volatile()
+    store(parent, PAGE, b"p" * PAGE)
+    child = parent.clone()
+    free = bench.pool.free_count
+    before = [child.pages.entry(page) for page in range(3)]
+    txn = bench.journal.begin()
+    frames = [child.frame_for_write(page, 0, length) for page in range(3)]
+    for page, frame in enumerate(frames):
+        child.store_in_page(frame, page, 0, memoryview(b"c" * length), durable=False)
+    bench.journal.end()
+    assert child.read(PAGE, PAGE) == b"c" * length + b"p" * (PAGE - length)
+    assert parent.read(PAGE, PAGE) == b"p" * PAGE
+    assert bench.pool.stamps[frames].tolist() == [txn.serial] * 3
+    txn.rollback()
+    assert [child.pages.entry(page) for page in range(3)] == before
+    assert bench.pool.free_count == free
