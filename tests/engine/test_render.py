@@ -8,6 +8,12 @@ from engine.errors import EngineError
 from tests.engine.host import ALICE, FIXED, PRIVATE, RW, SHARED_MAP, Host
 
 
+@pytest.fixture
+def host(x86: Host) -> Host:
+    """Addresses are part of the text: one machine."""
+    return x86
+
+
 def test_maps_of_a_new_task(host: Host) -> None:
     pid = host.task()
     assert host.do("maps_text", pid) == (
