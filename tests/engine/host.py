@@ -24,12 +24,16 @@ ROUNDS_MAX = 16
 
 
 class Host:
-    """`frames` is the resident limit in pages. `changes` are those of the last call."""
+    """`frames` is the resident limit in pages. `changes` are those of the last call.
+
+    `base` is the arena's first byte, `data` that of a program's data, `page` the size of one.
+    """
 
     def __init__(self, geometry: Geometry = X86_64, frames: int = 256) -> None:
         self.geometry = geometry
         self.page = geometry.page_size
         self.base = geometry.arena_start
+        self.data = geometry.text_start + self.page
         self.frames = frames
         self.store = MemoryStore(geometry)
         self.machine = Machine(geometry, frames)

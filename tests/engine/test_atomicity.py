@@ -209,7 +209,6 @@ def named(thing: object) -> str:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=named)
-@pytest.mark.parametrize("geometry", [TOY, X86_64], ids=lambda geometry: geometry.name)
 @pytest.mark.parametrize(
     ("kind", "name"), [(FramePool, "allocate"), (VmaMap, "replace"), (Journal, "change")], ids=named
 )

@@ -20,6 +20,8 @@ from engine.geometry import AARCH64, GEOMETRIES, I386, TOY, X86_64, Geometry
 from tests.engine.conftest import MakeHost
 from tests.engine.host import ALICE, BOB, FIXED, PRIVATE, ROUNDS_MAX, RW, SHARED_MAP, Host
 
+pytestmark = pytest.mark.x86_64  # what `host` is: a core file has a processor
+
 WORKER = Process(7, "worker", 1000, 100, (9, 7))
 SHAPES = [X86_64, I386, *AARCH64]
 

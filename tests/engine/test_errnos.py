@@ -47,9 +47,9 @@ class Scene:
         host.do("vas_switch", self.other, None, self.busy, cred=ALICE)
 
 
-@pytest.fixture(params=["x86_64", "toy"])
-def scene(request: pytest.FixtureRequest, host: Host, toy: Host) -> Scene:
-    return Scene(toy if request.param == "toy" else host)
+@pytest.fixture
+def scene(host: Host) -> Scene:
+    return Scene(host)
 
 
 Args = Callable[[Scene], tuple[Any, ...]]
@@ -323,6 +323,7 @@ def test_a_space_has_at_most_65535_attachments(toy: Host, monkeypatch: pytest.Mo
     assert toy.refused("vas_seg_attach", vid, sid, 0) == "EBUSY"
 
 
+@pytest.mark.roomy
 def test_the_toy_has_no_forbidden_first_page_but_x86_has(host: Host, toy: Host) -> None:
     assert toy.geometry is TOY
     for where, errno in ((0, "EFAULT"), (host.geometry.user_start, "")):

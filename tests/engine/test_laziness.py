@@ -38,6 +38,12 @@ def spread(host: Host, leaves: int) -> int:
     return pid
 
 
+def most_of_the_arena(host: Host) -> int:
+    """A gigabyte under i386, tebibytes elsewhere."""
+    return (host.geometry.arena_end - host.geometry.arena_start) // 2
+
+
+@pytest.mark.roomy
 @pytest.mark.parametrize("leaves", [1, 40])
 def test_a_fork_costs_the_same_for_little_and_for_much(
     host: Host, leaves_made: Callable[[], int], leaves: int
@@ -54,9 +60,10 @@ def test_a_fork_costs_the_same_for_little_and_for_much(
     assert host.do("read", pid, None, host.base, 2) == b"\1\0"
 
 
+@pytest.mark.roomy
 def test_a_huge_sparse_segment_costs_nothing(host: Host, leaves_made: Callable[[], int]) -> None:
-    tib = 1 << 40
-    sid = host.do("vas_seg_create", "huge", host.base, host.base + tib, 0o600)
+    most = most_of_the_arena(host)
+    sid = host.do("vas_seg_create", "huge", host.base, host.base + most, 0o600)
     vid, pid = host.space(), host.task()
     host.do("vas_seg_attach", vid, sid, 2)
     for lazy in (True, False):
@@ -64,10 +71,11 @@ def test_a_huge_sparse_segment_costs_nothing(host: Host, leaves_made: Callable[[
         host.do("vas_switch", pid, None, 0)
         host.do("vas_detach", pid, vid)
     assert (leaves_made(), host.machine.pool.free_count) == (0, host.frames)
-    host.do("seg_write", sid, tib - 1, b"x")
+    host.do("seg_write", sid, most - 1, b"x")
     assert (leaves_made(), host.machine.pool.free_count) == (1, host.frames - 1)
 
 
+@pytest.mark.roomy
 def test_a_read_of_memory_never_written_takes_no_frame(host: Host) -> None:
     pid, _ = host.inside(pages=LEAF_PAGES * 2)
     length = LEAF_PAGES * 2 * host.page
@@ -78,7 +86,7 @@ def test_a_read_of_memory_never_written_takes_no_frame(host: Host) -> None:
 def test_a_switch_builds_and_drops_nothing(host: Host) -> None:
     pid, vid = host.inside()
     host.do("write", pid, None, host.base, b"x" * host.page)
-    host.do("read", pid, None, 0x401000, 1)
+    host.do("read", pid, None, host.data, 1)
     before = host.counters(pid)
     for _ in range(5):
         host.do("vas_switch", pid, None, 0)
@@ -89,6 +97,7 @@ def test_a_switch_builds_and_drops_nothing(host: Host) -> None:
     assert after == before
 
 
+@pytest.mark.roomy
 def test_lazy_and_eager_attach_differ_in_counters_only(host: Host) -> None:
     pid, vid = host.inside(pages=2 * LEAF_PAGES)
     written = [0, 3, 4, LEAF_PAGES - 1, LEAF_PAGES, LEAF_PAGES + 7]
@@ -139,6 +148,7 @@ def test_what_a_restart_left_in_the_store_is_fetched_when_it_is_read_and_only_th
     assert (host.fetches, host.counters(pid)["major_faults"]) == (1, 1)
 
 
+@pytest.mark.roomy
 def test_many_regions_of_one_object_are_fetched_at_once(host: Host) -> None:
     pages = 40
     pid, vid = host.inside(pages=pages)
@@ -153,12 +163,13 @@ def test_many_regions_of_one_object_are_fetched_at_once(host: Host) -> None:
     assert host.fetches == 1
 
 
+@pytest.mark.roomy
 def test_dropping_every_table_changes_nothing_readable(host: Host) -> None:
     pid, vid = host.inside(pages=2 * LEAF_PAGES)
     edge = host.base + LEAF_PAGES * host.page
     host.do("write", pid, None, edge - 5, b"over the edge")
     child = host.do("fork", pid).pid
-    host.do("write", pid, None, 0x401000, b"parent")
+    host.do("write", pid, None, host.data, b"parent")
     before = everything(host, pid, vid, child)
     for task in host.machine.tasks_table:
         for union in task.space.unions:
@@ -169,17 +180,18 @@ def test_dropping_every_table_changes_nothing_readable(host: Host) -> None:
 def everything(host: Host, pid: int, vid: int, child: int) -> object:
     return (
         host.do("read", pid, None, host.base, 2 * LEAF_PAGES * host.page),
-        [host.do("read", who, None, 0x401000, host.page) for who in (pid, child)],
+        [host.do("read", who, None, host.data, host.page) for who in (pid, child)],
         [host.do("maps_text", who) for who in (pid, child)],
         host.do("vas_regions", vid),
     )
 
 
+@pytest.mark.roomy
 def test_unmapping_costs_what_is_present(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     pid, _ = host.inside(pages=0)
-    tib = 1 << 40
-    host.do("mmap", pid, None, host.base, tib, RW, PRIVATE | FIXED)
-    host.do("write", pid, None, host.base + tib - 1, b"x")
+    most = most_of_the_arena(host)
+    host.do("mmap", pid, None, host.base, most, RW, PRIVATE | FIXED)
+    host.do("write", pid, None, host.base + most - 1, b"x")
     visited: list[int] = []
     for kind, name in ((PageMap, "present"), (PageTable, "_parts")):
         real = getattr(kind, name)
@@ -192,7 +204,7 @@ def test_unmapping_costs_what_is_present(host: Host, monkeypatch: pytest.MonkeyP
             return found
 
         monkeypatch.setattr(kind, name, counting)
-    host.do("munmap", pid, None, host.base, tib)
+    host.do("munmap", pid, None, host.base, most)
     assert max(visited) == 1
     assert host.machine.pool.free_count == host.frames
 

@@ -40,31 +40,40 @@ def fixed(host: Host, pid: int, first: int, last: int, prot: int = RW, flags: in
     ("errno", "place", "length", "flags", "why"),
     [
         ("EINVAL", 0, 0, PRIVATE, "no length"),
-        ("EINVAL", 1, 0, PRIVATE | FIXED, "no length before not aligned"),
-        ("EINVAL", 1, 1, PRIVATE | FIXED, "not aligned"),
-        ("ENOMEM", 0, 1 << 60, PRIVATE, "longer than everything"),
-        ("ENOMEM", 1, 1 << 60, PRIVATE | FIXED, "too long before not aligned"),
-        ("ENOMEM", 1 << 60, 1, PRIVATE | FIXED, "beyond the end"),
-        ("EPERM", -0x1000_0000_0000, 1, PRIVATE | FIXED, "page 0"),
+        ("EINVAL", 0.5, 0, PRIVATE | FIXED, "no length before not aligned"),
+        ("EINVAL", 0.5, 0.5, PRIVATE | FIXED, "not aligned"),
+        ("ENOMEM", 0, 1 << 52, PRIVATE, "longer than everything"),
+        ("ENOMEM", 0.5, 1 << 52, PRIVATE | FIXED, "too long before not aligned"),
+        ("ENOMEM", 1 << 52, 1, PRIVATE | FIXED, "beyond the end"),
         ("EINVAL", 0, 1, 0x20, "neither shared nor private"),
         ("EINVAL", 0, 1, 0x23, "both"),
         ("EINVAL", 0, 1, 0x02, "not anonymous"),
         ("EINVAL", 0, 1, SHARED_MAP | MAP_GROWSDOWN, "shared memory does not grow"),
-        ("EEXIST", 4096, 1, PRIVATE | NOREPLACE, "taken"),
-        ("EEXIST", 4096, 1, PRIVATE | FIXED | NOREPLACE, "taken, with both flags"),
-        ("EEXIST", 4096, 1, 0x20 | NOREPLACE, "taken before neither shared nor private"),
-        ("", 0, 4096, PRIVATE | NOREPLACE, "beside a neighbour"),
-        ("", 4096, 4096, PRIVATE | FIXED, "replaces"),
+        ("EEXIST", 1, 0.5, PRIVATE | NOREPLACE, "taken"),
+        ("EEXIST", 1, 0.5, PRIVATE | FIXED | NOREPLACE, "taken, with both flags"),
+        ("EEXIST", 1, 0.5, 0x20 | NOREPLACE, "taken before neither shared nor private"),
+        ("", 0, 1, PRIVATE | NOREPLACE, "beside a neighbour"),
+        ("", 1, 1, PRIVATE | FIXED, "replaces"),
     ],
 )
 def test_mmap_refuses_in_the_order_of_linux(
-    host: Host, pid: int, errno: str, place: int, length: int, flags: int, why: str
+    host: Host, pid: int, errno: str, place: float, length: float, flags: int, why: str
 ) -> None:
+    """`place` and `length` in pages, from the arena's start."""
     fixed(host, pid, 1, 2)
-    assert host.refused("mmap", pid, None, host.base + place, length, RW, flags) == errno
+    where, size = host.base + int(place * host.page), int(length * host.page)
+    assert host.refused("mmap", pid, None, where, size, RW, flags) == errno
     assert regions(host, pid) == [(0 if why == "beside a neighbour" else 1, 2, "rw-")]
 
 
+@pytest.mark.roomy
+def test_nothing_is_mapped_below_the_user_s_range(host: Host, pid: int) -> None:
+    for where in (0, host.geometry.user_start - host.page):
+        assert host.refused("mmap", pid, None, where, host.page, RW, PRIVATE | FIXED) == "EPERM"
+        assert host.refused("mmap", pid, None, where, host.page, RW, PRIVATE | NOREPLACE) == "EPERM"
+
+
+@pytest.mark.roomy
 def test_a_hint_is_rounded_honoured_when_free_and_passed_over_when_taken(host: Host, pid: int) -> None:
     wanted = host.base + 5 * host.page
     assert host.do("mmap", pid, None, wanted + 7, 1, RW, PRIVATE) == wanted
@@ -111,11 +120,9 @@ def test_shared_maps_do_not_merge_but_the_parts_of_one_do(host: Host, pid: int) 
     assert regions(host, pid) == [(0, 2, "rw-"), (2, 3, "rw-")]
 
 
-def test_too_many_regions_are_refused_and_nothing_is_unmapped(
-    host: Host, pid: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_regions_are_refused_and_nothing_is_unmapped(host: Host, pid: int) -> None:
     fixed(host, pid, 0, 3)
-    monkeypatch.setattr("engine.vma.MAP_COUNT_MAX", 5)
+    host.do("prlimit", pid, "map_count", 5)
     assert host.refused("munmap", pid, None, host.base + host.page, host.page) == ""
     assert host.refused("mmap", pid, None, host.base, host.page, 1, PRIVATE | FIXED) == ""
     fixed(host, pid, 0, 1)
@@ -194,6 +201,7 @@ def test_brk_grows_shrinks_and_forgets(host: Host, pid: int) -> None:
     assert host.do("read", pid, None, heap, 4) == bytes(4)
 
 
+@pytest.mark.roomy
 def test_brk_that_meets_something_changes_nothing_and_says_what(host: Host, pid: int) -> None:
     heap, page = host.do("brk", pid, None), host.page
     host.do("mmap", pid, None, heap + 2 * page, page, RW, PRIVATE | FIXED)
@@ -206,7 +214,7 @@ def test_brk_that_meets_something_changes_nothing_and_says_what(host: Host, pid:
 
 
 def test_the_heap_grows_inside_a_space_and_is_seen_everywhere(host: Host) -> None:
-    pid, _ = host.inside()
+    pid, _ = host.inside(pages=0)
     heap = host.do("brk", pid, None)
     host.do("brk", pid, None, heap + 1)
     host.do("write", pid, None, heap, b"kept")

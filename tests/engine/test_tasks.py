@@ -31,20 +31,20 @@ def test_a_new_task_uses_nothing_of_the_arena_and_no_frame(host: Host) -> None:
 def test_a_child_has_the_original_address_space_and_no_attachment(host: Host) -> None:
     pid, vid = host.inside(pages=1)
     host.do("write", pid, None, host.base, b"space")
-    host.do("write", pid, None, 0x401000, b"data")
+    host.do("write", pid, None, host.data, b"data")
     child = host.do("fork", pid).pid
     assert host.do("active_vas", child, None) == 0
     assert host.machine.task_status(ROOT, child).attachments == ()
     assert host.refused("vas_switch", child, None, vid) == "EINVAL"
     assert host.refused("read", child, None, host.base, 1) == "EFAULT"
-    assert host.do("read", child, None, 0x401000, 4) == b"data"
+    assert host.do("read", child, None, host.data, 4) == b"data"
 
 
 def test_a_child_keeps_its_parent_s_uid_whoever_forks(host: Host) -> None:
     pid = host.task(ALICE)
     child = host.do("fork", pid).pid
     assert host.machine.task_status(ROOT, child).uid == 1000
-    assert host.refused("read", child, None, 0x401000, 1, cred=ALICE) == ""
+    assert host.refused("read", child, None, host.data, 1, cred=ALICE) == ""
 
 
 def test_private_memory_is_copied_and_shared_memory_is_shared(host: Host) -> None:
@@ -64,6 +64,7 @@ def test_private_memory_is_copied_and_shared_memory_is_shared(host: Host) -> Non
     assert host.machine.pool.free_count == host.frames
 
 
+@pytest.mark.roomy
 def test_the_child_s_heap_goes_on_where_the_parent_s_was(host: Host) -> None:
     pid = host.task()
     heap = host.do("brk", pid, None)
@@ -81,7 +82,7 @@ def test_a_fork_of_shared_memory_can_be_taken_back(host: Host) -> None:
     with host.machine.transaction() as txn:
         child = host.machine.fork(ROOT, pid).pid
         host.machine.write(ROOT, child, None, where, b"x")
-        host.machine.write(ROOT, pid, None, 0x401000, b"x")
+        host.machine.write(ROOT, pid, None, host.data, b"x")
     txn.rollback()
     assert (host.machine.pool.free_count, len(host.machine.tasks(ROOT))) == (before[1], 1)
     assert host.do("read", pid, None, where, 1) == b"\0"
@@ -117,7 +118,7 @@ def test_exit_and_exec_release_everything_wherever_the_threads_are(host: Host, e
     pid = host.task()
     host.enter(pid, vid)
     host.do("vas_switch", pid, host.do("thread", pid), vid)
-    host.do("write", pid, None, 0x401000, b"old")
+    host.do("write", pid, None, host.data, b"old")
     assert host.refused("vas_delete", vid) == "EBUSY"
     host.do(end, pid)
     assert host.machine.vas_getattr(ROOT, vid).attach_count == 0
@@ -126,13 +127,13 @@ def test_exit_and_exec_release_everything_wherever_the_threads_are(host: Host, e
     if end == "exec":
         told = host.machine.task_status(ROOT, pid)
         assert ([thread.tid for thread in told.threads], told.attachments) == ([pid], ())
-        assert host.do("read", pid, None, 0x401000, 3) == bytes(3)
+        assert host.do("read", pid, None, host.data, 3) == bytes(3)
 
 
 @pytest.mark.parametrize("end", ["exit", "exec"])
 def test_exit_and_exec_can_be_taken_back(host: Host, end: str) -> None:
     pid, vid = host.inside()
-    host.do("write", pid, None, 0x401000, b"kept")
+    host.do("write", pid, None, host.data, b"kept")
     host.do("write", pid, None, host.base, b"kept")
     where = host.do("mmap", pid, None, 0, host.page, RW, PRIVATE)
     before = host.do("maps_text", pid)
@@ -141,14 +142,14 @@ def test_exit_and_exec_can_be_taken_back(host: Host, end: str) -> None:
     txn.rollback()
     assert host.do("maps_text", pid) == before
     assert host.do("active_vas", pid, None) == vid
-    assert [host.do("read", pid, None, at, 4) for at in (0x401000, host.base)] == [b"kept"] * 2
+    assert [host.do("read", pid, None, at, 4) for at in (host.data, host.base)] == [b"kept"] * 2
     assert host.do("read", pid, None, where, 1) == b"\0"
 
 
 def test_a_spawn_taken_back_is_gone(host: Host) -> None:
     with host.machine.transaction() as txn:
         pid = host.machine.spawn(ROOT, None, 60).pid
-        host.machine.write(ROOT, pid, None, 0x401000, b"x")
+        host.machine.write(ROOT, pid, None, host.data, b"x")
     txn.rollback()
     with pytest.raises(EngineError, match="ESRCH"):
         host.machine.task_status(ROOT, pid)

@@ -10,6 +10,7 @@ from engine.frames import FramePool
 from engine.geometry import TOY
 from engine.journal import Journal
 from engine.memory_object import MemoryObject
+from engine.vm_flags import GROWS_DOWN
 from engine.vma import Vma, VmaMap
 
 PAGE = TOY.page_size
@@ -65,7 +66,15 @@ def test_what_differs_in_nothing_merges_on_both_sides(kept: Kept) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"access": Access.READ}, {"shared": True}, {"grows_down": True}, {"sid": 1}, {"type": 0}, {"offset": 7}],
+    [
+        {"access": Access.READ},
+        {"shared": True},
+        {"flags": GROWS_DOWN},
+        {"moved": 1},
+        {"sid": 1},
+        {"type": 0},
+        {"offset": 7},
+    ],
 )
 def test_what_differs_in_anything_stays_apart(kept: Kept, other: dict[str, object]) -> None:
     kept.put(1, 2)
@@ -112,10 +121,8 @@ def test_changes_are_taken_back_newest_first(kept: Kept) -> None:
     assert kept.map.find(4 * PAGE) == before[1]
 
 
-def test_too_many_regions_are_refused_before_anything_changes(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("engine.vma.MAP_COUNT_MAX", 2)
+def test_too_many_regions_are_refused_before_anything_changes(kept: Kept) -> None:
+    kept.map.limit = 2
     kept.put(1, 4)
     kept.cut(2, 3)
     with pytest.raises(EngineError, match="ENOMEM"):
