@@ -152,6 +152,13 @@ class Executor:
                     outcome.refused = outcome.entry.failure
         return outcomes
 
+    async def stored_pages(self, object_id: int, first: int, count: int) -> Sequence[int]:
+        """Which pages of a range of an object the store has. Raises EIO."""
+        try:
+            return await asyncio.to_thread(self._store.stored_pages, object_id, first, count)
+        except StoreError as cause:
+            raise _refusal(cause) from cause
+
     async def settled(self) -> None:
         """Wait until nothing is pending."""
         self._flush()

@@ -9,6 +9,7 @@ from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.batch import BATCH
+from app.api.cores import TASK_CORE, VAS_CORE
 from app.api.memory import MEMORY
 from app.api.segment_data import SEGMENT_DATA
 from app.context import SCOPE_CRED
@@ -32,6 +33,8 @@ REQUEST_ID = HEADER_REQUEST_ID.lower().encode("ascii")
 HOT_ROUTES: Final[dict[tuple[str, str], HotRoute]] = {
     ("tasks", "memory"): MEMORY,
     ("tasks", "batch"): BATCH,
+    ("tasks", "core"): TASK_CORE,
+    ("vas", "core"): VAS_CORE,
     ("segments", "data"): SEGMENT_DATA,
 }
 """Byte routes /v1/NOUN/ID/WHAT, served before FastAPI's router."""

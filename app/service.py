@@ -77,6 +77,8 @@ class Service:
         self.authenticator = Authenticator(parts.accounts)
         self.leases = Leases(clock)
         self.ready = False
+        self.cores = 0
+        """Core files being sent."""
         self._parts = parts
         self._background: list[asyncio.Task[None]] = []
 

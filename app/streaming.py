@@ -1,0 +1,59 @@
+"""An answer that is sent piece by piece as it is made, and never held as a whole."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+from app.errors import Header
+from app.http import ClientGoneError, Exchange
+from engine.errors import EngineError
+
+STALL_S: Final = 60.0
+"""A client that takes nothing for so long is given up, and with it what the answer holds in memory."""
+
+log = logging.getLogger("everspace.streaming")
+
+
+async def stream(
+    exchange: Exchange, size: int, pieces: AsyncGenerator[bytes, None], *headers: Header
+) -> None:
+    """200 with `size` bytes out of `pieces`, asked for one after the other; HEAD without them.
+
+    What fails on the way cannot be told any more: the answer is cut off, so that the client sees fewer bytes than
+    Content-Length promises. Raises ClientGoneError when the client leaves or takes nothing for `STALL_S`.
+    """
+    exchange.status = 200
+    fields = [*headers, (b"content-length", b"%d" % size), *exchange.common]
+    await exchange.send({"type": "http.response.start", "status": 200, "headers": fields})
+    if exchange.method == "HEAD":
+        await exchange.send({"type": "http.response.body", "body": b""})
+        return
+    leaving = asyncio.create_task(_leaves(exchange))
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if leaving.done():
+                    raise ClientGoneError
+                await _send(exchange, piece, more=True)
+        await _send(exchange, b"", more=False)
+    except EngineError as failure:
+        log.error("%s: cut off: %s", exchange.scope["path"], failure)
+    finally:
+        leaving.cancel()
+
+
+async def _send(exchange: Exchange, piece: bytes, *, more: bool) -> None:
+    try:
+        async with asyncio.timeout(STALL_S):
+            await exchange.send({"type": "http.response.body", "body": piece, "more_body": more})
+            await asyncio.sleep(0)  # a fast client must not keep the others waiting
+    except TimeoutError:
+        raise ClientGoneError from None
+
+
+async def _leaves(exchange: Exchange) -> None:
+    """Returns when the client has closed the connection."""
+    while (await exchange.receive())["type"] != "http.disconnect":
+        continue
