@@ -255,9 +255,9 @@ class AddressSpace:
         """
         shift = self.geometry.page_shift
         for vma in self.vmas:
+            if vma.obj is self.memory and (vma.flags & DONT_COPY or not vma.anon):
+                child.memory.discard(vma.offset, (vma.end - vma.start) >> shift)
             if vma.flags & DONT_COPY:
-                if vma.obj is self.memory:
-                    child.memory.discard(vma.offset, (vma.end - vma.start) >> shift)
                 continue
             copy = vma._replace(flags=vma.flags & ~LOCK_FLAGS)
             if vma.obj is self.memory:

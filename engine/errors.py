@@ -39,11 +39,19 @@ class EngineError(Exception):
 
 
 class PageFault(EngineError):  # noqa: N818 - the field's term
-    """A load or store failed at `address`, the first byte that could not be accessed. Nothing was stored."""
+    """A load or store failed at `address`, the first byte that could not be accessed. Nothing was stored.
 
-    def __init__(self, address: int, access: str, reason: str) -> None:
+    `partial`: a stack has grown on the way, and stays so.
+    """
+
+    def __init__(self, address: int, access: str, reason: str, *, partial: bool = False) -> None:
         super().__init__(
-            EFAULT, f"{access} fault at {address:#x}: {reason}", address=address, access=access, reason=reason
+            EFAULT,
+            f"{access} fault at {address:#x}: {reason}",
+            partial=partial,
+            address=address,
+            access=access,
+            reason=reason,
         )
         self.address = address
 

@@ -5,6 +5,7 @@ neighbouring regions of one owner merge; a segment's starts at 0. Copy-on-write:
 side writes (page_map.py).
 """
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -41,7 +42,8 @@ class MemoryObject:
     """Pages that regions show. `object_id` is 0 for volatile memory, else the store's name for it.
 
     `dirty` maps the pages whose bytes the store does not have yet to the version that wrote them; `version` counts
-    stores; `epoch` counts evictions, so that bytes fetched before one are not taken for current.
+    stores; `epoch` counts evictions, so that bytes fetched before one are not taken for current. Pages from `length` on
+    do not exist.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class MemoryObject:
         "dirty",
         "epoch",
         "journal",
+        "length",
         "mappers",
         "object_id",
         "page_size",
@@ -61,10 +64,17 @@ class MemoryObject:
     )
 
     def __init__(
-        self, pool: FramePool, journal: Journal, object_id: int = 0, *, in_store: bool = False
+        self,
+        pool: FramePool,
+        journal: Journal,
+        object_id: int = 0,
+        *,
+        in_store: bool = False,
+        length: int = 1 << 62,
     ) -> None:
         self.pool = pool
         self.journal = journal
+        self.length = length
         self.object_id = object_id
         self.page_size = pool.page_size
         self.pending = 0
@@ -175,6 +185,12 @@ class MemoryObject:
         self.journal.undo(lambda: self._shift(to, count, first))
         if self.persistent:
             self._remember_move(first, count, to)
+
+    def leaves_in_store(self, first: int, count: int) -> Iterable[int]:
+        """Numbers of the leaves of [first, first + count) that may have pages in the store only, ascending."""
+        if self._in_store:
+            return range(first >> LEAF_SHIFT, ((first + count - 1) >> LEAF_SHIFT) + 1)
+        return self.pages.present(first, count)
 
     def release(self) -> None:
         """The object's last user is gone: give its frames back once that cannot be undone."""

@@ -30,7 +30,7 @@ def place(owner: AddressSpace, address: int, length: int, flags: int) -> VirtRan
         raise EngineError(ENOMEM, f"more than {owner.limits.map_count} regions")
     if not fixed:
         hint = address & -geometry.page_size
-        return find_free(owner, max(hint, geometry.user_start) if hint else 0, size)
+        return find_free(owner, max(hint, geometry.user_start) if hint > 0 else 0, size)
     if not geometry.is_aligned(address):
         raise EngineError(EINVAL, f"address {address:#x} is not page aligned", address=address)
     if address < geometry.user_start:

@@ -175,6 +175,11 @@ class Simulation:
         with self._call(pid, tid):
             return self._do(lambda: self.machine.brk(self.cred, pid, tid, addr))
 
+    def system_call(self, pid: int, call: Callable[[Machine], T], tid: int | None = None) -> T:
+        """Any other call of the machine by a thread, if it makes or ends neither tasks nor attachments."""
+        with self._call(pid, tid):
+            return self._do(lambda: call(self.machine))
+
     def read(self, pid: int, addr: int, length: int, tid: int | None = None) -> bytes:
         """Loads of the thread."""
         with self._access(pid, tid, addr, length, write=False):
@@ -293,6 +298,8 @@ class Simulation:
 
     def _move(self, pid: int, thread: Thread, number: int) -> None:
         key = (pid, thread.tid)
+        if not 0 <= number < len(self.mmu.cpus):
+            raise ValueError(f"there is no CPU {number}")
         old = self._places.get(key)
         if old is not None and old != number and self.mmu.cpus[old].thread == key:
             self.mmu.cpus[old].thread = None

@@ -22,6 +22,7 @@ from engine.stack import grow, growable
 from engine.vm_flags import LOCK_ON_FAULT, VAS_PRIVATE
 from engine.vma import Vma
 
+_PAST_END = "past the end of its memory"
 _WORDS = {Access.READ: "read", Access.WRITE: "write"}
 _NEEDED = {Access.READ: PRESENT, Access.WRITE: PRESENT | WRITABLE}
 
@@ -121,25 +122,40 @@ class Union:
     def populate_range(self, start: int, end: int, *, strict: bool = False) -> None:
         """Fault in [start, end), for writing where memory is private and writable (Linux: mm_populate).
 
-        What cannot be accessed is left out, or is EFAULT if `strict`; lock-on-fault regions wait for their faults.
+        What cannot be accessed or has no frames is left out, or is EFAULT and ENOMEM if `strict`; lock-on-fault
+        regions wait for their faults.
         """
         for owner, vma in self.owned_in(start, end):
             if vma.flags & LOCK_ON_FAULT:
                 continue
-            rights = self.rights(vma, owner)
-            writes = rights & Access.WRITE and not vma.shared
-            if rights or strict:
-                low, high = max(start, vma.start), min(end, vma.end)
-                self.fault_in(owner, vma, low, high, Access.WRITE if writes else Access.READ)
+            writes = self.rights(vma, owner) & Access.WRITE and not vma.shared
+            low, high = max(start, vma.start), min(end, vma.end)
+            try:
+                self.fault_in(owner, vma, low, high, Access.WRITE if writes else Access.READ, force=True)
+            except EngineError:
+                if strict:
+                    raise
 
-    def fault_in(self, owner: AddressSpace, vma: Vma, low: int, high: int, wanted: Access) -> None:
-        """Give [low, high) of one region its pages as an access would. EFAULT: no right; PagesNeeded."""
-        reason = deny(self.rights(vma, owner), wanted)
+    def fault_in(
+        self, owner: AddressSpace, vma: Vma, low: int, high: int, wanted: Access, *, force: bool = False
+    ) -> None:
+        """Give [low, high) of one region its pages as an access would; `force`: also what can only be executed.
+
+        EFAULT: no right, or past the end of its memory; ENOMEM: more pages than there are frames; PagesNeeded.
+        """
+        rights = self.rights(vma, owner)
+        reason = None if force and rights else deny(rights, wanted)
         if reason is not None:
             raise PageFault(low, _WORDS[wanted], reason)
+        if (high - low) >> self._page_shift > vma.obj.pool.capacity:
+            raise EngineError(ENOMEM, f"{high - low} bytes are more than all page frames", address=low)
         if owner is self.space:
             wanted = Access.READ  # a space's pages are written when they have something to remember
-        self._frames(Piece(owner, vma, low, high), wanted)
+        exists = min(high, self._memory_end(vma))
+        if exists > low:
+            self._frames(Piece(owner, vma, low, exists), wanted, overwrites=False)
+        if exists < high:
+            raise PageFault(max(low, exists), _WORDS[wanted], _PAST_END)
 
     # -- regions -------------------------------------------------------------------------------------------------
 
@@ -220,10 +236,12 @@ class Union:
 
     def _frame(self, address: int, length: int, wanted: Access) -> tuple[MemoryObject, int, int]:
         """Translate an access inside one page: (object, its page, frame)."""
-        owner, space = self.own, self.space
+        owner, space, grew = self.own, self.space, False
         vma = owner.vmas.find(address)
         if vma is None or (space is not None and vma.flags & VAS_PRIVATE):
-            owner, vma = self.find(address) or (owner, self._grown(address, _WORDS[wanted]))
+            found = self.find(address)
+            grew = found is None
+            owner, vma = found or (owner, self._grown(address, _WORDS[wanted]))
         obj, txn = vma.obj, owner.journal.current
         if txn is not None:
             txn.touched.add(self.own)
@@ -237,8 +255,10 @@ class Union:
         if entry & needed == needed:
             return obj, page, entry >> FRAME_SHIFT
         reason = deny(self.rights(vma, owner), wanted)
+        if reason is None and page >= obj.length:
+            reason = _PAST_END
         if reason is not None:
-            raise PageFault(address, _WORDS[wanted], reason)
+            raise PageFault(address, _WORDS[wanted], reason, partial=grew)
         try:
             if wanted & Access.WRITE:
                 owner.before_write(vma)
@@ -271,19 +291,27 @@ class Union:
         word = _WORDS[wanted]
         self.touch()
         pieces: list[Piece] = []
-        position, end = address, address + length
+        position, end, grew = address, address + length, False
         while position < end:
-            owner, vma = self.find(position) or (self.own, self._grown(position, word))
+            found = self.find(position)
+            if found is None:
+                found, grew = (self.own, self._grown(position, word)), True
+            owner, vma = found
+            stop = min(vma.end, end, self._memory_end(vma))
             reason = deny(self.rights(vma, owner), wanted)
+            if reason is None and stop <= position:
+                reason = _PAST_END
             if reason is not None:
-                raise PageFault(position, word, reason)
-            stop = min(vma.end, end)
+                raise PageFault(position, word, reason, partial=grew)
             pieces.append(Piece(owner, vma, position, stop))
             position = stop
         return pieces
 
-    def _frames(self, piece: Piece, wanted: Access) -> Frames:
-        """Translate a piece, faulting in what has no entry with the needed right."""
+    def _frames(self, piece: Piece, wanted: Access, *, overwrites: bool = True) -> Frames:
+        """Translate a piece, faulting in what has no entry with the needed right.
+
+        For writing: whether every byte of the piece will be overwritten.
+        """
         geometry = self.own.geometry
         vpn = piece.start >> geometry.page_shift
         count = _page_count(piece, geometry.page_size)
@@ -298,15 +326,23 @@ class Union:
             if wanted & Access.WRITE:
                 piece.owner.before_write(piece.vma)
                 low = piece.start % geometry.page_size
-                frames = piece.vma.obj.frames_for_write(first, count, low, piece.end - piece.start)
+                length = piece.end - piece.start if overwrites else 0
+                frames = piece.vma.obj.frames_for_write(first, count, low, length)
             else:
                 frames = piece.vma.obj.frames_for_read(first, count)
         except PagesNeeded as need:
             self.counters.major_faults += len(need.pages)
             raise
-        self.counters.minor_faults += count - int(np.count_nonzero(ready))
-        self.table.fill(vpn, frames, writable=bool(wanted & Access.WRITE))
+        faulted = np.flatnonzero(~ready)
+        self.counters.minor_faults += len(faulted)
+        for run in np.split(faulted, np.flatnonzero(np.diff(faulted) != 1) + 1):
+            low, high = int(run[0]), int(run[-1]) + 1
+            self.table.fill(vpn + low, frames[low:high], writable=bool(wanted & Access.WRITE))
         return frames
+
+    def _memory_end(self, vma: Vma) -> int:
+        """The address after the last page that exists in the region's memory."""
+        return vma.start + ((vma.obj.length - vma.offset) << self._page_shift)
 
     def _populate(self, vma: Vma, owner: AddressSpace) -> None:
         geometry = self.own.geometry

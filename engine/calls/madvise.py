@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Final
 
 from engine import constants as c
-from engine.access import Access
+from engine.access import Access, attach_limit
 from engine.address_space import AddressSpace
-from engine.errors import EACCES, EINVAL, ENOMEM, EngineError, PageFault
+from engine.errors import EACCES, EINVAL, ENOMEM, EngineError
 from engine.paging import free_lazily, page_out, read_ahead
 from engine.union import Union
 from engine.vm_flags import (
@@ -117,8 +117,9 @@ def _remove(seen: Union, owner: AddressSpace, vma: Vma, low: int, high: int) -> 
     """REMOVE: shared memory reads as zeros from now on, for everybody."""
     if vma.flags & LOCKED or not vma.shared:
         raise EngineError(EINVAL, f"{vma.range} is {'locked' if vma.shared else 'private'}", address=low)
-    if not seen.rights(vma, owner) & Access.WRITE:
-        raise EngineError(EACCES, f"{vma.range} cannot be written", address=low)
+    _require_change(seen, owner, "MADV_REMOVE")
+    if vma.sid and not attach_limit(vma.type) & Access.WRITE:
+        raise EngineError(EACCES, f"segment {vma.sid} is attached read-only", address=low)
     shift = owner.geometry.page_shift
     vma.obj.discard(vma.page_of(low, shift), (high - low) >> shift)
 
@@ -155,10 +156,9 @@ def _require_change(seen: Union, owner: AddressSpace, what: str) -> None:
 def _populate(seen: Union, start: int, end: int, advice: int) -> None:
     wanted = Access.WRITE if advice == c.MADV_POPULATE_WRITE else Access.READ
     for owner, vma, low, high in seen.parts(start, end):
-        try:
-            seen.fault_in(owner, vma, low, high, wanted)
-        except PageFault as fault:
-            raise EngineError(EINVAL, fault.detail, partial=low > start, address=low) from fault
+        if not seen.rights(vma, owner) & wanted:
+            raise EngineError(EINVAL, f"{vma.range} is {vma.access}", partial=low > start, address=low)
+        seen.fault_in(owner, vma, low, high, wanted)
 
 
 _Deed = Callable[[Union, AddressSpace, Vma, int, int], None]

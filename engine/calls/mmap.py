@@ -10,13 +10,14 @@ from engine.constants import (
     MAP_POPULATE,
     MAP_PRIVATE,
     MAP_SHARED,
+    MAP_STACK,
     MAP_TYPE,
 )
 from engine.errors import EAGAIN, EINVAL, EPERM, EngineError
 from engine.memory_object import MemoryObject
 from engine.placement import place
 from engine.union import Union
-from engine.vm_flags import ACCOUNT, GROWS_DOWN, LOCKED, NORESERVE
+from engine.vm_flags import ACCOUNT, GROWS_DOWN, LOCKED, NOHUGEPAGE, NORESERVE
 from engine.vma import Vma
 
 
@@ -44,7 +45,8 @@ def mmap(seen: Union, address: int, length: int, prot: int, flags: int) -> int:
     _require_room(owner, wanted.start, wanted.end, data=not shared and bool(access & Access.WRITE))
     memory, offset = owner.memory, wanted.start >> owner.geometry.page_shift
     if shared and not owner.vid:
-        memory, offset = MemoryObject(owner.memory.pool, owner.journal), 0
+        pages = wanted.length >> owner.geometry.page_shift
+        memory, offset = MemoryObject(owner.memory.pool, owner.journal, length=pages), 0
     owner.unmap(wanted.start, wanted.end)
     kept = region_flags(owner, flags, access, shared=shared)
     owner.map(Vma(wanted.start, wanted.end, access, memory, offset, shared=shared, flags=kept))
@@ -75,6 +77,8 @@ def munmap(seen: Union, address: int, length: int) -> None:
 def region_flags(owner: AddressSpace, flags: int, access: Access, *, shared: bool) -> int:
     """The flags of a new region. A space has no stacks, and what it may use is not reserved."""
     kept = LOCKED if flags & MAP_LOCKED else 0
+    if flags & MAP_STACK and owner.geometry.has_huge_pages:
+        kept |= NOHUGEPAGE
     if owner.vid:
         return kept
     if flags & MAP_NORESERVE:
