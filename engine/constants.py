@@ -81,6 +81,9 @@ MAP_COUNT_MAX: Final = 65530
 RLIM_INFINITY: Final = 2**64 - 1
 """A limit that does not limit."""
 
+WORD: Final = 2**64 - 1
+"""The greatest value of a register. Sizes are rounded up to pages in one, so that the greatest ones become 0."""
+
 EXCLUSIVE: Final = "exclusive"
 SHARED: Final = "shared"
 SHARING: Final = (EXCLUSIVE, SHARED)

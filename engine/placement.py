@@ -43,13 +43,18 @@ def place(owner: AddressSpace, address: int, length: int, flags: int) -> VirtRan
 
 
 def find_free(owner: AddressSpace, hint: int, size: int) -> VirtRange:
-    """A free range of `size` bytes: at `hint` (0: none) if it is free there, else where the search finds one. ENOMEM."""
+    """A free range of `size` bytes: at `hint` (0: none) if it is free there, else where the search finds one. ENOMEM.
+
+    The search goes top down; only then, since it passes over what lies near a stack's gap, bottom up.
+    """
     if hint > 0 and hint + size <= owner.geometry.user_end and _blocker(owner, hint, hint + size) is None:
         return VirtRange(hint, hint + size)
-    for low, high in owner.places:
-        found = _upwards(owner, low, high, size) if owner.bottom_up else _downwards(owner, low, high, size)
-        if found is not None:
-            return VirtRange(found, found + size)
+    searches = (_upwards,) if owner.bottom_up else (_downwards, _upwards)
+    for search in searches:
+        for low, high in owner.places:
+            found = search(owner, low, high, size)
+            if found is not None:
+                return VirtRange(found, found + size)
     raise EngineError(ENOMEM, f"no free range of {size} bytes", length=size)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine.constants import MLOCK_ONFAULT, RLIM_INFINITY
+from engine.constants import MLOCK_ONFAULT, RLIM_INFINITY, WORD
 from engine.errors import EINVAL, ENOMEM, EPERM, EngineError, PageFault
 from engine.frames import ABSENT
 from engine.union import Union
@@ -64,8 +64,8 @@ def mincore(seen: Union, address: int, length: int) -> bytes:
 def _range(seen: Union, address: int, length: int) -> tuple[int, int]:
     geometry = seen.own.geometry
     start = address & -geometry.page_size
-    end = geometry.align_up(address + length)
-    if address < 0 or length < 0 or end >= 1 << 64:
+    end = start + (geometry.align_up(length + address - start) & WORD)
+    if address < 0 or length < 0 or end > WORD:
         raise EngineError(EINVAL, f"{length} bytes at {address:#x}", address=address)
     return start, end
 

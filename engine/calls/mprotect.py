@@ -2,7 +2,7 @@
 
 from engine.access import Access, attach_limit
 from engine.address_space import AddressSpace
-from engine.constants import PROT_ALL, PROT_GROWSDOWN, PROT_GROWSUP, PROT_SEM
+from engine.constants import PROT_ALL, PROT_GROWSDOWN, PROT_GROWSUP, PROT_SEM, WORD
 from engine.errors import EACCES, EINVAL, ENOMEM, EngineError
 from engine.union import Union
 from engine.vm_flags import ACCOUNT, GROWS_DOWN, LOCK_FLAGS, LOCKED, NORESERVE
@@ -23,7 +23,10 @@ def mprotect(seen: Union, address: int, length: int, prot: int) -> None:
         raise EngineError(EINVAL, f"prot {prot:#x}: memory grows one way")
     if length == 0:
         return
-    end = address + geometry.align_up(length)
+    size = geometry.align_up(length) & WORD
+    end = address + size
+    if not size or end > WORD:
+        raise EngineError(ENOMEM, f"{length} bytes at {address:#x} wrap", address=address)
     if prot & ~(PROT_ALL | PROT_SEM | grows):
         raise EngineError(EINVAL, f"prot {prot:#x}")
     seen.touch()

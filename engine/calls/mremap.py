@@ -4,20 +4,16 @@ In the order of Linux 6.18's mm/mremap.c; only a failure half way of a move over
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 from engine.address import VirtRange
 from engine.address_space import AddressSpace, is_data
 from engine.calls.mmap import munmap
-from engine.constants import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE
+from engine.constants import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, WORD
 from engine.errors import EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, ENOMEM, EPERM, Collision, EngineError
 from engine.placement import find_free
 from engine.union import Union
 from engine.vm_flags import LOCK_FLAGS, LOCKED
 from engine.vma import Vma
-
-_WORD: Final = (1 << 64) - 1
-"""Sizes are rounded to whole pages in a register of 64 bits, so that the greatest ones become 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,7 @@ def mremap(
     is another owner's; EACCES: the space is attached read-only; EPERM: the target is below the user's range.
     """
     align = seen.own.geometry.align_up
-    wish = Remap(old_addr, align(old_size) & _WORD, align(new_size) & _WORD, flags, new_addr)
+    wish = Remap(old_addr, align(old_size) & WORD, align(new_size) & WORD, flags, new_addr)
     _require_valid(seen, wish, old_size)
     seen.touch()
     if flags & MREMAP_FIXED and wish.old == wish.new:

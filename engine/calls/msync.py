@@ -1,6 +1,6 @@
 """msync(2)."""
 
-from engine.constants import MS_ASYNC, MS_INVALIDATE, MS_SYNC
+from engine.constants import MS_ASYNC, MS_INVALIDATE, MS_SYNC, WORD
 from engine.errors import EBUSY, EINVAL, ENOMEM, EngineError
 from engine.union import Union
 from engine.vm_flags import LOCKED
@@ -19,8 +19,11 @@ def msync(seen: Union, address: int, length: int, flags: int) -> None:
         raise EngineError(
             EINVAL, f"msync of {length} bytes at {address:#x}, flags {flags:#x}", address=address
         )
+    size = geometry.align_up(length) & WORD
+    if length and not size:
+        return
     seen.touch()
-    end = address + geometry.align_up(length) if length else geometry.user_end
+    end = address + size if length else geometry.user_end
     shift = geometry.page_shift
     position, hole = address, None
     for vma in seen.overlapping(address, end):
