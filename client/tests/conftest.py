@@ -163,6 +163,8 @@ class FakeService:
                     int(part.partition("=")[2], 0) for part in request.target.partition("?")[2].split("&")[:2]
                 )
                 return Response(200, {}, self.memory[number][start : start + length])
+            case ("GET", "core"):
+                return Response(200, {}, request.target.removeprefix("/v1").encode())
             case ("GET", "maps"):
                 return Response(200, {}, known[number]["maps"].encode())
         return Response(204)

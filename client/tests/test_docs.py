@@ -16,9 +16,9 @@ SDK = (DOCS / "sdk.md").read_text(encoding="utf-8")
 CLI = (DOCS / "cli.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", SDK, re.MULTILINE | re.DOTALL)
 COMMANDS = [
-    "vas ls", "vas create", "vas find", "vas rm", "vas chmod", "vas chown", "vas regions",
+    "vas ls", "vas create", "vas find", "vas rm", "vas chmod", "vas chown", "vas regions", "vas core",
     "seg ls", "seg find", "seg rm", "seg chmod", "seg chown", "seg create", "seg attach", "seg detach", "seg import",
-    "seg export", "task ls", "task spawn", "task rm", "maps", "hexdump seg", "hexdump task",
+    "seg export", "task ls", "task spawn", "task rm", "task core", "maps", "hexdump seg", "hexdump task",
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import Final
 
 from everspace.errors import ConnectionLostError, ProtocolError
-from everspace.transport import Request, Response
+from everspace.transport import Request, Response, Sink
 
 HEAD_BYTES_MAX: Final = 65_536
 COPY_BYTES_MAX: Final = 16_384
@@ -35,11 +35,14 @@ def encode_request(request: Request, host: str) -> list[bytes | memoryview]:
 class ResponseReader:
     """Takes one response out of received bytes. `keep_alive` tells, at the end, if the connection may be used again."""
 
-    def __init__(self, method: str, into: memoryview | None = None) -> None:
+    def __init__(self, method: str, into: memoryview | None = None, sink: Sink | None = None) -> None:
         self.keep_alive = True
         self.begun = False  # whether any byte has come
         self._method = method
         self._into = into
+        self._sink = sink
+        self._left: int | None = None  # bytes that the sink still has to take
+        self._sunk = 0
         self._room = bytearray(_HEAD_SIZE)
         self._filled = 0
         self._status = 0
@@ -78,7 +81,7 @@ class ResponseReader:
     def response(self) -> Response:
         """The complete response."""
         if self._place is None:
-            return Response(self._status, self._headers, bytes(self._body))
+            return Response(self._status, self._headers, bytes(self._body), self._sunk)
         if self._store is None:
             return Response(self._status, self._headers, b"", len(self._place))
         self._place.release()
@@ -86,7 +89,7 @@ class ResponseReader:
 
     def _ended(self) -> bool:
         self.keep_alive = False
-        if self._in_body and self._place is None and self._chunks is None:
+        if self._in_body and self._place is None and self._chunks is None and self._left is None:
             return True
         raise ConnectionLostError(
             "the service closed the connection in the middle of its answer"
@@ -117,12 +120,15 @@ class ResponseReader:
                 raise ProtocolError("the answer has an unknown transfer encoding")
             self._chunks = ChunkDecoder(self._body)
         elif "content-length" in self._headers:
-            return self._start_sized(content_length(self._headers["content-length"]), rest)
+            size = content_length(self._headers["content-length"])
+            if self._sink is None or self._status != 200:
+                return self._start_sized(size, rest)
+            self._left = size
         else:
             self.keep_alive = False
         if len(self._room) < _PIECE_SIZE:
             self._room = bytearray(_PIECE_SIZE)
-        return bool(rest) and self._take(memoryview(rest))
+        return (bool(rest) or self._left == 0) and self._take(memoryview(rest))
 
     def _start_sized(self, size: int, rest: bytes) -> bool:
         if size == 0:
@@ -145,6 +151,13 @@ class ResponseReader:
         return self._filled == size and self._finish(rest[size:])
 
     def _take(self, piece: memoryview) -> bool:
+        if self._left is not None and self._sink is not None:
+            taken = piece[: self._left]
+            if taken:
+                self._sink(taken)
+            self._sunk += len(taken)
+            self._left -= len(taken)
+            return not self._left and self._finish(bytes(piece[len(taken) :]))
         if self._chunks is None:
             self._body += piece
             return False

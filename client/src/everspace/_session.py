@@ -98,6 +98,7 @@ class Session:
             call.repeatable,
             call.into,
             call.wait != 0.0,
+            call.sink,
         )
 
     def result(

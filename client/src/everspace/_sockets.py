@@ -57,7 +57,7 @@ class Connection:
     def exchange(self, request: Request, host: str) -> tuple[Response, bool]:
         """Send and receive; the second value tells whether the connection may be used again."""
         self.sock.settimeout(request.timeout)
-        reader = ResponseReader(request.method, request.into)
+        reader = ResponseReader(request.method, request.into, request.sink)
         whole = self._send(encode_request(request, host))
         while True:
             try:

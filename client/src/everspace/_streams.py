@@ -48,7 +48,7 @@ class Exchange(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or not self.is_open:
             raise ConnectionLostError("the connection is closed")
-        reader = ResponseReader(request.method, request.into)
+        reader = ResponseReader(request.method, request.into, request.sink)
         answer: asyncio.Future[Response] = self._loop.create_future()
         self._reader, self._answer = reader, answer
         self._timeout, self._heard = request.timeout, self._loop.time()
@@ -148,7 +148,7 @@ class Exchange(asyncio.BufferedProtocol):
         try:
             if reader.received(count):
                 answer.set_result(reader.response())
-        except TransportError as error:
+        except (TransportError, OSError, ValueError) as error:  # the last two: of a sink that takes no more
             answer.set_exception(error)
 
 

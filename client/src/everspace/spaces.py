@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from everspace._calls import spaces
+from everspace._calls import cores, spaces
+from everspace._download import Target, sink_of
 from everspace.errors import VasError, leaving_failed
 from everspace.models import Region, SegmentAttachment, VasAttr
 
@@ -98,6 +99,11 @@ class Space:
             cursor = page.next
             if cursor is None:
                 return found
+
+    def core(self, target: Target) -> int:
+        """Write an ELF core file of its regions to a path or a binary file; its size. EINVAL, EACCES, EAGAIN."""
+        with sink_of(target) as sink:
+            return self._client.perform(cores.vas_core(self.vid, sink))
 
     def attach(self, task: "Calls", type: int | str = "rw", lazy: bool = True) -> "Attached":
         """Attach it to a task at once; as a context manager it detaches on leaving. Errors of vas_attach."""

@@ -4,7 +4,7 @@ Everything above it (calls, retries, leases, tasks) is the same for every transp
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,8 @@ from everspace.errors import ProtocolError
 from everspace.wire import HEADER_INSTANCE, HEADER_REQUEST_ID
 
 Body = bytes | memoryview
+Sink = Callable[[memoryview], object]
+"""Takes the next piece of a body; the memory is used again when it returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class Request:
 
     `timeout` is the longest silence in seconds (None: wait without end). `repeatable` says that doing it twice
     equals doing it once. `into`, if given, receives the body of a 200 or 206 whose length fits exactly.
+    `sink`, if given, takes the body of a 200 of known length piece by piece, as it comes; what it raises ends the exchange.
     `waits`: the service may keep it waiting for what other requests do, so it must not keep those waiting.
     """
 
@@ -31,11 +34,12 @@ class Request:
     repeatable: bool = False
     into: memoryview | None = None
     waits: bool = False
+    sink: Sink | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One complete response; header names are in lower case. `filled`: the body went into `Request.into`."""
+    """One complete response; header names are in lower case. `filled`: so many bytes went into `Request.into` or `sink`."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)

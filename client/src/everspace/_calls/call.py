@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, SupportsIndex, TypeVar
 
 from everspace.errors import ProtocolError
-from everspace.transport import Response
+from everspace.transport import Response, Sink
 from everspace.wire import DURABILITY_NAMES, TYPE_NAMES, hex_address, parse_address, parse_type
 
 T = TypeVar("T")
@@ -70,6 +70,7 @@ class Call(Generic[T]):
     headers: tuple[tuple[str, str], ...] = ()
     payload: bytes | memoryview | None = None
     into: memoryview | None = None
+    sink: Sink | None = None
     answer: Callable[[Response], T] | None = None
     repeatable: bool = False
     wait: float | None = 0.0

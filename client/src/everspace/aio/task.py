@@ -3,8 +3,9 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, SupportsIndex, TypeVar
 
-from everspace._calls import memory, segments, spaces, tasks
+from everspace._calls import cores, memory, segments, spaces, tasks
 from everspace._calls.call import Buffer, Call, TaskState, ThreadState
+from everspace._download import Target, sink_of
 from everspace.aio.batch import AsyncBatch
 from everspace.aio.entering import Entering
 from everspace.constants import MS_SYNC
@@ -199,6 +200,14 @@ class AsyncCalls:
     async def maps(self) -> str:
         """The text of /proc/PID/maps as this thread sees it. EPERM."""
         return await self._run(memory.maps())
+
+    async def core(self, target: Target) -> int:
+        """Write an ELF core file of what this thread sees to a path or a binary file; its size. EPERM, EAGAIN, EINVAL.
+
+        A path is replaced when all has come, by a file that only its owner can read.
+        """
+        with sink_of(target) as sink:
+            return await self._run(cores.task_core(sink))
 
     async def prlimit(self, resource: str, value: SupportsIndex | None = None) -> int:
         """Set a limit of the task, or with None only ask; the former value, RLIM_INFINITY for none.

@@ -5,10 +5,9 @@ from typing import Annotated, Final
 
 import typer
 
-from everspace.cli.maps import TidOption
 from everspace.cli.seg import SegmentArgument
 from everspace.cli.shell import Shell, command
-from everspace.cli.task import PidArgument
+from everspace.cli.task import PidArgument, TidOption
 from everspace.cli.values import parse_place, parse_size, written
 from everspace.wire import hex_address
 

@@ -1,15 +1,7 @@
 """everspace maps: what a task sees, as /proc/PID/maps shows it."""
 
-from typing import Annotated
-
-import typer
-
 from everspace.cli.shell import Shell
-from everspace.cli.task import PidArgument
-
-TidOption = Annotated[
-    int | None, typer.Option("--tid", help="The thread whose space is shown.", show_default="the main thread")
-]
+from everspace.cli.task import PidArgument, TidOption
 
 
 def maps(shell: Shell, pid: PidArgument, tid: TidOption = None) -> None:

@@ -1,17 +1,22 @@
 """everspace task: tasks."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import everspace
+from everspace.cli.core import OutputOption, save
 from everspace.cli.shell import Shell, command
 from everspace.wire import LEASE_SECONDS_DEFAULT, TYPE_NAMES
 
 group = typer.Typer(help="Tasks: who attaches spaces and runs in them, until their lease ends.")
 
 PidArgument = Annotated[int, typer.Argument(metavar="PID", help="The task's id.")]
+TidOption = Annotated[
+    int | None, typer.Option("--tid", help="The thread whose space is shown.", show_default="the main thread")
+]
 NameOption = Annotated[
     str | None, typer.Option("--name", help="A name for people to see.", show_default=False)
 ]
@@ -51,6 +56,13 @@ def spawn(shell: Shell, name: NameOption = None, lease: LeaseOption = LEASE_SECO
     """Make a task and print its id; it ends when nobody calls it for its lease."""
     task = shell.client.spawn(name, lease)
     shell.say(str(task.pid), describe(task.info()) if shell.json else None)
+
+
+@command(group, "core")
+def core(shell: Shell, pid: PidArgument, output: OutputOption = None, tid: TidOption = None) -> None:
+    """Write an ELF core file of what a task's main thread (or --tid) sees, for gdb and its like."""
+    path = output or Path(f"core.{pid}")
+    save(shell, f"task {pid}", path, shell.client.task(pid).of_thread(tid).core)
 
 
 @command(group, "rm")

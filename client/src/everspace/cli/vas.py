@@ -1,11 +1,13 @@
 """everspace vas: spaces."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import everspace
+from everspace.cli.core import OutputOption, save
 from everspace.cli.shell import Shell, command
 from everspace.cli.values import (
     Owner,
@@ -72,6 +74,13 @@ def find(shell: Shell, name: NameArgument) -> None:
     """Print the id of the space of that name."""
     attr = shell.client.spaces.find(name).seen
     shell.say(str(attr.vid), describe(attr))
+
+
+@command(group, "core")
+def core(shell: Shell, which: SpaceArgument, output: OutputOption = None) -> None:
+    """Write an ELF core file of a space, for gdb and its like."""
+    space = shell.space(which)
+    save(shell, f"space {space.vid}", output or Path(f"core.vas.{space.vid}"), space.core)
 
 
 @command(group, "rm")
