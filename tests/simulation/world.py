@@ -49,8 +49,8 @@ class Step:
 
 
 CALLS = (
-    "spawn", "fork", "exec", "exit", "thread", "run", "create", "attach", "detach",
-    *("switch",) * 4, *("mmap",) * 3, "munmap", "mprotect", "brk", "madvise", "mremap", *("read",) * 5, *("write",) * 6,
+    "spawn", "exec", "exit", "thread", "create", "detach", "munmap", "mprotect", "brk", "madvise", "mremap",
+    *("fork", "attach") * 2, *("run",) * 3, *("switch",) * 8, *("mmap",) * 4, *("read",) * 16, *("write",) * 16,
 )  # fmt: skip
 """Every call, those that matter most several times."""
 
@@ -73,6 +73,8 @@ class World:
             make_mmu=make_mmu,
         )
         self.refused = 0
+        self.last = (0, 0)
+        """Who made the last call; mostly it makes the next one too."""
         for pid in (self.sim.spawn(), self.sim.spawn()):
             for number in range(2):
                 vid = self.sim.vas_create(pid, f"space-{pid}-{number}", sharing="shared")
@@ -102,7 +104,9 @@ class World:
             if len(self.machine.tasks_table) < TASKS_MAX:
                 self.sim.spawn()
             return
-        pid, tid = threads[step.who % len(threads)]
+        if step.who < 16 or self.last not in threads:
+            self.last = threads[step.who % len(threads)]
+        pid, tid = self.last
         getattr(self, f"do_{step.call}")(step, pid, tid)
 
     # -- one method for each call --------------------------------------------------------------------------------
@@ -147,30 +151,34 @@ class World:
         self.sim.mmap(pid, self._page(step.a), PAGE * (1 + step.b % 3), 1 + step.c % 3, FIXED, tid)
 
     def do_munmap(self, step: Step, pid: int, tid: int) -> None:
-        self.sim.munmap(pid, self._page(step.a), PAGE * (1 + step.b % 3), tid)
+        self.sim.munmap(pid, self._mapped(pid, tid, step.a), PAGE * (1 + step.b % 3), tid)
 
     def do_mprotect(self, step: Step, pid: int, tid: int) -> None:
-        self.sim.mprotect(pid, self._page(step.a), PAGE * (1 + step.b % 3), step.c % 4, tid)
+        self.sim.mprotect(pid, self._mapped(pid, tid, step.a), PAGE * (1 + step.b % 3), step.c % 4, tid)
 
     def do_brk(self, step: Step, pid: int, tid: int) -> None:
         self.sim.brk(pid, self.machine.tasks_table.get(pid).space.brk.start + step.a % (2 * PAGE), tid)
 
     def do_madvise(self, step: Step, pid: int, tid: int) -> None:
-        addr, length, advice = self._page(step.a), PAGE * (1 + step.b % 2), ADVICE[step.c % len(ADVICE)]
+        addr, length, advice = (
+            self._mapped(pid, tid, step.a),
+            PAGE * (1 + step.b % 2),
+            ADVICE[step.c % len(ADVICE)],
+        )
         self.sim.system_call(pid, lambda machine: machine.madvise(ROOT, pid, tid, addr, length, advice), tid)
 
     def do_mremap(self, step: Step, pid: int, tid: int) -> None:
-        addr, old, new = self._page(step.a), PAGE * (1 + step.b % 2), PAGE * (1 + step.c % 3)
+        addr, old, new = self._mapped(pid, tid, step.a), PAGE * (1 + step.b % 2), PAGE * (1 + step.c % 3)
         self.sim.system_call(
             pid, lambda machine: machine.mremap(ROOT, pid, tid, addr, old, new, MREMAP_MAYMOVE), tid
         )
 
     def do_read(self, step: Step, pid: int, tid: int) -> None:
-        addr, length = self._byte(step)
+        addr, length = self._byte(step, pid, tid)
         assert len(self.sim.read(pid, addr, length, tid)) == length
 
     def do_write(self, step: Step, pid: int, tid: int) -> None:
-        addr, length = self._byte(step)
+        addr, length = self._byte(step, pid, tid)
         data = bytes([step.c] * length)
         self.sim.write(pid, addr, data, tid)
         assert self.machine.read(ROOT, pid, tid, addr, length) == data
@@ -183,8 +191,14 @@ class World:
         """Mostly the arena, where spaces are; sometimes the rest."""
         return PAGE * ((ARENA + number % 6) if number < 48 else number % PAGES)
 
-    def _byte(self, step: Step) -> tuple[int, int]:
-        return self._page(step.a) + step.b % PAGE, 1 + step.c % (2 * PAGE)
+    def _mapped(self, pid: int, tid: int, number: int) -> int:
+        """Mostly a page that the thread sees."""
+        regions = self.machine.tasks_table.get(pid).thread(tid).union.regions()
+        pages = [page for vma, _ in regions for page in range(vma.start, vma.end, PAGE)]
+        return pages[number % len(pages)] if pages and number < 56 else self._page(number)
+
+    def _byte(self, step: Step, pid: int, tid: int) -> tuple[int, int]:
+        return self._mapped(pid, tid, step.a) + step.b % PAGE, 1 + step.c % PAGE
 
 
 def caught(make_mmu: Callable[..., Mmu], tags: int, seeds: Sequence[int], count: int = 120) -> list[str]:
