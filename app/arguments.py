@@ -4,7 +4,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.fields import Address, Args, AttachType, LimitValue, Resource, Seconds, Sharing, Tid
+from app.fields import (
+    Address,
+    Args,
+    AttachType,
+    LimitValue,
+    Resource,
+    Seconds,
+    Sharing,
+    Tid,
+    Word,
+    WordAddress,
+)
 from engine.constants import MS_SYNC, RLIM_INFINITY
 from everspace.wire import LEASE_SECONDS_DEFAULT
 
@@ -76,59 +87,59 @@ class Switch(Args):
 class Mmap(OfThread):
     """mmap(2); prot and flags are those of Linux on x86-64."""
 
-    addr: Address
-    length: int
-    prot: int
-    flags: int
+    addr: WordAddress
+    length: Word
+    prot: Word
+    flags: Word
 
 
 class Range(OfThread):
     """munmap(2), mincore(2) and munlock(2): `length` bytes from `addr`."""
 
-    addr: Address
-    length: int
+    addr: WordAddress
+    length: Word
 
 
 class Mprotect(Range):
     """mprotect(2)."""
 
-    prot: int
+    prot: Word
 
 
 class Mremap(OfThread):
     """mremap(2); `new_addr` counts with MREMAP_FIXED and MREMAP_DONTUNMAP."""
 
-    old_addr: Address
-    old_size: int
-    new_size: int
-    flags: int = 0
-    new_addr: Address = 0
+    old_addr: WordAddress
+    old_size: Word
+    new_size: Word
+    flags: Word = 0
+    new_addr: WordAddress = 0
 
 
 class Madvise(Range):
     """madvise(2), and the advice MADV_VAS_PRIVATE and MADV_VAS_SHARED."""
 
-    advice: int
+    advice: Word
 
 
 class Mlock(Range):
     """mlock2(2); flags 0 or MLOCK_ONFAULT."""
 
-    flags: int = 0
+    flags: Word = 0
 
 
 class Brk(OfThread):
     """brk(2); 0 asks for the present break."""
 
-    addr: Address = 0
+    addr: WordAddress = 0
 
 
 class Msync(OfThread):
     """msync(2); length 0 means the whole space."""
 
-    addr: Address = 0
-    length: int = 0
-    flags: int = MS_SYNC
+    addr: WordAddress = 0
+    length: Word = 0
+    flags: Word = MS_SYNC
 
 
 class Prlimit(Args):

@@ -54,6 +54,8 @@ ROWS: tuple[Row, ...] = (
     ("PUT", "/v1/tasks/{pid}/limits", {"data": None, "stack": 1 << 20}, 200),
     ("POST", "/v1/tasks/{pid}/prlimit", {"resource": "stack", "value": 2**64 - 1}, 200),
     ("POST", "/v1/tasks/{pid}/batch", {"calls": [{"call": "active_vas"}]}, 200),
+    ("GET", "/v1/tasks/{pid}/core", None, 200),
+    ("GET", "/v1/vas/{vid}/core", None, 200),
     ("GET", "/v1/proc/{pid}/maps", None, 200),
     ("GET", "/v1/proc/{pid}/status", None, 200),
     ("GET", "/v1/proc/{pid}/vas", None, 200),
