@@ -1,4 +1,4 @@
-"""The figures that the costs are calibrated to come out, and two that they are not calibrated to come near."""
+"""The figures that the costs are calibrated to, and how near they come to one that they are not fixed by."""
 
 from engine.constants import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from engine.costs import CALIBRATED, DEFAULTS, Costs, SimTime, Work
