@@ -19,6 +19,7 @@ from engine.geometry import Geometry
 from engine.journal import Journal
 from engine.limits import UNLIMITED, Limits
 from engine.memory_object import MemoryObject
+from engine.paged_memory import PagedMemory
 from engine.vm_flags import DONT_COPY, GROWS_DOWN, LOCK_FLAGS, LOCKED
 from engine.vma import Vma, VmaMap
 
@@ -236,7 +237,7 @@ class AddressSpace:
         self._zap(first, count)
         self.journal.undo(lambda: self._zap(first, count))
 
-    def zap_object(self, obj: MemoryObject, first: int, count: int) -> None:
+    def zap_object(self, obj: PagedMemory, first: int, count: int) -> None:
         """Drop cached translations of pages [first, first + count) of `obj`."""
         shift = self.geometry.page_shift
         own = obj is self.memory  # shown at the addresses of its page numbers
@@ -245,6 +246,13 @@ class AddressSpace:
             low, high = max(first - vma.offset, 0), min(first + count - vma.offset, pages)
             if vma.obj is obj and low < high:
                 self._zap((vma.start >> shift) + low, high - low)
+
+    def locked_pages(self, obj: PagedMemory) -> Iterator[tuple[int, int]]:
+        """Pages of `obj` that locked regions show: (first, count)."""
+        shift = self.geometry.page_shift
+        for vma in self.vmas:
+            if vma.flags & LOCKED and vma.obj is obj:
+                yield vma.offset, (vma.end - vma.start) >> shift
 
     # -- copies --------------------------------------------------------------------------------------------------
 

@@ -6,13 +6,30 @@ from itertools import pairwise
 
 from engine.access import Access
 from engine.address_space import AddressSpace
-from engine.constants import EXCLUSIVE, O_RDONLY
+from engine.constants import EXCLUSIVE, MAP_COUNT_MAX, O_RDONLY
 from engine.frames import ZERO_FRAME
 from engine.machine import Machine
 from engine.memory_object import MemoryObject
 from engine.page_map import LEAF_SHIFT, Leaf
 from engine.page_table import FRAME_SHIFT, WRITABLE
 from engine.union import Union
+from engine.vm_flags import (
+    ACCOUNT,
+    GROWS_DOWN,
+    HUGEPAGE,
+    LOCK_ON_FAULT,
+    LOCKED,
+    NOHUGEPAGE,
+    NORESERVE,
+    RAND_READ,
+    SEQ_READ,
+    VAS_PRIVATE,
+)
+from engine.vma import Vma
+
+_TASKS_ONLY = ACCOUNT | NORESERVE | GROWS_DOWN | VAS_PRIVATE
+_PRIVATE_ONLY = ACCOUNT | GROWS_DOWN
+_EXCLUSIVE = (ACCOUNT | NORESERVE, HUGEPAGE | NOHUGEPAGE, RAND_READ | SEQ_READ)
 
 
 def check(machine: Machine, *, pending: bool = False) -> Iterator[str]:
@@ -26,6 +43,8 @@ def check(machine: Machine, *, pending: bool = False) -> Iterator[str]:
     ]
     for owner in owners:
         yield from check_regions(owner)
+        yield from check_kinds(owner)
+        yield from check_own_memory(owner)
     for task in machine.tasks_table:
         for union in (task.original, *(held.union for held in task.attachments.values())):
             yield from check_union(union)
@@ -54,15 +73,55 @@ def check_regions(owner: AddressSpace) -> Iterator[str]:
     for left, right in pairwise(vmas):
         if left.end > right.start:
             yield f"I1: {owner.label}: {left.range} and {right.range} overlap"
-        if left.merges_with(right, geometry.page_shift):
+        if owner.vid and left.merges_with(right, geometry.page_shift):
             yield f"I1: {owner.label}: {left.range} and {right.range} should be one region"
     heap = owner.brk
     if not heap.start <= heap.now <= heap.top:
         yield f"I1: {owner.label}: the break {heap.now:#x} is not in {heap.start:#x}-{heap.top:#x}"
 
 
+def check_kinds(owner: AddressSpace) -> Iterator[str]:
+    """I15, I16: marks and flags are where they belong and do not contradict each other."""
+    if owner.vid and len(owner.vmas) > MAP_COUNT_MAX:
+        yield f"I1: {owner.label} has {len(owner.vmas)} regions"
+    for vma in owner.vmas:
+        if (owner.vid or vma.shared) and (vma.anon or vma.moved or vma.forked):
+            yield f"I15: {owner.label}: {vma.range} is not a task's private region but has marks of one"
+        if vma.forked and not vma.anon:
+            yield f"I15: {owner.label}: {vma.range} has a parent's pages but was never written"
+        if reason := _wrong_flags(owner, vma):
+            yield f"I16: {owner.label}: {vma.range} has flags {vma.flags:#x}: {reason}"
+
+
+def _wrong_flags(owner: AddressSpace, vma: Vma) -> str:
+    flags = vma.flags
+    if owner.vid and flags & _TASKS_ONLY:
+        return "only tasks have such regions"
+    if vma.shared and flags & _PRIVATE_ONLY:
+        return "only private regions are so"
+    if flags & (LOCKED | LOCK_ON_FAULT) == LOCK_ON_FAULT:
+        return "locked on a fault but not locked"
+    if any(flags & pair == pair for pair in _EXCLUSIVE):
+        return "they contradict each other"
+    if flags & (HUGEPAGE | NOHUGEPAGE) and not owner.geometry.has_huge_pages:
+        return "there are no huge pages"
+    return ""
+
+
+def check_own_memory(owner: AddressSpace) -> Iterator[str]:
+    """I18: the owner's memory has frames only where its regions show it."""
+    shift, memory = owner.geometry.page_shift, owner.memory
+    for number in memory.pages.present(0, 1 << 62):
+        leaf = memory.pages.leaf(number)
+        for low in () if leaf is None else (leaf > ZERO_FRAME).nonzero()[0].tolist():
+            page = (number << LEAF_SHIFT) + low
+            vma = owner.vmas.find(page << shift)
+            if vma is None or vma.obj is not memory:
+                yield f"I18: {owner.label}: page {page} has a frame, but no region shows it"
+
+
 def check_union(union: Union) -> Iterator[str]:
-    """I3, I4: an entry lies inside a region, names the frame that the object has, and gives no right too many."""
+    """I3, I4, I15, I17: an entry is inside a region, names the frame that the object has, gives no right too many."""
     shift = union.own.geometry.page_shift
     for vpn, entry in union.table.walk():
         found = union.find(vpn << shift)
@@ -71,6 +130,8 @@ def check_union(union: Union) -> Iterator[str]:
             continue
         owner, vma = found
         pages, page = vma.obj.pages, vma.page_of(vpn << shift, shift)
+        if page >= vma.obj.length:
+            yield f"I17: {vpn << shift:#x} is cached, but lies behind the end of its memory"
         held = int(pages.entries(page, 1)[0])
         frame = entry >> FRAME_SHIFT
         if frame != held and not (frame == ZERO_FRAME and held == 0):
@@ -78,6 +139,8 @@ def check_union(union: Union) -> Iterator[str]:
         if entry & WRITABLE:
             if not union.rights(vma, owner) & Access.WRITE:
                 yield f"I4: {vpn << shift:#x} is cached writable in a region that is not"
+            if not (owner.vid or vma.shared or vma.anon):
+                yield f"I15: {vpn << shift:#x} is cached writable in a region that was never written"
             alone = frame != ZERO_FRAME and int(vma.obj.pool.refs[frame]) == 1
             if not alone or not pages.is_exclusive(page >> LEAF_SHIFT):
                 yield f"I4: {vpn << shift:#x} is cached writable, but its frame is shared"
@@ -119,7 +182,7 @@ def check_frames(machine: Machine, objects: list[MemoryObject], *, pending: bool
 
 
 def check_page_maps(objects: list[MemoryObject], *, pending: bool) -> Iterator[str]:
-    """I12: tables count the maps that share them, leaves the tables; what is in the store only is persistent."""
+    """I12, I17: tables count the maps that share them, leaves the tables; entries are possible ones."""
     tables = {id(obj.pages.table): obj.pages.table for obj in objects}
     maps = Counter(id(obj.pages.table) for obj in objects)
     holders = Counter(id(leaf) for table in tables.values() for leaf in table.leaves.values())
@@ -130,6 +193,12 @@ def check_page_maps(objects: list[MemoryObject], *, pending: bool) -> Iterator[s
             if leaf.refs < holders[id(leaf)] or (leaf.refs > holders[id(leaf)] and not pending):
                 yield f"I12: leaf {number} has {leaf.refs} references, {holders[id(leaf)]} tables hold it"
     for obj in objects:
+        for number, leaf in obj.pages.table.leaves.items():
+            if int(leaf.entries.max()) >= len(obj.pool.refs):
+                yield f"I17: leaf {number} names a frame that does not exist"
+            behind = max(obj.length - (number << LEAF_SHIFT), 0)
+            if (leaf.entries[behind:] > ZERO_FRAME).any():
+                yield f"I17: leaf {number} has frames behind the end of its memory"
         if not obj.persistent and any((leaf.entries < 0).any() for leaf in obj.pages.table.leaves.values()):
             yield "I12: volatile memory has pages in the store"
 

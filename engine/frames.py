@@ -1,7 +1,7 @@
 """Physical memory: page frames in one array, with reference counts and runs of free frames."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from engine.errors import ENOMEM, EngineError
 from engine.geometry import Geometry
 from engine.invariant import invariant
 
+if TYPE_CHECKING:
+    from engine.swap import Slots
+
 Frames = NDArray[np.int64]
 """Frame numbers, or entries of a page map: ABSENT, STORED or a frame number."""
 
@@ -17,6 +20,8 @@ ABSENT: Final = 0
 """Page-map entry of a page that reads as zeros and has no frame."""
 STORED: Final = -1
 """Page-map entry of a page whose bytes are in the store only."""
+SWAPPED: Final = -2
+"""Page-map entries from here down: SWAPPED - slot, a page whose bytes are in the swap area."""
 ZERO_FRAME: Final = 1
 """The shared zero page: mapped read-only wherever memory was read before it was written. Not counted."""
 _FIRST: Final = 2
@@ -38,9 +43,10 @@ def runs(frames: Frames) -> list[tuple[int, int, int]]:
 class FramePool:
     """`capacity` frames of one page each. Memory of the host is used only for frames that were ever written.
 
-    `refs[frame]` counts the page-map leaves and undo records that hold the frame (I5). `stamps[frame]` is the serial
-    of the last transaction that allocated or wrote it: while that is open, its undo records name the frame by number,
-    and the frame must stay where it is (`Journal.oldest_open`).
+    `refs[frame]` counts the page-map leaves and undo records that hold the frame (I5). `lazy` marks frames whose bytes
+    may be thrown away (MADV_FREE). `slots` are those of the swap area, whose references are counted alike.
+    `stamps[frame]` is the serial of the last transaction that allocated or wrote it: while that is open, its undo
+    records name the frame by number, and the frame must stay where it is (`Journal.oldest_open`).
     """
 
     __slots__ = (
@@ -51,14 +57,16 @@ class FramePool:
         "capacity",
         "free_count",
         "geometry",
+        "lazy",
         "memory",
         "page_size",
         "pages",
         "refs",
+        "slots",
         "stamps",
     )
 
-    def __init__(self, geometry: Geometry, capacity: int) -> None:
+    def __init__(self, geometry: Geometry, capacity: int, slots: "Slots | None" = None) -> None:
         self.geometry = geometry
         self.page_size = geometry.page_size
         self.capacity = capacity
@@ -67,13 +75,15 @@ class FramePool:
         self.pages = flat.reshape(capacity + _FIRST, self.page_size)
         self.refs = np.zeros(capacity + _FIRST, np.int32)
         self.stamps = np.zeros(capacity + _FIRST, np.int64)
+        self.lazy = np.zeros(capacity + _FIRST, np.bool_)
+        self.slots = slots
         self._fresh = _FIRST
         self._free: list[tuple[int, int]] = []
         self._runs_max = _RUNS_MAX
         self.free_count = capacity
-        self._reclaim: Callable[[int], None] = lambda wanted: None
+        self._reclaim: Callable[[int], object] = lambda wanted: None
 
-    def on_shortage(self, reclaim: Callable[[int], None]) -> None:
+    def on_shortage(self, reclaim: Callable[[int], object]) -> None:
         """Install what tries to free `wanted` frames when the pool runs dry."""
         self._reclaim = reclaim
 
@@ -85,9 +95,10 @@ class FramePool:
     def allocate(self, count: int, *, zeroed: bool) -> Frames:
         """`count` frames with one reference each, consecutive where possible. ENOMEM: the resident limit."""
         if count > self.free_count:
+            swap = self.slots.describe() if self.slots is not None else "there is no swap"
             raise EngineError(
                 ENOMEM,
-                f"{count} page frames wanted, {self.free_count} of {self.capacity} free",
+                f"{count} page frames wanted, {self.free_count} of {self.capacity} free; {swap}",
                 length=count * self.page_size,
             )
         self.free_count -= count
@@ -127,12 +138,35 @@ class FramePool:
         self.refs[frame] = 1
         return frame
 
+    def allocate_run(self, count: int) -> Frames | None:
+        """`count` consecutive frames of zeros, with one reference each; None when there is no such run."""
+        for position in range(len(self._free) - 1, -1, -1):
+            first, length = self._free[position]
+            if length >= count:
+                self._free[position : position + 1] = (
+                    [(first + count, length - count)] if length > count else []
+                )
+                self.pages[first : first + count] = 0
+                break
+        else:
+            first = self._fresh
+            if first + count > self.capacity + _FIRST:
+                return None
+            self._fresh += count
+        self.free_count -= count
+        self.refs[first : first + count] = 1
+        return np.arange(first, first + count)
+
     def hold(self, entries: Frames) -> None:
         """One more reference for each frame among `entries`, which are unique but for the zero frame."""
         self.refs[entries[entries >= _FIRST]] += 1
+        if self.slots is not None and self.slots.used:
+            self.slots.hold(entries)
 
     def release(self, entries: Frames) -> None:
         """Drop one reference of each frame among `entries`; frames without references become free."""
+        if self.slots is not None and self.slots.used:
+            self.slots.release(entries)
         frames = entries[entries >= _FIRST]
         if not len(frames):
             return
@@ -141,6 +175,7 @@ class FramePool:
         invariant(int(counts.min()) >= 0, "I5: a frame was released more often than held")
         dead = frames[counts == 0]
         if len(dead):
+            self.lazy[dead] = False
             self.free_count += len(dead)
             self._free.extend((first, count) for _, first, count in runs(np.sort(dead)))
             if len(self._free) > self._runs_max:
@@ -153,6 +188,7 @@ class FramePool:
             invariant(False, "I5: a frame was released more often than held")
         self.refs[frame] = count
         if not count:
+            self.lazy[frame] = False
             self.free_count += 1
             self._free.append((frame, 1))
             if len(self._free) > self._runs_max:

@@ -5,7 +5,9 @@ rolled back later when the store could not. PagesNeeded is raised when bytes are
 them, and make the call again. Calls raise `EngineError`; the errnos are those of the implementing methods.
 """
 
-from engine import render
+from collections.abc import Iterator
+
+from engine import procfs, render
 from engine.access import Access
 from engine.calls.brk import brk
 from engine.calls.madvise import madvise
@@ -24,9 +26,14 @@ from engine.frames import FramePool
 from engine.geometry import Geometry
 from engine.journal import Journal, Transaction
 from engine.limits import Limits, default_limits
+from engine.memory_object import MemoryObject
 from engine.objects import Objects
+from engine.paged_memory import PagedMemory
+from engine.ports import SwapArea
+from engine.reclaim import Reclaim
 from engine.segments import Segments
 from engine.spaces import Spaces
+from engine.swap import Slots
 from engine.tasks import Task, Tasks
 from engine.union import Union
 from engine.views import AttachmentStatus, Region, SegAttr, SegmentAttachment, TaskStatus, VasAttr
@@ -34,7 +41,10 @@ from engine.vma import Vma
 
 
 class Machine:
-    """`frames` is the resident limit in pages; `first_pid` the first pid given out; `limits` what tasks start with."""
+    """`frames` is the resident limit in pages; `first_pid` the first pid given out; `limits` what tasks start with.
+
+    Volatile memory beyond the resident limit goes to `swap`, which must be empty.
+    """
 
     def __init__(
         self,
@@ -42,14 +52,19 @@ class Machine:
         frames: int = 1 << 16,
         first_pid: int = 1,
         limits: Limits | None = None,
+        swap: SwapArea | None = None,
     ) -> None:
         self.geometry = geometry
         self.journal = Journal()
-        self.pool = FramePool(geometry, frames)
+        self.slots = Slots(swap)
+        self.pool = FramePool(geometry, frames, self.slots)
         self.objects = Objects(self.pool, self.journal)
         self.tasks_table = Tasks(self.pool, self.journal, first_pid, limits or default_limits(geometry))
         self.spaces = Spaces(geometry, self.journal, self.objects, self.tasks_table)
         self.segments = Segments(geometry, self.journal, self.objects, self.spaces)
+
+        self.reclaim = Reclaim(self.pool, self.slots, self.journal, self._volatile)
+        self.pool.on_shortage(self._free_frames)
 
     # -- transactions and the store ------------------------------------------------------------------------------
 
@@ -329,7 +344,7 @@ class Machine:
         self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int, advice: int
     ) -> None:
         """See `calls.madvise`."""
-        madvise(self._union(cred, pid, tid), addr, length, advice)
+        madvise(self._union(cred, pid, tid), addr, length, advice, self.reclaim)
 
     def mincore(self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int) -> bytes:
         """See `calls.mlock`: one byte for each page."""
@@ -385,9 +400,15 @@ class Machine:
         union.touch()
         return render.maps(union, self._label)
 
+    def smaps_text(self, cred: Credentials, pid: int, tid: int | None = None) -> str:
+        """/proc/PID/smaps of what the thread sees. ESRCH, EPERM."""
+        union = self._union(cred, pid, tid)
+        union.touch()
+        return procfs.smaps(union, self._label, self._task_memory)
+
     def status_text(self, cred: Credentials, pid: int) -> str:
         """/proc/PID/status, open to everybody. ESRCH."""
-        return render.status(self._seen(self.tasks_table.get(pid)))
+        return procfs.status(self._seen(self.tasks_table.get(pid)), self._task_memory)
 
     def vas_dir(self, cred: Credentials, pid: int) -> list[int]:
         """/proc/PID/vas: ids of the attached spaces. ESRCH, EPERM."""
@@ -418,6 +439,20 @@ class Machine:
             return f"{segment.range.start:x}-{segment.range.end:x}\n"
         return _existing(render.attributes(segment.name, segment.owner, file), file)
 
+    def _volatile(self) -> list[PagedMemory]:
+        """Memory that the store does not remember, once each."""
+        found: dict[int, PagedMemory] = {}
+        for task in self.tasks_table:
+            found[id(task.space.memory)] = task.space.memory
+            found.update({id(vma.obj): vma.obj for vma in task.space.vmas if not vma.obj.persistent})
+        return list(found.values())
+
+    def _free_frames(self, wanted: int) -> None:
+        """The pool runs dry: what the store has goes first, then tasks' own memory goes to swap."""
+        freed = self.objects.evict(wanted)
+        if freed < wanted:
+            self.reclaim.free(wanted - freed)
+
     def _union(self, cred: Credentials, pid: int, tid: int | None) -> Union:
         task = self.tasks_table.require(cred, pid)
         return (task.threads.get(tid or pid) or task.thread(tid)).union
@@ -428,6 +463,10 @@ class Machine:
         for held in task.attachments.values():
             self.journal.touch(held.space)
         return task
+
+    def _task_memory(self) -> Iterator[MemoryObject]:
+        """The private memory of every task."""
+        return (task.space.memory for task in self.tasks_table)
 
     def _label(self, vma: Vma) -> str:
         if vma.sid:

@@ -17,7 +17,7 @@ class Objects:
         self.journal = journal
         self.next_id = 1
         self._objects: OrderedDict[int, MemoryObject | None] = OrderedDict()
-        pool.on_shortage(self._evict)
+        pool.on_shortage(self.evict)
 
     def __iter__(self) -> Iterator[MemoryObject]:
         return (obj for obj in self._objects.values() if obj is not None)
@@ -62,12 +62,14 @@ class Objects:
         if obj is not None:
             obj.pages.clear()
 
-    def _evict(self, wanted: int) -> None:
-        """Object after object, each in turn: see `MemoryObject.evict`."""
+    def evict(self, wanted: int) -> int:
+        """Object after object, each in turn: see `PagedMemory.evict`. How many frames were freed."""
+        freed = 0
         for _ in range(len(self._objects)):
             object_id, obj = next(iter(self._objects.items()))
             if obj is not None:
-                wanted -= obj.evict(wanted)
-            if wanted <= 0:
-                return
+                freed += obj.evict(wanted - freed)
+            if freed >= wanted:
+                break
             self._objects.move_to_end(object_id)
+        return freed

@@ -24,12 +24,16 @@ PageNumbers = NDArray[np.int64]
 
 
 class Leaf:
-    """`LEAF_PAGES` entries; `refs` counts the tables that hold it."""
+    """`LEAF_PAGES` entries; `refs` counts the tables that hold it.
 
-    __slots__ = ("entries", "refs")
+    `huge`: they are consecutive frames that were allocated as one huge page, and none was replaced since.
+    """
+
+    __slots__ = ("entries", "huge", "refs")
 
     def __init__(self, entries: Frames) -> None:
         self.entries = entries
+        self.huge = False
         self.refs = 1
 
 
@@ -113,6 +117,39 @@ class PageMap:
     def set_entry(self, page: int, entry: int) -> None:
         """Replace the entry of one page. Reference counts are the caller's."""
         self.writable_leaf(page >> LEAF_SHIFT)[page & (LEAF_PAGES - 1)] = entry
+        self.split(page >> LEAF_SHIFT)
+
+    def mark_huge(self, number: int) -> None:
+        """The entries of a leaf are one huge page now."""
+        self._table.leaves[number].huge = True
+
+    def is_huge(self, number: int) -> bool:
+        """Whether a leaf is one huge page."""
+        leaf = self._table.leaves.get(number)
+        return leaf is not None and leaf.huge
+
+    def huge_pages(self, first: int, count: int) -> int:
+        """Pages of [first, first + count) that are in huge pages which lie in it wholly."""
+        low, high = -(-first >> LEAF_SHIFT), (first + count) >> LEAF_SHIFT
+        leaves = self._table.leaves
+        if high - low < len(leaves):
+            whole = (leaves[number] for number in range(low, high) if number in leaves)
+        else:
+            whole = (leaf for number, leaf in leaves.items() if low <= number < high)
+        return LEAF_PAGES * sum(leaf.huge for leaf in whole)
+
+    def split(self, number: int) -> None:
+        """A huge page is 512 pages from now on; nothing that can be read changes."""
+        leaf = self._table.leaves.get(number)
+        if leaf is not None and leaf.huge:
+            leaf.huge = False
+
+    def substitute(self, first: int, entries: Frames) -> None:
+        """Replace entries by others of the same bytes, for everybody who shares their leaves."""
+        for number, low, high, position in leaf_spans(first, len(entries)):
+            leaf = self._table.leaves.get(number)
+            if leaf is not None:
+                leaf.entries[low:high] = entries[position : position + high - low]
 
     def entries(self, first: int, count: int) -> Frames:
         """A copy of the entries of pages [first, first + count); missing leaves read as new ones."""
@@ -140,11 +177,13 @@ class PageMap:
         """Replace the entries of single pages, which ascend. Reference counts are the caller's."""
         for number, where in _by_leaf(pages):
             self.writable_leaf(number)[pages[where] & (LEAF_PAGES - 1)] = entries[where]
+            self.split(number)
 
     def set_entries(self, first: int, entries: Frames) -> None:
         """Replace entries from page `first` on. Reference counts are the caller's."""
         for number, low, high, position in leaf_spans(first, len(entries)):
             self.writable_leaf(number)[low:high] = entries[position : position + high - low]
+            self.split(number)
 
     def resident(self) -> int:
         """Pages that have a frame of their own."""

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from engine.frames import Frames
-from engine.page_map import LEAF_PAGES, LEAF_SHIFT, leaf_spans
+from engine.page_map import LEAF_PAGES, LEAF_SHIFT, PageNumbers, leaf_spans
 
 PRESENT: Final = 1
 WRITABLE: Final = 2
@@ -101,6 +101,16 @@ class PageTable:
     def any_present(self, vpn: int, count: int) -> bool:
         """Whether pages [vpn, vpn + count) have an entry."""
         return any(self._leaves[number][low:high].any() for number, low, high in self._parts(vpn, count))
+
+    def frames_in(self, vpn: int, count: int) -> tuple[PageNumbers, Frames]:
+        """The pages of [vpn, vpn + count) that have an entry, ascending, and the frame of each."""
+        pages, frames = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for number, low, high in sorted(self._parts(vpn, count)):
+            part = self._leaves[number][low:high]
+            here = np.flatnonzero(part)
+            pages.append(here + ((number << LEAF_SHIFT) + low))
+            frames.append(part[here] >> FRAME_SHIFT)
+        return np.concatenate(pages), np.concatenate(frames)
 
     def _parts(self, vpn: int, count: int) -> list[tuple[int, int, int]]:
         """The existing leaves that hold a part of [vpn, vpn + count): (number, low, high)."""

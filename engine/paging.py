@@ -1,32 +1,70 @@
-"""What leaves page frames, what comes back, and what may be thrown away, on advice."""
+"""What is read before it is used, and what may be thrown away, on advice."""
 
 import numpy as np
 
 from engine.address import PageIndex
 from engine.errors import PagesNeeded
-from engine.frames import STORED
+from engine.frames import STORED, SWAPPED
 from engine.memory_object import MemoryObject
 from engine.page_map import LEAF_SHIFT
 
+READ_AHEAD_PAGES = 16
+"""A page that is fetched from the store brings its successors with it, so many in all."""
+
 
 def read_ahead(obj: MemoryObject, first: int, count: int) -> None:
-    """Ask for the pages of [first, first + count) that are in the store only, as many as free frames can take."""
+    """Read the pages of [first, first + count) that are swapped out; PagesNeeded for those in the store only.
+
+    As many as free frames can take.
+    """
     wanted: list[PageIndex] = []
-    room = obj.pool.free_count
     for number in obj.leaves_in_store(first, count):
-        if len(wanted) >= room:
+        room = obj.pool.free_count - len(wanted)
+        if room <= 0:
             break
         start = max(first, number << LEAF_SHIFT)
         stop = min(first + count, (number + 1) << LEAF_SHIFT)
-        stored = np.flatnonzero(obj.pages.entries(start, stop - start) == STORED)
+        entries = obj.pages.entries(start, stop - start)
+        if np.count_nonzero(entries <= SWAPPED) <= room:
+            entries = obj.swap_in(start, entries)
+        stored = np.flatnonzero(entries == STORED)[:room]
         wanted.extend(PageIndex(start + position) for position in stored.tolist())
     if wanted:
-        raise PagesNeeded(obj.object_id, wanted[:room], obj.epoch)
+        raise PagesNeeded(obj.object_id, wanted, obj.epoch)
 
 
-def page_out(obj: MemoryObject, first: int, count: int) -> None:
-    """Give up the frames of [first, first + count) whose bytes can be had again."""
+def with_successors(obj: MemoryObject, need: PagesNeeded, last: int) -> PagesNeeded:
+    """`need`, and the pages that follow its last one up to page `last`, as far as they are in the store only.
+
+    Nothing is added when frames are so short that others would have to go.
+    """
+    page = need.pages[-1]
+    room = min(READ_AHEAD_PAGES - 1, last - page, obj.pool.free_count - len(need.pages))
+    if room <= 0:
+        return need
+    entries = obj.pages.entries(page + 1, room)
+    here = np.flatnonzero(entries != STORED)
+    count = int(here[0]) if len(here) else room
+    return PagesNeeded(need.object_id, [*need.pages, *range(page + 1, page + 1 + count)], need.epoch)
 
 
 def free_lazily(obj: MemoryObject, first: int, count: int) -> None:
-    """Pages of [first, first + count) may be taken when frames run short, until they are written again."""
+    """Pages of [first, first + count) may be taken when frames run short, until they are written again.
+
+    Memory that the store remembers, or that others share, is kept.
+    """
+    if obj.persistent:
+        return
+    pool, journal = obj.pool, obj.journal
+    for number in obj.pages.present(first, count):
+        if not obj.pages.is_exclusive(number):
+            continue
+        start = number << LEAF_SHIFT
+        low, high = max(first - start, 0), first + count - start
+        entries = obj.pages.entries(start, 1 << LEAF_SHIFT)[low:high]
+        frames = entries[entries > 1]
+        frames = frames[(pool.refs[frames] == 1) & ~pool.lazy[frames]]
+        pool.lazy[frames] = True
+        pool.stamps[frames] = journal.serial
+        journal.undo(pool.lazy.__setitem__, frames, False)
+    obj.zap(first, count)

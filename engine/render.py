@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
+from engine.access import Access
 from engine.credentials import Owner
-from engine.tasks import Attachment, Task
+from engine.tasks import Attachment
 from engine.union import Union
 from engine.vma import Vma
 
 TYPE_NAMES = ("ro", "wo", "rw")
-_PATH_COLUMN = 73
 
 Label = Callable[[Vma], str]
 """What a region shows, for the last column; empty for plain anonymous memory."""
@@ -16,40 +16,17 @@ Label = Callable[[Vma], str]
 
 def maps(union: Union, label: Label) -> str:
     """/proc/PID/maps of what a thread sees: start-end perms offset dev inode path."""
-    lines = []
-    for vma, access in union.regions():
-        offset = vma.offset << union.own.geometry.page_shift if vma.shared else 0
-        line = f"{vma.start:08x}-{vma.end:08x} {access}{'s' if vma.shared else 'p'} {offset:08x} 00:00 0"
-        path = label(vma) or _well_known(union, vma)
-        lines.append(f"{line:<{_PATH_COLUMN}}{path}".rstrip() if path else line + " ")
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(header(union, vma, access, label) for vma, access in union.regions())
 
 
-def status(task: Task) -> str:
-    """/proc/PID/status: the lines that tools read, and the engine's own counters."""
-    told = task.status()
-    uid, gid = told.uid, told.gids[0]
-    page_kib = task.space.geometry.page_size / 1024
-    resident = task.space.memory.pages.resident()
-    rows = {
-        "Name": told.name,
-        "State": "S (sleeping)",
-        "Tgid": str(told.pid),
-        "Pid": str(told.pid),
-        "PPid": "0",
-        "Uid": "\t".join([str(uid)] * 4),
-        "Gid": "\t".join([str(gid)] * 4),
-        "Groups": " ".join(str(group) for group in told.gids) + " ",
-        "VmSize": f"{task.space.mapped() // 1024:8d} kB",
-        "VmRSS": f"{int(resident * page_kib):8d} kB",
-        "VmData": f"{(task.space.brk.now - task.space.brk.start) // 1024:8d} kB",
-        "Threads": str(len(told.threads)),
-        "VasAttached": " ".join(str(held.vid) for held in told.attachments),
-        "MinorFaults": str(told.counters["minor_faults"]),
-        "MajorFaults": str(told.counters["major_faults"]),
-        "PageTableEntries": str(told.counters["page_table_entries"]),
-    }
-    return "".join(f"{key}:\t{value}\n" for key, value in rows.items())
+def header(union: Union, vma: Vma, access: Access, label: Label) -> str:
+    """The line of one region; the path stands where Linux puts it, by the size of an address."""
+    geometry = union.own.geometry
+    offset = vma.offset << geometry.page_shift if vma.shared else 0
+    line = f"{vma.start:08x}-{vma.end:08x} {access}{'s' if vma.shared else 'p'} {offset:08x} 00:00 0"
+    path = label(vma) or _well_known(union, vma)
+    column = 73 if geometry.user_end > 1 << 32 else 49
+    return f"{f'{line} ':<{column}}{path}\n" if path else f"{line} \n"
 
 
 def vas_status(attachment: Attachment) -> str:
@@ -96,7 +73,7 @@ def _well_known(union: Union, vma: Vma) -> str:
     own = union.own
     if own.vmas.find(vma.start) is not vma:
         return ""
-    if vma.grows_down and vma.end == own.geometry.user_end:
+    if vma.end == own.geometry.user_end:
         return "[stack]"
     heap = own.brk
     return "[heap]" if heap.start < vma.end and vma.start < heap.now else ""

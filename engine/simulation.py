@@ -15,7 +15,7 @@ from engine.constants import EXCLUSIVE, O_RDWR
 from engine.costs import Clock, Costs, Work
 from engine.credentials import ROOT, Credentials
 from engine.errors import EngineError, PagesNeeded
-from engine.frames import ZERO_FRAME
+from engine.frames import ABSENT, ZERO_FRAME
 from engine.journal import Transaction
 from engine.machine import Machine
 from engine.mmu import Cpu, Hardware, Mmu
@@ -222,12 +222,12 @@ class Simulation:
         count = ((addr + length - 1) >> shift) - first + 1 if length > 0 and addr >= 0 else 0
         missed = self.mmu.translate(cpu, first, count, write=write)
         union = thread.union
-        before, held = _look(task, union), _frames(union, first, count if write else 0)
+        before, held = _look(task, union), _entries(union, first, count if write else 0)
         try:
             yield
         finally:
             self._charge(task, union, before)
-            self._charge_pages(held, _frames(union, first, count if write else 0))
+            self._charge_pages(held, _entries(union, first, count if write else 0))
             self.mmu.shoot_down(cpu)
             self.mmu.refill(cpu, missed)
 
@@ -270,9 +270,10 @@ class Simulation:
         self.clock.charge(Work.ENTRY_BUILD, after.built - before.built)
 
     def _charge_pages(self, before: list[int], after: list[int]) -> None:
+        """New frames: zeros where nothing was, copies of frames that stay with others. What was fetched is charged so."""
         for had, has in zip(before, after, strict=True):
-            if has not in (had, 0):
-                self.clock.charge(Work.PAGE_COPY if had else Work.PAGE_ZERO)
+            if has > ZERO_FRAME and has != had and had >= ABSENT:
+                self.clock.charge(Work.PAGE_COPY if had > ZERO_FRAME else Work.PAGE_ZERO)
 
     def _resume(self) -> None:
         """CPUs see what their threads see, and are idle when those have ended."""
@@ -338,15 +339,15 @@ def _regions(union: Union) -> set[Vma]:
     return {vma for owner in owners for vma in owner.vmas}
 
 
-def _frames(union: Union, first: int, count: int) -> list[int]:
-    """The frames behind pages, 0 where there is none."""
+def _entries(union: Union, first: int, count: int) -> list[int]:
+    """The page-map entries behind pages: frames, ABSENT (also where no region is), or less: the bytes are elsewhere."""
     shift = union.own.geometry.page_shift
-    frames = []
+    entries = []
     for vpn in range(first, first + count):
         found = union.find(vpn << shift)
-        entry = 0
+        entry = ABSENT
         if found is not None:
             vma = found[1]
             entry = int(vma.obj.pages.entries(vma.page_of(vpn << shift, shift), 1)[0])
-        frames.append(entry if entry > ZERO_FRAME else 0)
-    return frames
+        entries.append(entry)
+    return entries

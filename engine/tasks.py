@@ -193,6 +193,7 @@ class Tasks:
 
         def put_back() -> None:
             task.space, task.original, task.threads = old_space, old_union, old_threads
+            old_union.table.drop()  # its frames may have been swapped out unheard
 
         self._journal.undo(put_back)
         task.space, task.original = space, Union(space, task.counters)
@@ -226,7 +227,12 @@ class Tasks:
         task = self.require(cred, pid)
         self._drop_attachments(task)
         del self._tasks[pid]
-        self._journal.undo(lambda: self._tasks.update({pid: task}))
+
+        def put_back() -> None:
+            self._tasks[pid] = task
+            task.original.table.drop()  # its frames may have been swapped out unheard
+
+        self._journal.undo(put_back)
         task.space.release()
 
     def prlimit(self, cred: Credentials, pid: int, resource: str, value: int | None) -> int:

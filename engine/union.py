@@ -15,11 +15,13 @@ from engine.constants import O_RDWR
 from engine.errors import EACCES, ENOMEM, EngineError, PageFault, PagesNeeded
 from engine.fault import deny
 from engine.frames import ZERO_FRAME, Frames
+from engine.huge import promote
 from engine.memory_object import MemoryObject
-from engine.page_map import LEAF_SHIFT
+from engine.page_map import LEAF_PAGES, LEAF_SHIFT, leaf_spans
 from engine.page_table import FRAME_SHIFT, PRESENT, WRITABLE, PageTable
+from engine.paging import with_successors
 from engine.stack import grow, growable
-from engine.vm_flags import LOCK_ON_FAULT, VAS_PRIVATE
+from engine.vm_flags import HUGEPAGE, LOCK_ON_FAULT, RAND_READ, VAS_PRIVATE
 from engine.vma import Vma
 
 _PAST_END = "past the end of its memory"
@@ -259,18 +261,38 @@ class Union:
             reason = _PAST_END
         if reason is not None:
             raise PageFault(address, _WORDS[wanted], reason, partial=grew)
+        swapped_in = obj.swapped_in
         try:
             if wanted & Access.WRITE:
                 owner.before_write(vma)
+                if vma.flags & HUGEPAGE and promote(owner, vma, page):
+                    self._fill_huge(vpn, obj, page)
                 frame = obj.frame_for_write(page, address & (self.page_size - 1), length)
             else:
                 frame = obj.frame_for_read(page)
-        except PagesNeeded:
+        except PagesNeeded as need:
             self.counters.major_faults += 1
-            raise
-        self.counters.minor_faults += 1
+            raise self._with_successors(vma, need) from None
+        if obj.swapped_in == swapped_in:
+            self.counters.minor_faults += 1
+        else:
+            self.counters.major_faults += 1
         self.table.fill_one(vpn, frame, writable=bool(wanted & Access.WRITE))
         return obj, page, frame
+
+    def _fill_huge(self, vpn: int, obj: MemoryObject, page: int) -> None:
+        """One entry for a whole huge page, which nobody else holds."""
+        low = page & (LEAF_PAGES - 1)
+        frames = obj.pages.entries(page - low, LEAF_PAGES)
+        self.table.fill(vpn - low, frames, writable=True)
+        self.table.built -= LEAF_PAGES - 1
+
+    def _with_successors(self, vma: Vma, need: PagesNeeded) -> PagesNeeded:
+        """Reading ahead, unless the region is advised RANDOM."""
+        if vma.flags & RAND_READ:
+            return need
+        last = vma.offset + ((vma.end - vma.start) >> self._page_shift) - 1
+        return with_successors(vma.obj, need, last)
 
     def _owners(self) -> tuple[AddressSpace, ...]:
         return (self.own,) if self.space is None else (self.own, self.space)
@@ -322,9 +344,12 @@ class Union:
             piece.vma.obj.journal.touch(piece.vma.obj)
             return entries >> FRAME_SHIFT
         first = piece.vma.page_of(piece.start, geometry.page_shift)
+        swapped_in, huge = piece.vma.obj.swapped_in, 0
         try:
             if wanted & Access.WRITE:
                 piece.owner.before_write(piece.vma)
+                if piece.vma.flags & HUGEPAGE:
+                    huge = self._promote(piece, first, count)
                 low = piece.start % geometry.page_size
                 length = piece.end - piece.start if overwrites else 0
                 frames = piece.vma.obj.frames_for_write(first, count, low, length)
@@ -332,13 +357,23 @@ class Union:
                 frames = piece.vma.obj.frames_for_read(first, count)
         except PagesNeeded as need:
             self.counters.major_faults += len(need.pages)
-            raise
+            raise self._with_successors(piece.vma, need) from None
         faulted = np.flatnonzero(~ready)
-        self.counters.minor_faults += len(faulted)
+        major = piece.vma.obj.swapped_in - swapped_in
+        self.counters.major_faults += major
+        self.counters.minor_faults += max(len(faulted) - major - huge, 0)
         for run in np.split(faulted, np.flatnonzero(np.diff(faulted) != 1) + 1):
             low, high = int(run[0]), int(run[-1]) + 1
             self.table.fill(vpn + low, frames[low:high], writable=bool(wanted & Access.WRITE))
         return frames
+
+    def _promote(self, piece: Piece, first: int, count: int) -> int:
+        """Huge pages for what of pages [first, first + count) has none; how many faults of pages that saved."""
+        saved = 0
+        for number, low, high, _ in leaf_spans(first, count):
+            if promote(piece.owner, piece.vma, number << LEAF_SHIFT):
+                saved += high - low - 1
+        return saved
 
     def _memory_end(self, vma: Vma) -> int:
         """The address after the last page that exists in the region's memory."""

@@ -1,13 +1,16 @@
 """madvise(2), and the advice of the VAS patches' later tree (SEMANTICS 1.14)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from engine import constants as c
 from engine.access import Access, attach_limit
 from engine.address_space import AddressSpace
 from engine.errors import EACCES, EINVAL, ENOMEM, EngineError
-from engine.paging import free_lazily, page_out, read_ahead
+from engine.huge import collapse, may_be_huge, whole_leaves
+from engine.paging import free_lazily, read_ahead
+from engine.reclaim import Reclaim
 from engine.union import Union
 from engine.vm_flags import (
     DONT_COPY,
@@ -39,7 +42,7 @@ _HUGE: Final = frozenset({c.MADV_HUGEPAGE, c.MADV_NOHUGEPAGE, c.MADV_COLLAPSE})
 _POPULATE: Final = frozenset({c.MADV_POPULATE_READ, c.MADV_POPULATE_WRITE})
 
 
-def madvise(seen: Union, address: int, length: int, advice: int) -> None:
+def madvise(seen: Union, address: int, length: int, advice: int, reclaim: Reclaim) -> None:
     """Follow `advice` for [address, address + length); at a hole ENOMEM, after both sides have followed it.
 
     EINVAL: unknown advice, not aligned, advice that a region there cannot follow; ENOMEM: a hole (POPULATE stops
@@ -65,7 +68,7 @@ def madvise(seen: Union, address: int, length: int, advice: int) -> None:
         if low > position and hole is None:
             hole = position
         try:
-            _follow(seen, owner, vma, low, high, advice)
+            _follow(Part(seen, owner, vma, low, high, reclaim), advice)
         except EngineError as error:
             error.partial = low > address
             raise
@@ -75,82 +78,112 @@ def madvise(seen: Union, address: int, length: int, advice: int) -> None:
         raise EngineError(ENOMEM, f"no region at {hole:#x}", partial=True, address=hole)
 
 
-def _follow(seen: Union, owner: AddressSpace, vma: Vma, low: int, high: int, advice: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of one region the advice is about: [low, high)."""
+
+    seen: Union
+    owner: AddressSpace
+    vma: Vma
+    low: int
+    high: int
+    reclaim: Reclaim
+
+    @property
+    def first(self) -> int:
+        """The first page, of the region's memory object."""
+        return self.vma.page_of(self.low, self.owner.geometry.page_shift)
+
+    @property
+    def count(self) -> int:
+        """Pages."""
+        return (self.high - self.low) >> self.owner.geometry.page_shift
+
+    def refuse(self, flag: int, what: str) -> None:
+        """EINVAL when the region has the flag."""
+        if self.vma.flags & flag:
+            raise EngineError(EINVAL, f"{self.vma.range} is {what}", address=self.low)
+
+    def require_change(self, what: str) -> None:
+        """EACCES when bytes of a space or a segment that is attached read-only would change."""
+        if self.owner is self.seen.space:
+            self.seen.require_write(what)
+        if self.vma.sid and not attach_limit(self.vma.type) & Access.WRITE:
+            raise EngineError(EACCES, f"segment {self.vma.sid} is attached read-only", address=self.low)
+
+
+def _follow(part: Part, advice: int) -> None:
     deed = _DEEDS.get(advice)
     if deed is not None:
-        deed(seen, owner, vma, low, high)
+        deed(part)
         return
-    if advice == c.MADV_VAS_SHARED and owner is seen.space:
-        raise EngineError(EINVAL, "a space's region is never part of a task's own memory", address=low)
-    if advice == c.MADV_VAS_PRIVATE and owner is seen.space:
+    owner, vma = part.owner, part.vma
+    if owner is part.seen.space and advice == c.MADV_VAS_SHARED:
+        raise EngineError(EINVAL, "a space's region is never part of a task's own memory", address=part.low)
+    if owner is part.seen.space and advice == c.MADV_VAS_PRIVATE:
         return
     gained, lost = _FLAGS[advice]
-    owner.change(vma, low, high, vma.access, vma.flags & ~lost | gained)
+    owner.change(vma, part.low, part.high, vma.access, vma.flags & ~lost | gained)
 
 
-def _discard(seen: Union, owner: AddressSpace, vma: Vma, low: int, high: int) -> None:
+def _discard(part: Part) -> None:
     """DONTNEED: private memory reads as zeros from now on; shared memory keeps its bytes."""
-    if vma.flags & LOCKED:
-        raise EngineError(EINVAL, f"{vma.range} is locked", address=low)
-    _discard_locked(seen, owner, vma, low, high)
+    part.refuse(LOCKED, "locked")
+    _discard_locked(part)
 
 
-def _discard_locked(seen: Union, owner: AddressSpace, vma: Vma, low: int, high: int) -> None:
-    if vma.shared:
-        owner.zap(low, high)
+def _discard_locked(part: Part) -> None:
+    if part.vma.shared:
+        part.owner.zap(part.low, part.high)
         return
-    _require_change(seen, owner, "MADV_DONTNEED")
-    shift = owner.geometry.page_shift
-    vma.obj.discard(vma.page_of(low, shift), (high - low) >> shift)
+    part.require_change("MADV_DONTNEED")
+    part.vma.obj.discard(part.first, part.count)
 
 
-def _free(seen: Union, owner: AddressSpace, vma: Vma, low: int, high: int) -> None:
+def _free(part: Part) -> None:
     """FREE: private memory may be taken when frames run short, until it is written again."""
-    if vma.shared or vma.flags & LOCKED:
-        raise EngineError(EINVAL, f"{vma.range} is {'shared' if vma.shared else 'locked'}", address=low)
-    _require_change(seen, owner, "MADV_FREE")
-    shift = owner.geometry.page_shift
-    free_lazily(vma.obj, vma.page_of(low, shift), (high - low) >> shift)
+    part.refuse(LOCKED, "locked")
+    if part.vma.shared:
+        raise EngineError(EINVAL, f"{part.vma.range} is shared", address=part.low)
+    part.require_change("MADV_FREE")
+    free_lazily(part.vma.obj, part.first, part.count)
 
 
-def _remove(seen: Union, owner: AddressSpace, vma: Vma, low: int, high: int) -> None:
+def _remove(part: Part) -> None:
     """REMOVE: shared memory reads as zeros from now on, for everybody."""
-    if vma.flags & LOCKED or not vma.shared:
-        raise EngineError(EINVAL, f"{vma.range} is {'locked' if vma.shared else 'private'}", address=low)
-    _require_change(seen, owner, "MADV_REMOVE")
-    if vma.sid and not attach_limit(vma.type) & Access.WRITE:
-        raise EngineError(EACCES, f"segment {vma.sid} is attached read-only", address=low)
-    shift = owner.geometry.page_shift
-    vma.obj.discard(vma.page_of(low, shift), (high - low) >> shift)
+    part.refuse(LOCKED, "locked")
+    if not part.vma.shared:
+        raise EngineError(EINVAL, f"{part.vma.range} is private", address=part.low)
+    part.require_change("MADV_REMOVE")
+    part.vma.obj.discard(part.first, part.count)
 
 
-def _fetch(seen: Union, owner: AddressSpace, vma: Vma, low: int, high: int) -> None:
+def _fetch(part: Part) -> None:
     """WILLNEED: what is in the store or swapped out is read now."""
-    shift = owner.geometry.page_shift
-    read_ahead(vma.obj, vma.page_of(low, shift), (high - low) >> shift)
+    read_ahead(part.vma.obj, part.first, part.count)
 
 
-def _page_out(seen: Union, owner: AddressSpace, vma: Vma, low: int, high: int) -> None:
+def _page_out(part: Part) -> None:
     """PAGEOUT: what can be had again from the store or from swap leaves its frames now."""
-    _refuse_locked(seen, owner, vma, low, high)
-    shift = owner.geometry.page_shift
-    page_out(vma.obj, vma.page_of(low, shift), (high - low) >> shift)
+    part.refuse(LOCKED, "locked")
+    part.reclaim.page_out(part.vma.obj, part.first, part.count)
 
 
-def _refuse_locked(seen: Union, owner: AddressSpace, vma: Vma, low: int, high: int) -> None:
-    """COLD: nothing but that locked memory is not cold."""
-    if vma.flags & LOCKED:
-        raise EngineError(EINVAL, f"{vma.range} is locked", address=low)
+def _cool(part: Part) -> None:
+    """COLD: locked memory is not; other memory goes first anyway if it was not written for long."""
+    part.refuse(LOCKED, "locked")
 
 
-def _collapse(seen: Union, owner: AddressSpace, vma: Vma, low: int, high: int) -> None:
-    """COLLAPSE: make huge pages of what lies in [low, high), aligned to them."""
-    raise EngineError(EINVAL, "not yet", address=low)
+def _collapse(part: Part) -> None:
+    """COLLAPSE: every huge page that fits into the part holds its pages from now on.
 
-
-def _require_change(seen: Union, owner: AddressSpace, what: str) -> None:
-    if owner is seen.space:
-        seen.require_write(what)
+    EINVAL: memory that is not a task's private, NOHUGEPAGE, nothing there; ENOMEM: no run of frames.
+    """
+    part.refuse(NOHUGEPAGE, "not to be in huge pages")
+    if not may_be_huge(part.owner, part.vma):
+        raise EngineError(EINVAL, f"{part.vma.range} is not a task's private memory", address=part.low)
+    for number in whole_leaves(part.first, part.count):
+        collapse(part.vma.obj, number)
 
 
 def _populate(seen: Union, start: int, end: int, advice: int) -> None:
@@ -161,15 +194,14 @@ def _populate(seen: Union, start: int, end: int, advice: int) -> None:
         seen.fault_in(owner, vma, low, high, wanted)
 
 
-_Deed = Callable[[Union, AddressSpace, Vma, int, int], None]
-_DEEDS: Final[dict[int, _Deed]] = {
+_DEEDS: Final[dict[int, Callable[[Part], None]]] = {
     c.MADV_WILLNEED: _fetch,
     c.MADV_DONTNEED: _discard,
     c.MADV_FREE: _free,
     c.MADV_REMOVE: _remove,
-    c.MADV_COLD: _refuse_locked,
+    c.MADV_COLD: _cool,
     c.MADV_PAGEOUT: _page_out,
     c.MADV_DONTNEED_LOCKED: _discard_locked,
     c.MADV_COLLAPSE: _collapse,
 }
-"""Advice that does something with the pages of one region's part."""
+"""Advice that does something with pages."""

@@ -1,0 +1,141 @@
+"""Frees frames of volatile memory when they run short: lazily freed pages first, then those written longest ago.
+
+What leaves is looked for over all volatile memory at once, so that memory which several tasks still share after a fork
+can go too: a frame goes when every reference to it is a leaf's. Nobody can tell afterwards but by the time it takes.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.frames import ABSENT, ZERO_FRAME, FramePool, Frames
+from engine.journal import Journal
+from engine.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf
+from engine.paged_memory import PagedMemory
+from engine.swap import Slots
+
+BATCH: Final = 32
+"""At least one of so many frames is freed at once, since looking for victims costs what is resident."""
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Pages [first, first + count) of one object."""
+
+    obj: PagedMemory
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A leaf, and the objects that show it with its number in each."""
+
+    leaf: Leaf
+    shown: list[tuple[PagedMemory, int]]
+
+
+class Reclaim:
+    """Frees frames of volatile memory: `volatile` names every object that may have any."""
+
+    def __init__(
+        self,
+        pool: FramePool,
+        slots: Slots,
+        journal: Journal,
+        volatile: Callable[[], Iterable[PagedMemory]],
+    ) -> None:
+        self._pool = pool
+        self._slots = slots
+        self._journal = journal
+        self._volatile = volatile
+
+    def free(self, wanted: int) -> int:
+        """Free about `wanted` frames, more when that costs nothing; how many.
+
+        Frames that an open transaction has written stay: undo records name them.
+        """
+        return self._sweep(max(wanted, self._pool.capacity // BATCH), None)
+
+    def page_out(self, obj: PagedMemory, first: int, count: int) -> int:
+        """Free the frames of pages [first, first + count) of one object, as far as nobody else holds them (MADV_PAGEOUT)."""
+        if obj.persistent:
+            return obj.evict(count, first, count)
+        return self._sweep(count, Range(obj, first, count))
+
+    def _sweep(self, wanted: int, within: Range | None) -> int:
+        users = self._users()
+        if not users:
+            return 0
+        pool = self._pool
+        block = np.stack([user.leaf.entries for user in users])
+        counts = np.bincount(block[block > ZERO_FRAME], minlength=len(pool.refs))
+        frames = np.maximum(block, ABSENT)
+        movable = (block > ZERO_FRAME) & (counts[frames] == pool.refs[frames])
+        movable &= pool.stamps[frames] < self._journal.oldest_open
+        for mask, user in zip(movable, users, strict=True):
+            mask &= ~_staying(user)
+            if within is not None:
+                mask &= _inside(within, user)
+        lazy = np.unique(block[movable & pool.lazy[frames]])
+        freed = self._substitute(users, lazy, np.zeros(len(lazy), np.int64))
+        left = np.unique(block[movable & ~pool.lazy[frames]])
+        oldest = left[np.argsort(pool.stamps[left], kind="stable")][: max(wanted - freed, 0)]
+        if len(oldest):
+            entries = self._slots.store(memoryview(pool.pages[oldest].reshape(-1)), counts[oldest])
+            freed += self._substitute(users, oldest[: len(entries)], entries)
+        return freed
+
+    def _substitute(self, users: list[User], gone: Frames, entries: Frames) -> int:
+        """Put `entries` where the frames `gone` are, in every leaf, and free the frames."""
+        if not len(gone):
+            return 0
+        pool = self._pool
+        instead = np.full(len(pool.refs), -1, np.int64)
+        instead[gone] = np.arange(len(gone))
+        for user in users:
+            leaf = user.leaf
+            where = instead[np.maximum(leaf.entries, ABSENT)]
+            hit = np.flatnonzero((where >= 0) & (leaf.entries > ZERO_FRAME))
+            if len(hit):
+                leaf.entries[hit] = entries[where[hit]]
+                leaf.huge = False
+                for obj, number in user.shown:
+                    obj.zap(number << LEAF_SHIFT, LEAF_PAGES)
+        pool.refs[gone] = 1
+        pool.release(gone)
+        return len(gone)
+
+    def _users(self) -> list[User]:
+        """Every leaf of volatile memory once, with the objects that show it and its number there."""
+        found: dict[int, User] = {}
+        for obj in self._volatile():
+            for number, leaf in obj.pages.table.leaves.items():
+                found.setdefault(id(leaf), User(leaf, [])).shown.append((obj, number))
+        return list(found.values())
+
+
+def _staying(user: User) -> Mask:
+    """Pages of a leaf that a locked region shows."""
+    mask = np.zeros(LEAF_PAGES, np.bool_)
+    for obj, number in user.shown:
+        for first, count in obj.locked_pages():
+            _set(mask, number, first, count)
+    return mask
+
+
+def _inside(within: Range, user: User) -> Mask:
+    mask = np.zeros(LEAF_PAGES, np.bool_)
+    for obj, number in user.shown:
+        if obj is within.obj:
+            _set(mask, number, within.first, within.count)
+    return mask
+
+
+def _set(mask: Mask, number: int, first: int, count: int) -> None:
+    start = number << LEAF_SHIFT
+    mask[max(first - start, 0) : max(first + count - start, 0)] = True

@@ -1,0 +1,81 @@
+"""The slots of a swap area, counted as frames are: by the leaves and the undo records that name them.
+
+A page map's entry of a page that was put aside is SWAPPED minus its slot.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import EIO, EngineError
+from engine.frames import SWAPPED, Frames
+from engine.invariant import invariant
+from engine.ports import SwapArea
+
+
+class Slots:
+    """Free and used slots (Linux: swap_map). `capacity` and `used` are in pages; `failures` counts refused stores."""
+
+    __slots__ = ("_area", "_free", "_fresh", "capacity", "failures", "refs", "used")
+
+    def __init__(self, area: SwapArea | None) -> None:
+        self._area = area
+        self.capacity = area.capacity if area is not None else 0
+        self.refs = np.zeros(self.capacity, np.int32)
+        self.used = 0
+        self.failures = 0
+        self._fresh = 0
+        self._free: list[int] = []
+
+    def hold(self, entries: Frames) -> None:
+        """One more reference for each slot among `entries`, which are unique."""
+        self.refs[SWAPPED - entries[entries <= SWAPPED]] += 1
+
+    def release(self, entries: Frames) -> None:
+        """Drop one reference of each slot among `entries`; slots without references become free."""
+        slots = SWAPPED - entries[entries <= SWAPPED]
+        if not len(slots):
+            return
+        self.refs[slots] -= 1
+        counts = self.refs[slots]
+        invariant(int(counts.min()) >= 0, "I19: a swap slot was released more often than held")
+        dead = slots[counts == 0].tolist()
+        self._free.extend(dead)
+        self.used -= len(dead)
+
+    def store(self, data: memoryview, refs: NDArray[np.int64]) -> Frames:
+        """Put pages aside, which so many references name; their entries. Fewer, or none, when there is no room."""
+        page_size = len(data) // len(refs) if len(refs) else 0
+        count = min(len(refs), self.capacity - self.used)
+        if not count or self._area is None:
+            return np.empty(0, np.int64)
+        fresh = max(count - len(self._free), 0)
+        slots = sorted(self._free[len(self._free) - (count - fresh) :])
+        slots.extend(range(self._fresh, self._fresh + fresh))
+        try:
+            self._area.store(slots, data[: count * page_size])
+        except OSError:
+            self.failures += 1
+            return np.empty(0, np.int64)
+        del self._free[len(self._free) - (count - fresh) :]
+        self._fresh += fresh
+        self.used += count
+        taken = np.array(slots, np.int64)
+        self.refs[taken] = refs[:count]
+        return SWAPPED - taken
+
+    def load(self, entries: Frames) -> bytes:
+        """The bytes of swapped pages, in order. EIO."""
+        if self._area is None:
+            raise EngineError(EIO, "there is no swap area")
+        try:
+            return self._area.load((SWAPPED - entries).tolist())
+        except OSError as error:
+            raise EngineError(EIO, f"the swap area cannot be read: {error.strerror}") from error
+
+    def describe(self) -> str:
+        """For the message of an error."""
+        return f"{self.used} of {self.capacity} pages of swap used"
+
+    def free_slots(self) -> set[int]:
+        """Every free slot; for `check`."""
+        return set(self._free) | set(range(self._fresh, self.capacity))
