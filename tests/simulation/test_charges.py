@@ -212,6 +212,12 @@ def test_pages_that_were_evicted_are_fetched() -> None:
     before = sim.clock.bill()
     assert [sim.read(pid, START + number * PAGE, 1)[0] for number in range(24)] == list(range(24))
     assert billed(sim, before)[Work.PAGE_FETCH] >= 8
+    before = sim.clock.bill()
+    for number in range(24):
+        sim.write(pid, START + number * PAGE, b"x")
+    done = billed(sim, before)
+    assert done[Work.PAGE_FETCH] >= 8
+    assert Work.PAGE_ZERO not in done
 
 
 def test_other_calls_are_charged_by_what_they_do_too() -> None:
