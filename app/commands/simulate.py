@@ -1,6 +1,7 @@
 """`everspaced simulate`: the cost model on the real engine. Needs no data directory and no service."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -53,9 +54,11 @@ def run_table1(arguments: argparse.Namespace, complain: Complain) -> int:
         complain(str(error))
     if not TAGS_MIN <= arguments.tags < hardware.tags:
         complain(f"{arguments.tags} tags are not {TAGS_MIN} to {hardware.tags - 1}")
-    table = table1(arguments.costs or Costs(), hardware, arguments.tags)
-    if arguments.plot is not None:
-        arguments.plot.write_text(svg.draw(table), encoding="utf-8")
+    with contextlib.ExitStack() as files:
+        plot = files.enter_context(arguments.plot.open("w", encoding="utf-8")) if arguments.plot else None
+        table = table1(arguments.costs or Costs(), hardware, arguments.tags)
+        if plot is not None:
+            plot.write(svg.draw(table))
     if arguments.json:
         sys.stdout.write(json.dumps(text.as_json(table), indent=2) + "\n")
     else:

@@ -209,14 +209,12 @@ def test_pages_that_were_evicted_are_fetched() -> None:
     pid, _ = inside(sim, 24)
     for number in range(24):
         sim.write(pid, START + number * PAGE, bytes([number]))
-    before = sim.clock.bill()
+    before, faults = sim.clock.bill(), sim.machine.task_status(ROOT, pid).counters["major_faults"]
     assert [sim.read(pid, START + number * PAGE, 1)[0] for number in range(24)] == list(range(24))
-    assert billed(sim, before)[Work.PAGE_FETCH] >= 8
-    before = sim.clock.bill()
     for number in range(24):
         sim.write(pid, START + number * PAGE, b"x")
     done = billed(sim, before)
-    assert done[Work.PAGE_FETCH] >= 8
+    assert done[Work.PAGE_FETCH] == sim.machine.task_status(ROOT, pid).counters["major_faults"] - faults > 1
     assert Work.PAGE_ZERO not in done
 
 

@@ -116,7 +116,7 @@ def test_the_plot_is_an_image_with_axes_units_and_legends(table: Table) -> None:
             assert 0 <= float(element.attrib.get(name, 0)) <= most
 
 
-@pytest.mark.parametrize("ns", [0, 1, COST_MAX_NS])
+@pytest.mark.parametrize("ns", [0, COST_MAX_NS])
 def test_extreme_costs_are_shown(ns: int) -> None:
     table = table1(Costs(dict.fromkeys(Costs().as_dict(), ns)))
     assert "nan" not in draw(table)
@@ -131,7 +131,7 @@ def test_costs_come_from_a_file(everspaced: Run, tmp_path: Path) -> None:
     other.write_text('{"syscall": 200}', encoding="utf-8")
     status, out, _ = everspaced("table1", "--costs", toml)
     assert status == 0
-    assert everspaced("table1", "--costs", other) == (0, out, "")
+    assert read_costs(other).as_dict() == read_costs(toml).as_dict() == {**Costs().as_dict(), "syscall": 200}
     assert "switch    568     2044" in out
     assert "Costs that are not the defaults: syscall = 200 (default 100)\n" in out
 
