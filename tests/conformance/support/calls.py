@@ -86,8 +86,16 @@ class Calls(Protocol):
     def mmap(self, addr: int, length: int, prot: int, flags: int) -> int: ...
     def munmap(self, addr: int, length: int) -> int: ...
     def mprotect(self, addr: int, length: int, prot: int) -> int: ...
+    def mremap(
+        self, old_addr: int, old_size: int, new_size: int, flags: int = 0, new_addr: int = 0
+    ) -> int: ...
     def brk(self, addr: int = 0) -> int: ...
-    def msync(self, addr: int = 0, length: int = 0) -> int: ...
+    def madvise(self, addr: int, length: int, advice: int) -> int: ...
+    def mincore(self, addr: int, length: int) -> bytes: ...
+    def mlock(self, addr: int, length: int, flags: int = 0) -> int: ...
+    def munlock(self, addr: int, length: int) -> int: ...
+    def msync(self, addr: int = 0, length: int = 0, flags: int = 4) -> int: ...
+    def prlimit(self, resource: str, value: int | None = None) -> int: ...
     def maps(self) -> str: ...
 
 
@@ -102,6 +110,7 @@ class TaskCalls(Calls, Protocol):
 
     def thread(self) -> ThreadCalls: ...
     def fork(self) -> "TaskCalls": ...
+    def exec(self) -> int: ...
     def exit(self) -> int: ...
 
 
@@ -276,8 +285,9 @@ class HttpThread:
 
     def _memory(self, call: str, **args: int) -> Answer:
         body: dict[str, Any] = dict(args) | self._tid()
-        if "addr" in args:
-            body["addr"] = hex(args["addr"])
+        for name in ("addr", "old_addr", "new_addr"):
+            if name in args:
+                body[name] = hex(args[name])
         return self.http.call("POST", f"/v1/tasks/{self.pid}/{call}", body)
 
     def mmap(self, addr: int, length: int, prot: int, flags: int) -> int:
@@ -294,9 +304,32 @@ class HttpThread:
     def brk(self, addr: int = 0) -> int:
         return int(self._memory("brk", addr=addr).json["addr"], 16)
 
-    def msync(self, addr: int = 0, length: int = 0) -> int:
-        self._memory("msync", addr=addr, length=length)
+    def mremap(self, old_addr: int, old_size: int, new_size: int, flags: int = 0, new_addr: int = 0) -> int:
+        sizes = {"old_size": old_size, "new_size": new_size, "flags": flags}
+        answer = self._memory("mremap", old_addr=old_addr, new_addr=new_addr, **sizes)
+        return int(answer.json["addr"], 16)
+
+    def madvise(self, addr: int, length: int, advice: int) -> int:
+        return int(self._memory("madvise", addr=addr, length=length, advice=advice).json["value"])
+
+    def mincore(self, addr: int, length: int) -> bytes:
+        return base64.b64decode(
+            self._memory("mincore", addr=addr, length=length).json["value"], validate=True
+        )
+
+    def mlock(self, addr: int, length: int, flags: int = 0) -> int:
+        return int(self._memory("mlock", addr=addr, length=length, flags=flags).json["value"])
+
+    def munlock(self, addr: int, length: int) -> int:
+        return int(self._memory("munlock", addr=addr, length=length).json["value"])
+
+    def msync(self, addr: int = 0, length: int = 0, flags: int = 4) -> int:
+        self._memory("msync", addr=addr, length=length, flags=flags)
         return 0
+
+    def prlimit(self, resource: str, value: int | None = None) -> int:
+        body = given(resource=resource, value=value)
+        return int(self.http.call("POST", f"/v1/tasks/{self.pid}/prlimit", body).json["value"])
 
     def maps(self) -> str:
         query = "" if self.tid == self.pid else f"?tid={self.tid}"
@@ -323,6 +356,11 @@ class HttpTask(HttpThread):
     def fork(self) -> "HttpTask":
         made = self.http.call("POST", f"/v1/tasks/{self.pid}/fork", {}, status=201).json
         return HttpTask(self.http, made["pid"], made["tid"])
+
+    def exec(self) -> int:
+        made = self.http.call("POST", f"/v1/tasks/{self.pid}/exec", {}, status=200).json
+        assert (made["pid"], made["tid"]) == (self.pid, self.tid)
+        return 0
 
     def exit(self) -> int:
         self.http.call("DELETE", f"/v1/tasks/{self.pid}")
