@@ -25,6 +25,7 @@ from everspace.wire import API_PREFIX
 from storage import open_store
 from storage.accounts import AccountStore
 from storage.errors import StoreError, StoreUnusable
+from storage.swap_area import open_swap
 from storage.writer import Writer
 
 ROOT_TOKEN_FILE = "root.token"  # noqa: S105 - a file's name
@@ -44,17 +45,21 @@ def create_app(
 
 def open_parts(settings: Settings) -> Parts:
     """Open everything in the data directory; on a first start make it, with root's account and token."""
-    store = open_store(settings.data_dir, GEOMETRIES[settings.arch])
-    accounts = None
+    geometry = GEOMETRIES[settings.arch]
+    store = open_store(settings.data_dir, geometry)
+    accounts, swap = None, None
     try:
+        swap = open_swap(settings.data_dir, geometry.page_size, settings.swap_bytes)
         accounts = open_accounts(settings)
         _ensure_root(accounts, settings.data_dir / ROOT_TOKEN_FILE)
     except BaseException:
         if accounts is not None:
             accounts.close()
+        if swap is not None:
+            swap.close()
         store.close()
         raise
-    return Parts(store, Writer(store), accounts)
+    return Parts(store, Writer(store), accounts, swap)
 
 
 def _ensure_root(accounts: AccountStore, file: Path) -> None:

@@ -20,6 +20,7 @@ from engine.errors import ESRCH, EngineError
 from engine.geometry import GEOMETRIES
 from engine.limits import default_limits
 from engine.machine import Machine
+from engine.ports import SwapArea
 from storage.store import Store
 
 FIRST_PID_MAX = 1 << 20
@@ -38,6 +39,12 @@ class DrainingWriter(WriterPort, Protocol):
     def close(self) -> None: ...
 
 
+class ClosableSwap(SwapArea, Protocol):
+    """A swap area that is removed when it is closed."""
+
+    def close(self) -> None: ...
+
+
 class ClosableAccounts(AccountsPort, Protocol):
     """Accounts that hold connections."""
 
@@ -51,6 +58,7 @@ class Parts:
     store: Store
     writer: DrainingWriter
     accounts: ClosableAccounts
+    swap: ClosableSwap | None = None
 
 
 class Service:
@@ -72,6 +80,7 @@ class Service:
             frames=frames,
             first_pid=1 + secrets.randbelow(FIRST_PID_MAX),
             limits=replace(default_limits(geometry), **settings.limits),
+            swap=parts.swap,
         )
         self.machine.restore(parts.store.load())
         self.authenticator = Authenticator(parts.accounts)
@@ -106,6 +115,8 @@ class Service:
             await asyncio.to_thread(self._parts.writer.close)
             self._parts.store.close()
             self._parts.accounts.close()
+            if self._parts.swap is not None:
+                self._parts.swap.close()
 
     def drain(self) -> None:
         """Refuse new calls with 503: the service is about to stop."""
@@ -151,6 +162,14 @@ class Service:
             ("segments", "gauge", "Segments.", len(machine.segments.registry)),
             ("frames", "gauge", "Page frames that may be resident.", machine.pool.capacity),
             ("frames_free", "gauge", "Page frames that are free.", machine.pool.free_count),
+            ("swap_pages", "gauge", "Pages that the swap area can hold.", machine.slots.capacity),
+            ("swap_pages_used", "gauge", "Pages that are put aside there.", machine.slots.used),
+            (
+                "swap_failures_total",
+                "counter",
+                "Times that the disk refused to put pages aside.",
+                machine.slots.failures,
+            ),
         )
         return "".join(
             f"# HELP everspace_{name} {text}\n# TYPE everspace_{name} {kind}\neverspace_{name} {value}\n"
