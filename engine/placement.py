@@ -47,8 +47,10 @@ def find_free(owner: AddressSpace, hint: int, size: int) -> VirtRange:
 
     The search goes top down; only then, since it passes over what lies near a stack's gap, bottom up.
     """
-    if hint > 0 and hint + size <= owner.geometry.user_end and _blocker(owner, hint, hint + size) is None:
-        return VirtRange(hint, hint + size)
+    end = hint + size
+    if hint > 0 and end <= owner.geometry.user_end:
+        if not _overlapping(owner, hint, end) and _stack_room(owner, end) is None:
+            return VirtRange(hint, end)
     searches = (_upwards,) if owner.bottom_up else (_downwards, _upwards)
     for search in searches:
         for low, high in owner.places:
@@ -66,31 +68,45 @@ def gap_start(owner: AddressSpace, vma: Vma) -> int:
 def _downwards(owner: AddressSpace, low: int, high: int, size: int) -> int | None:
     end = high
     while end - size >= low:
-        blocker = _blocker(owner, end - size, end)
-        if blocker is None:
+        blockers = _overlapping(owner, end - size, end)
+        if blockers:
+            end = min(vma.start for vma in blockers)
+            continue
+        stack_room = _stack_room(owner, end)
+        if stack_room is None:
             return end - size
-        end = blocker[0]
+        end = stack_room[0]
     return None
 
 
 def _upwards(owner: AddressSpace, low: int, high: int, size: int) -> int | None:
     start = low
     while start + size <= high:
-        blocker = _blocker(owner, start, start + size)
-        if blocker is None:
+        blockers = _overlapping(owner, start, start + size)
+        if blockers:
+            start = max(vma.end for vma in blockers)
+            continue
+        stack_room = _stack_room(owner, start + size)
+        if stack_room is None:
             return start
-        start = blocker[1]
+        start = stack_room[1]
     return None
 
 
-def _blocker(owner: AddressSpace, start: int, end: int) -> tuple[int, int] | None:
-    """The room (start, end) of the highest region in the way of [start, end), over the owner and its peers."""
-    blockers = []
-    for each in (owner, *owner.peers):
-        vma = each.vmas.last_overlapping(start, end)
-        if vma is None:
-            vma = each.vmas.above(end)
-            if vma is None or gap_start(each, vma) >= end:
-                continue
-        blockers.append((gap_start(each, vma), vma.end))
-    return min(blockers) if blockers else None
+def _overlapping(owner: AddressSpace, start: int, end: int) -> list[Vma]:
+    """Of the owner and each peer the highest region in [start, end)."""
+    found = (each.vmas.last_overlapping(start, end) for each in (owner, *owner.peers))
+    return [vma for vma in found if vma is not None]
+
+
+def _stack_room(owner: AddressSpace, end: int) -> tuple[int, int] | None:
+    """The room (start, end) of the next region at or above `end`, if it is a stack whose gap reaches below `end`.
+
+    Only the next region counts, as on Linux: a stack further up does not.
+    """
+    nexts = [(vma.start, each, vma) for each in (owner, *owner.peers) if (vma := each.vmas.above(end))]
+    if not nexts:
+        return None
+    _, each, vma = min(nexts, key=lambda found: found[0])
+    room = gap_start(each, vma)
+    return (room, vma.end) if room < end else None

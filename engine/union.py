@@ -47,6 +47,12 @@ class Piece:
     start: int
     end: int
 
+    def before_write(self) -> "Piece":
+        """The piece, its region ready to be written."""
+        self.owner.before_write(self.vma)
+        vma = self.owner.vmas.find(self.start) or self.vma
+        return Piece(self.owner, vma, self.start, self.end)
+
 
 class Union:
     """The task's `own` address space plus at most one attached `space`, whose rights the attach type limits."""
@@ -165,13 +171,13 @@ class Union:
         """The region that holds `address`, and its owner."""
         for owner in self._owners():
             vma = owner.vmas.find(address)
-            if vma is not None and not self._hidden(vma):
+            if vma is not None and self.shows(vma):
                 return owner, vma
         return None
 
-    def _hidden(self, vma: Vma) -> bool:
-        """Whether the region is a task's that is not shown inside spaces (MADV_VAS_PRIVATE)."""
-        return bool(vma.flags & VAS_PRIVATE) and self.space is not None
+    def shows(self, vma: Vma) -> bool:
+        """Whether the region can be seen here: a task's may be advised not to be seen inside spaces (VAS_PRIVATE)."""
+        return self.space is None or not vma.flags & VAS_PRIVATE
 
     def owner_of_new(self, call: str) -> AddressSpace:
         """Who owns what `call` maps: inside a space the space. EACCES: it is attached read-only."""
@@ -208,7 +214,7 @@ class Union:
             (owner, vma)
             for owner in self._owners()
             for vma in owner.vmas.overlapping(start, end)
-            if not self._hidden(vma)
+            if self.shows(vma)
         ]
         return sorted(found, key=lambda each: each[1].start)
 
@@ -297,15 +303,15 @@ class Union:
     def _owners(self) -> tuple[AddressSpace, ...]:
         return (self.own,) if self.space is None else (self.own, self.space)
 
-    def _grown(self, address: int, word: str) -> Vma:
-        """The stack above `address`, grown down to it. EFAULT."""
+    def _grown(self, address: int, word: str, *, partial: bool = False) -> Vma:
+        """The stack above `address`, grown down to it. EFAULT; `partial`: another stack has grown before."""
         self.touch()
         own = self.own
         above = growable(own, address)
-        reason = "no region" if above is None or self._hidden(above) else grow(own, above, address)
+        reason = "no region" if above is None or not self.shows(above) else grow(own, above, address)
         vma = own.vmas.find(address)
         if reason is not None or vma is None:
-            raise PageFault(address, word, reason or "no region")
+            raise PageFault(address, word, reason or "no region", partial=partial)
         return vma
 
     def _pieces(self, address: int, length: int, wanted: Access) -> list[Piece]:
@@ -317,7 +323,9 @@ class Union:
         while position < end:
             found = self.find(position)
             if found is None:
-                found, grew = (self.own, self._grown(position, word)), True
+                if wanted & Access.WRITE:
+                    pieces = [piece.before_write() for piece in pieces]
+                found, grew = (self.own, self._grown(position, word, partial=grew)), True
             owner, vma = found
             stop = min(vma.end, end, self._memory_end(vma))
             reason = deny(self.rights(vma, owner), wanted)

@@ -56,4 +56,5 @@ def _grow(owner: AddressSpace, start: int, end: int) -> None:
             )
     owner.require_room(end - start, data=True)
     shift = owner.geometry.page_shift
-    owner.map(Vma(start, end, READ_WRITE, owner.memory, start >> shift, flags=ACCOUNT), join_right=False)
+    grown = Vma(start, end, READ_WRITE, owner.memory, start >> shift, flags=ACCOUNT)
+    owner.map(grown, join_left=start > owner.brk.start, join_right=False)

@@ -71,7 +71,9 @@ def munmap(seen: Union, address: int, length: int) -> None:
         seen.require_write("munmap")
         space.refuse_segments(address, end)
         space.unmap(address, end)
-    seen.own.unmap(address, end)
+    for vma in seen.own.vmas.overlapping(address, end):
+        if seen.shows(vma):
+            seen.own.unmap(max(vma.start, address), min(vma.end, end))
 
 
 def region_flags(owner: AddressSpace, flags: int, access: Access, *, shared: bool) -> int:

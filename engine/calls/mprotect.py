@@ -31,8 +31,8 @@ def mprotect(seen: Union, address: int, length: int, prot: int) -> None:
         raise EngineError(EINVAL, f"prot {prot:#x}")
     seen.touch()
     start = _stack_start(seen, address, end) if grows == PROT_GROWSDOWN else address
-    if grows == PROT_GROWSUP:
-        raise EngineError(EINVAL, "no memory grows upwards here")
+    if grows == PROT_GROWSUP and seen.find(address) is not None:
+        raise EngineError(EINVAL, "no memory grows upwards here", address=address)
     access = Access(prot & PROT_ALL)
     position = start
     while position < end:

@@ -4,6 +4,7 @@ In the order of Linux 6.18's mm/mremap.c; only a failure half way of a move over
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from engine.address import VirtRange
 from engine.address_space import AddressSpace, is_data
@@ -14,6 +15,9 @@ from engine.placement import find_free
 from engine.union import Union
 from engine.vm_flags import LOCK_FLAGS, LOCKED
 from engine.vma import Vma
+
+_SPARE_REGIONS: Final = 3
+"""A move may split regions at both ends of both places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ def mremap(
     align = seen.own.geometry.align_up
     wish = Remap(old_addr, align(old_size) & WORD, align(new_size) & WORD, flags, new_addr)
     _require_valid(seen, wish, old_size)
+    _require_spare_regions(seen, wish)
     seen.touch()
     if flags & MREMAP_FIXED and wish.old == wish.new:
         return _move_all(seen, wish)
@@ -85,6 +90,13 @@ def _require_valid(seen: Union, wish: Remap, old_size: int) -> None:
             reason = "the old and the new place overlap"
     if reason is not None:
         raise EngineError(EINVAL, reason, address=wish.address)
+
+
+def _require_spare_regions(seen: Union, wish: Remap) -> None:
+    """ENOMEM so near the greatest number of regions that a move could stop half way."""
+    limit = seen.own.limits.map_count
+    if wish.target_implied and len(seen.own.vmas) + 2 >= limit - _SPARE_REGIONS:
+        raise EngineError(ENOMEM, f"{len(seen.own.vmas)} of at most {limit} regions exist")
 
 
 def _source(seen: Union, wish: Remap) -> tuple[AddressSpace, Vma]:
@@ -179,6 +191,8 @@ def _move_to(seen: Union, owner: AddressSpace, vma: Vma, wish: Remap) -> int:
 
 def _move(seen: Union, owner: AddressSpace, vma: Vma, wish: Remap, target: int) -> int:
     """Map the new region, move the pages, take the old region away."""
+    if len(owner.vmas) >= owner.limits.map_count - _SPARE_REGIONS:
+        raise EngineError(ENOMEM, f"a move needs {_SPARE_REGIONS} regions more than there may be")
     shift = owner.geometry.page_shift
     first, count = vma.page_of(wish.address, shift), wish.old >> shift
     new = vma._replace(start=target, end=target + wish.new, offset=first)
