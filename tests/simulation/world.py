@@ -25,6 +25,7 @@ from engine.machine import Machine
 from engine.mmu import Hardware, Mmu
 from engine.simulation import Simulation
 from storage.memory import MemoryStore
+from tests.engine.host import MemorySwap
 
 TASKS_MAX = 4
 SPACES_MAX = 4
@@ -50,7 +51,7 @@ class Step:
 
 CALLS = (
     "spawn", "exec", "exit", "thread", "create", "detach", "munmap", "mprotect", "brk", "madvise", "mremap",
-    *("fork", "attach") * 2, *("run",) * 3, *("switch",) * 8, *("mmap",) * 4, *("read",) * 16, *("write",) * 16,
+    *("fork",) * 2, *("attach",) * 4, *("run",) * 3, *("switch",) * 8, *("mmap",) * 4, *("read",) * 16, *("write",) * 16,
 )  # fmt: skip
 """Every call, those that matter most several times."""
 
@@ -64,8 +65,8 @@ def steps_from(seed: int, count: int) -> list[Step]:
 class World:
     """`problems` names what is wrong after a step: stale translations, or page tables that the engine's rules forbid."""
 
-    def __init__(self, tags: int, make_mmu: Callable[..., Mmu] = Mmu, frames: int = 40) -> None:
-        self.machine = Machine(TOY, frames)
+    def __init__(self, tags: int, make_mmu: Callable[..., Mmu] = Mmu, frames: int = 10) -> None:
+        self.machine = Machine(TOY, frames, swap=MemorySwap(64))
         self.sim = Simulation(
             self.machine,
             hardware=Hardware(cpus=CPUS, tlb_entries=16, ways=2, tags=tags),
@@ -148,7 +149,7 @@ class World:
         self.sim.vas_switch(pid, [0, *attached][step.a % (len(attached) + 1)], tid)
 
     def do_mmap(self, step: Step, pid: int, tid: int) -> None:
-        self.sim.mmap(pid, self._page(step.a), PAGE * (1 + step.b % 3), 1 + step.c % 3, FIXED, tid)
+        self.sim.mmap(pid, self._page(step.a), PAGE * (1 + step.b % 3), (3, 3, 3, 1)[step.c % 4], FIXED, tid)
 
     def do_munmap(self, step: Step, pid: int, tid: int) -> None:
         self.sim.munmap(pid, self._mapped(pid, tid, step.a), PAGE * (1 + step.b % 3), tid)
