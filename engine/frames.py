@@ -31,13 +31,13 @@ _RUNS_MAX: Final = 1024
 def runs(frames: Frames) -> list[tuple[int, int, int]]:
     """Split into runs of consecutive frames: (position in `frames`, first frame, count)."""
     if len(frames) == 1:
-        return [(0, int(frames[0]), 1)]
-    breaks = np.flatnonzero(np.diff(frames) != 1) + 1
+        return [(0, frames.item(0), 1)]
+    breaks = (frames[1:] - frames[:-1] != 1).nonzero()[0]
     if not len(breaks):
-        return [(0, int(frames[0]), len(frames))]
-    starts = [0, *breaks.tolist()]
+        return [(0, frames.item(0), len(frames))]
+    starts = [0, *(breaks + 1).tolist()]
     ends = [*starts[1:], len(frames)]
-    return [(a, int(frames[a]), b - a) for a, b in zip(starts, ends, strict=True)]
+    return [(a, frames.item(a), b - a) for a, b in zip(starts, ends, strict=True)]
 
 
 class FramePool:
@@ -170,14 +170,16 @@ class FramePool:
         frames = entries[entries >= _FIRST]
         if not len(frames):
             return
-        self.refs[frames] -= 1
-        counts = self.refs[frames]
-        invariant(int(counts.min()) >= 0, "I5: a frame was released more often than held")
+        counts = self.refs[frames] - 1
+        self.refs[frames] = counts
+        if counts.min() < 0:
+            invariant(False, "I5: a frame was released more often than held")
         dead = frames[counts == 0]
         if len(dead):
             self.lazy[dead] = False
             self.free_count += len(dead)
-            self._free.extend((first, count) for _, first, count in runs(np.sort(dead)))
+            dead.sort()
+            self._free.extend((first, count) for _, first, count in runs(dead))
             if len(self._free) > self._runs_max:
                 self._coalesce()
 

@@ -45,11 +45,10 @@ class MemoryObject(PagedMemory):
 
     def store(self, frames: Frames, first: int, low: int, data: memoryview, *, durable: bool) -> None:
         """Write `data` into `frames`, which `frames_for_write` gave for pages from `first`, `low` bytes in."""
-        if self.journal.active:
-            before = memoryview(self.pool.read(frames, low, len(data)))
+        if self.journal.current is not None:
             held = frames.copy()
             self.pool.stamps[held] = self.journal.serial
-            self.journal.undo(lambda: self.pool.write(held, low, before))
+            self.journal.undo(self.pool.write, held, low, memoryview(self.pool.read(frames, low, len(data))))
         self.pool.write(frames, low, data)
         self.version += 1
         self.journal.touch(self)
@@ -58,7 +57,9 @@ class MemoryObject(PagedMemory):
         pages = range(first, first + len(frames))
         self.dirty.update(dict.fromkeys(pages, self.version))
         if durable:
-            self._put(tuple(pages), self.pool.read(frames, 0, len(frames) * self.page_size))
+            size, given = len(frames) * self.page_size, data.obj
+            kept = isinstance(given, bytes) and len(given) == len(data) == size
+            self._put(tuple(pages), bytes(given) if kept else self.pool.read(frames, 0, size))
 
     def store_in_page(self, frame: int, page: int, low: int, data: memoryview, *, durable: bool) -> None:
         """`store` of bytes that lie in one page."""

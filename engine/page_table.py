@@ -75,7 +75,7 @@ class PageTable:
 
     def zap(self, vpn: int, count: int) -> None:
         """Forget pages [vpn, vpn + count); costs what is present, not what is named."""
-        if count == 1 and not self.entry(vpn):
+        if not self._leaves or (count == 1 and not self.entry(vpn)):
             return
         for number, low, high in self._parts(vpn, count):
             leaf = self._leaves[number]

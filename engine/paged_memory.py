@@ -23,7 +23,7 @@ from engine.fault import (
 )
 from engine.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME, FramePool, Frames
 from engine.journal import Journal
-from engine.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap, absent_leaf
+from engine.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap, PageNumbers, absent_leaf
 
 
 class Mapper(Protocol):
@@ -329,20 +329,23 @@ class PagedMemory:
         """
         before = self.pages.entries(first, len(entries))
         changed = np.flatnonzero(before != entries)
+        if not len(changed):
+            return
         came, gone, pages = entries[changed], before[changed], changed + first
         self.pages.set_entries(first, entries)
         if self.journal.active:
             self.pool.stamps[came[came > ZERO_FRAME]] = self.journal.serial
 
-        def put_back() -> None:
-            self.pages.scatter(pages, gone)
-            self.pool.release(came)
-            for page in pages[gone <= ZERO_FRAME].tolist() if self.dirty else ():
-                self.dirty.pop(page, None)
-            self.zap(first, len(entries))
+        self.journal.undo(self._put_back, pages, gone, came)
+        self.journal.defer(self.pool.release, gone)
 
-        self.journal.undo(put_back)
-        self.journal.defer(lambda: self.pool.release(gone))
+    def _put_back(self, pages: PageNumbers, gone: Frames, came: Frames) -> None:
+        self.pages.scatter(pages, gone)
+        self.pool.release(came)
+        for page in pages[gone <= ZERO_FRAME].tolist() if self.dirty else ():
+            self.dirty.pop(page, None)
+        first, last = pages.item(0), pages.item(-1)
+        self.zap(first, last - first + 1)
 
     def leaves_in_store(self, first: int, count: int) -> Iterable[int]:
         """Numbers of the leaves of [first, first + count) that may have pages in the store only, ascending."""

@@ -347,10 +347,10 @@ class Union:
         count = _page_count(piece, geometry.page_size)
         needed = _NEEDED[wanted]
         entries = self.table.entries(vpn, count)
-        ready = entries & needed == needed
-        if ready.all():
+        if np.bitwise_and.reduce(entries) & needed == needed:
             piece.vma.obj.journal.touch(piece.vma.obj)
             return entries >> FRAME_SHIFT
+        faulted = np.flatnonzero(entries & needed != needed)
         first = piece.vma.page_of(piece.start, geometry.page_shift)
         swapped_in, huge = piece.vma.obj.swapped_in, 0
         try:
@@ -366,7 +366,6 @@ class Union:
         except PagesNeeded as need:
             self.counters.major_faults += len(need.pages)
             raise self._with_successors(piece.vma, need) from None
-        faulted = np.flatnonzero(~ready)
         major = piece.vma.obj.swapped_in - swapped_in
         self.counters.major_faults += major
         self.counters.minor_faults += max(len(faulted) - major - huge, 0)
