@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
+import numpy as np
+
 from engine.access import Access
 from engine.address_space import AddressSpace
 from engine.constants import EXCLUSIVE, MAP_COUNT_MAX, O_RDONLY
-from engine.frames import ZERO_FRAME
+from engine.frames import STORED, SWAPPED, ZERO_FRAME
 from engine.machine import Machine
 from engine.memory_object import MemoryObject
-from engine.page_map import LEAF_SHIFT, Leaf
+from engine.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf
 from engine.page_table import FRAME_SHIFT, WRITABLE
 from engine.union import Union
 from engine.vm_flags import (
@@ -50,7 +52,9 @@ def check(machine: Machine, *, pending: bool = False) -> Iterator[str]:
             yield from check_union(union)
     objects = all_objects(machine, owners)
     yield from check_frames(machine, objects, pending=pending)
+    yield from check_swap(machine, objects, pending=pending)
     yield from check_page_maps(objects, pending=pending)
+    yield from check_entries(objects)
     yield from check_objects(objects, owners)
     yield from check_attachments(machine)
     yield from check_sharing(machine)
@@ -109,15 +113,17 @@ def _wrong_flags(owner: AddressSpace, vma: Vma) -> str:
 
 
 def check_own_memory(owner: AddressSpace) -> Iterator[str]:
-    """I18: the owner's memory has frames only where its regions show it."""
+    """I18, I20: the owner's memory has frames, or a place in swap, only where its regions show it; what is huge may be."""
     shift, memory = owner.geometry.page_shift, owner.memory
     for number in memory.pages.present(0, 1 << 62):
-        leaf = memory.pages.leaf(number)
-        for low in () if leaf is None else (leaf > ZERO_FRAME).nonzero()[0].tolist():
+        leaf = memory.pages.table.leaves[number]
+        if leaf.huge and (owner.vid or not owner.geometry.has_huge_pages):
+            yield f"I20: {owner.label}: leaf {number} is one huge page, which this memory cannot have"
+        for low in ((leaf.entries > ZERO_FRAME) | (leaf.entries <= SWAPPED)).nonzero()[0].tolist():
             page = (number << LEAF_SHIFT) + low
             vma = owner.vmas.find(page << shift)
             if vma is None or vma.obj is not memory:
-                yield f"I18: {owner.label}: page {page} has a frame, but no region shows it"
+                yield f"I18: {owner.label}: page {page} has bytes, but no region shows it"
 
 
 def check_union(union: Union) -> Iterator[str]:
@@ -149,17 +155,22 @@ def check_union(union: Union) -> Iterator[str]:
 def all_objects(machine: Machine, owners: list[AddressSpace]) -> list[MemoryObject]:
     """Every memory object that anybody can reach, once."""
     objects: dict[int, MemoryObject] = {id(obj): obj for obj in machine.objects}
+    objects.update({id(obj): obj for image in machine.images for obj in image.volatile()})
     for owner in owners:
         objects[id(owner.memory)] = owner.memory
         objects.update({id(vma.obj): vma.obj for vma in owner.vmas})
     return list(objects.values())
 
 
+def all_leaves(objects: list[MemoryObject]) -> list[Leaf]:
+    """Every leaf of their page maps, once."""
+    return list({id(leaf): leaf for obj in objects for leaf in obj.pages.table.leaves.values()}.values())
+
+
 def check_frames(machine: Machine, objects: list[MemoryObject], *, pending: bool) -> Iterator[str]:
     """I5 to I8: references are counted right; frames are in use or free; zeros are zeros; dirty pages are there."""
-    leaves: dict[int, Leaf] = {id(leaf): leaf for obj in objects for leaf in obj.pages.table.leaves.values()}
     counted: Counter[int] = Counter()
-    for leaf in leaves.values():
+    for leaf in all_leaves(objects):
         counted.update(leaf.entries[leaf.entries > ZERO_FRAME].tolist())
     for frame, count in counted.items():
         refs = int(machine.pool.refs[frame])
@@ -173,6 +184,8 @@ def check_frames(machine: Machine, objects: list[MemoryObject], *, pending: bool
         yield f"I6: {len(free)} free and {len(counted)} used frames, {machine.pool.capacity} in all"
     if machine.pool.pages[ZERO_FRAME].any():
         yield "I7: the zero page was written"
+    if thrown := free & set(machine.pool.lazy.nonzero()[0].tolist()):
+        yield f"I6: free frames may be thrown away: {sorted(thrown)[:5]}"
     for obj in objects:
         for page in obj.dirty:
             if int(obj.pages.entries(page, 1)[0]) <= ZERO_FRAME:
@@ -181,8 +194,26 @@ def check_frames(machine: Machine, objects: list[MemoryObject], *, pending: bool
             yield "I8: volatile memory has dirty pages"
 
 
+def check_swap(machine: Machine, objects: list[MemoryObject], *, pending: bool) -> Iterator[str]:
+    """I19: references of swap slots are counted right; slots are in use or free."""
+    slots = machine.slots
+    counted: Counter[int] = Counter()
+    for leaf in all_leaves(objects):
+        counted.update((SWAPPED - leaf.entries[leaf.entries <= SWAPPED]).tolist())
+    for slot, count in counted.items():
+        refs = int(slots.refs[slot])
+        if refs < count or (refs > count and not pending):
+            yield f"I19: swap slot {slot} has {refs} references, {count} leaves hold it"
+    free = slots.free_slots()
+    if free & counted.keys():
+        yield f"I19: swap slots are free and in use: {sorted(free & counted.keys())[:5]}"
+    known = len(free) + len(counted)
+    if len(free) + slots.used != slots.capacity or (known != slots.capacity and not pending):
+        yield f"I19: {len(free)} free and {len(counted)} used slots ({slots.used}), {slots.capacity} in all"
+
+
 def check_page_maps(objects: list[MemoryObject], *, pending: bool) -> Iterator[str]:
-    """I12, I17: tables count the maps that share them, leaves the tables; entries are possible ones."""
+    """I12: tables count the maps that share them, leaves the tables."""
     tables = {id(obj.pages.table): obj.pages.table for obj in objects}
     maps = Counter(id(obj.pages.table) for obj in objects)
     holders = Counter(id(leaf) for table in tables.values() for leaf in table.leaves.values())
@@ -192,15 +223,25 @@ def check_page_maps(objects: list[MemoryObject], *, pending: bool) -> Iterator[s
         for number, leaf in table.leaves.items():
             if leaf.refs < holders[id(leaf)] or (leaf.refs > holders[id(leaf)] and not pending):
                 yield f"I12: leaf {number} has {leaf.refs} references, {holders[id(leaf)]} tables hold it"
+
+
+def check_entries(objects: list[MemoryObject]) -> Iterator[str]:
+    """I12, I17, I20: entries are possible ones for their memory."""
     for obj in objects:
         for number, leaf in obj.pages.table.leaves.items():
             if int(leaf.entries.max()) >= len(obj.pool.refs):
                 yield f"I17: leaf {number} names a frame that does not exist"
             behind = max(obj.length - (number << LEAF_SHIFT), 0)
-            if (leaf.entries[behind:] > ZERO_FRAME).any():
-                yield f"I17: leaf {number} has frames behind the end of its memory"
-        if not obj.persistent and any((leaf.entries < 0).any() for leaf in obj.pages.table.leaves.values()):
-            yield "I12: volatile memory has pages in the store"
+            if ((leaf.entries[behind:] > ZERO_FRAME) | (leaf.entries[behind:] <= SWAPPED)).any():
+                yield f"I17: leaf {number} has bytes behind the end of its memory"
+            if not obj.persistent and (leaf.entries == STORED).any():
+                yield "I12: volatile memory has pages in the store"
+            if obj.persistent and (leaf.entries <= SWAPPED).any():
+                yield "I12: persistent memory has pages in the swap area"
+            if leaf.huge and (leaf.entries != leaf.entries[0] + np.arange(LEAF_PAGES)).any():
+                yield f"I20: leaf {number} is one huge page, but not one run of frames"
+            if leaf.huge and int(leaf.entries[0]) <= ZERO_FRAME:
+                yield f"I20: leaf {number} is one huge page without frames"
 
 
 def check_objects(objects: list[MemoryObject], owners: list[AddressSpace]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from engine import core_file
 from engine.access import Access
 from engine.core_file import Layout, Part, Process, runs_of
 from engine.errors import EINVAL, EngineError
-from engine.frames import ABSENT, STORED, ZERO_FRAME
+from engine.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME
 from engine.geometry import Geometry
 from engine.memory_object import MemoryObject
 from engine.page_map import LEAF_SHIFT, PageMap
@@ -67,8 +67,12 @@ class CoreImage:
         regions: Iterable[tuple[Vma, Access]],
         name_of: Callable[[Vma], str],
         is_alive: Callable[[MemoryObject], bool],
+        images: "list[CoreImage]",
     ) -> None:
-        """Regions that are marked as not to be dumped are left out. EINVAL: the geometry has no core files."""
+        """Regions that are marked as not to be dumped are left out. EINVAL: the geometry has no core files.
+
+        The image is among `images`, those that hold memory, until it is released.
+        """
         target = core_file.target_of(geometry)
         if target is None:
             raise EngineError(EINVAL, f"there are no core files of {geometry.name}")
@@ -80,6 +84,12 @@ class CoreImage:
         self._windows = [
             self._window(vma, access, name_of(vma)) for vma, access in regions if not vma.flags & DONT_DUMP
         ]
+        self._images = images
+        images.append(self)
+
+    def volatile(self) -> list[MemoryObject]:
+        """The clones that it holds."""
+        return [held.memory for held in self._held.values() if not held.memory.persistent]
 
     def unknown(self) -> list[Unknown]:
         """What the store must be asked before `layout` can be made."""
@@ -108,7 +118,9 @@ class CoreImage:
         """Pages of region `number`, counted from its start. PagesNeeded; zeros for memory that is gone."""
         window, page_size = self._windows[number], self._geometry.page_size
         memory = window.held.memory
-        if memory.persistent and not self._is_alive(memory):
+        if not memory.persistent:
+            return _bytes_of(memory, window.first + first, count)
+        if not self._is_alive(memory):
             return bytes(count * page_size)
         return memory.read((window.first + first) * page_size, count * page_size)
 
@@ -117,6 +129,8 @@ class CoreImage:
         for held in self._held.values():
             held.pages.clear()
         self._held.clear()
+        if self in self._images:
+            self._images.remove(self)
 
     def _window(self, vma: Vma, access: Access, name: str) -> _Window:
         count = (vma.end - vma.start) >> self._geometry.page_shift
@@ -135,6 +149,20 @@ class CoreImage:
                 held = _Held(memory, memory.pages)
             self._held[obj] = held
         return held
+
+
+def _bytes_of(memory: MemoryObject, first: int, count: int) -> bytes:
+    """Pages of volatile memory, from frames and the swap area; nothing is brought in or put aside for it. EIO."""
+    pool = memory.pool
+    entries = memory.pages.entries(first, count)
+    block = np.zeros((count, pool.page_size), np.uint8)
+    framed, swapped = entries > ZERO_FRAME, entries <= SWAPPED
+    block[framed] = pool.pages[entries[framed]]
+    if pool.slots is not None and swapped.any():
+        block[swapped] = np.frombuffer(pool.slots.load(entries[swapped]), np.uint8).reshape(
+            -1, pool.page_size
+        )
+    return block.tobytes()
 
 
 def _part(window: _Window, in_store: Pages) -> Part:

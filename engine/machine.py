@@ -5,7 +5,7 @@ rolled back later when the store could not. PagesNeeded is raised when bytes are
 them, and make the call again. Calls raise `EngineError`; the errnos are those of the implementing methods.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from engine import procfs, render
 from engine.access import Access
@@ -26,7 +26,6 @@ from engine.frames import FramePool
 from engine.geometry import Geometry
 from engine.journal import Journal, Transaction
 from engine.limits import Limits, default_limits
-from engine.memory_object import MemoryObject
 from engine.objects import Objects
 from engine.paged_memory import PagedMemory
 from engine.ports import SwapArea
@@ -62,6 +61,7 @@ class Machine:
         self.tasks_table = Tasks(self.pool, self.journal, first_pid, limits or default_limits(geometry))
         self.spaces = Spaces(geometry, self.journal, self.objects, self.tasks_table)
         self.segments = Segments(geometry, self.journal, self.objects, self.spaces)
+        self.images: list[CoreImage] = []
 
         self.reclaim = Reclaim(self.pool, self.slots, self.journal, self._volatile)
         self.pool.on_shortage(self._free_frames)
@@ -381,7 +381,7 @@ class Machine:
         shown.union.touch()
         threads = (shown.tid, *(other for other in task.threads if other != shown.tid))
         process = Process(pid, task.name, task.cred.uid, task.cred.gids[0], threads)
-        return CoreImage(self.geometry, process, shown.union.regions(), self._label, self.objects.holds)
+        return self._core_image(process, shown.union.regions())
 
     def vas_core(self, cred: Credentials, vid: int) -> CoreImage:
         """A space's own regions, for a core file. EINVAL: unknown, or as above; EACCES: the mode's read bit."""
@@ -389,8 +389,12 @@ class Machine:
         space.owner.require(cred, Access.READ, f"space {vid}")
         self.journal.touch(space.memory)
         process = Process(vid, space.name, space.owner.uid, space.owner.gid, (vid,))
-        regions = [(vma, vma.access) for vma in space.memory.vmas]
-        return CoreImage(self.geometry, process, regions, self._label, self.objects.holds)
+        return self._core_image(process, [(vma, vma.access) for vma in space.memory.vmas])
+
+    def _core_image(self, process: Process, regions: Iterable[tuple[Vma, Access]]) -> CoreImage:
+        image = CoreImage(self.geometry, process, regions, self._label, self.objects.holds, self.images)
+        self.journal.undo(image.release)
+        return image
 
     # -- text ----------------------------------------------------------------------------------------------------
 
@@ -441,6 +445,10 @@ class Machine:
 
     def _volatile(self) -> list[PagedMemory]:
         """Memory that the store does not remember, once each."""
+        return [*self._task_memory(), *(memory for image in self.images for memory in image.volatile())]
+
+    def _task_memory(self) -> list[PagedMemory]:
+        """What of it tasks show, once each."""
         found: dict[int, PagedMemory] = {}
         for task in self.tasks_table:
             found[id(task.space.memory)] = task.space.memory
@@ -463,10 +471,6 @@ class Machine:
         for held in task.attachments.values():
             self.journal.touch(held.space)
         return task
-
-    def _task_memory(self) -> Iterator[MemoryObject]:
-        """The private memory of every task."""
-        return (task.space.memory for task in self.tasks_table)
 
     def _label(self, vma: Vma) -> str:
         if vma.sid:

@@ -5,19 +5,18 @@ from typing import Final
 
 from engine import vm_flags
 from engine.access import Access, attach_limit
-from engine.address_space import is_data
-from engine.constants import O_RDWR
+from engine.address_space import AddressSpace, is_data
 from engine.geometry import Geometry
-from engine.memory_object import MemoryObject
-from engine.page_map import LEAF_PAGES
+from engine.huge import may_be_huge, whole_leaves
+from engine.paged_memory import PagedMemory
 from engine.render import Label, header
 from engine.tasks import Task
 from engine.union import Union
 from engine.usage import OwnedRegions, Usage, usage
 from engine.vma import Vma
 
-Volatile = Callable[[], Iterable[MemoryObject]]
-"""The memory of every task."""
+Volatile = Callable[[], Iterable[PagedMemory]]
+"""All memory that the store does not remember."""
 
 _FLAGS: Final = (
     (vm_flags.GROWS_DOWN, "gd"),
@@ -45,7 +44,7 @@ def smaps(union: Union, label: Label, volatile: Volatile) -> str:
     for number, (owner, vma) in enumerate(regions):
         access = Access(union.rights(vma, owner))
         rows = {name: f"{size >> 10:8} kB" for name, size in _sizes(union.own.geometry, vma, counted, number)}
-        rows["THPeligible"] = f"{_fits_huge_page(union.own.geometry, vma):8}"
+        rows["THPeligible"] = f"{_fits_huge_page(owner, vma):8}"
         texts.append(header(union, vma, access, label))
         texts.extend(f"{name + ':':16}{value}\n" for name, value in rows.items())
         limit = attach_limit(vma.type) & (union.limit if owner is union.space else Access.ALL)
@@ -144,11 +143,11 @@ def _flags(vma: Vma, access: Access, *, may_write: bool) -> str:
     return "".join(f"{word} " for word in words)
 
 
-def _fits_huge_page(geometry: Geometry, vma: Vma) -> int:
+def _fits_huge_page(owner: AddressSpace, vma: Vma) -> int:
     """1: a huge page may come into being in it, since it was advised and has room for one."""
-    size = LEAF_PAGES << geometry.page_shift
-    fits = vma.end & -size >= (vma.start + size - 1 & -size) + size
-    return int(geometry.has_huge_pages and fits and bool(vma.flags & vm_flags.HUGEPAGE) and not vma.shared)
+    pages = (vma.end - vma.start) >> owner.geometry.page_shift
+    advised = vma.flags & vm_flags.HUGEPAGE and may_be_huge(owner, vma)
+    return int(bool(advised and whole_leaves(vma.offset, pages)))
 
 
 def _code(geometry: Geometry, regions: OwnedRegions) -> tuple[int, int]:

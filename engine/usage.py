@@ -17,6 +17,7 @@ from engine.address_space import AddressSpace
 from engine.frames import SWAPPED, ZERO_FRAME, Frames
 from engine.memory_object import MemoryObject
 from engine.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf, PageNumbers
+from engine.paged_memory import PagedMemory
 from engine.union import Union
 from engine.vma import Vma
 
@@ -70,8 +71,8 @@ class Pages:
         )
 
 
-def usage(union: Union, regions: OwnedRegions, volatile: Callable[[], Iterable[MemoryObject]]) -> Usage:
-    """Of regions that `union` shows; `volatile` names the memory of every task, which may share frames."""
+def usage(union: Union, regions: OwnedRegions, volatile: Callable[[], Iterable[PagedMemory]]) -> Usage:
+    """Of regions that `union` shows; `volatile` names all memory that may share frames with it."""
     shift, page, count = union.own.geometry.page_shift, union.page_size, len(regions)
     private: list[tuple[int, Frames]] = []
     shared: dict[MemoryObject, list[tuple[int, PageNumbers]]] = {}
@@ -142,7 +143,7 @@ def _entries(obj: MemoryObject, first: int, count: int) -> Frames:
 def _private(
     memory: MemoryObject,
     regions: Sequence[tuple[int, Frames]],
-    volatile: Callable[[], Iterable[MemoryObject]],
+    volatile: Callable[[], Iterable[PagedMemory]],
 ) -> tuple[Pages, Pages]:
     """Resident pages and swapped ones of a task's own memory."""
     entries = np.concatenate([_NONE, *(part for _, part in regions)])
@@ -169,7 +170,7 @@ def _may_be_shared(memory: MemoryObject, frames: Frames) -> bool:
     )
 
 
-def _users(objects: Iterable[MemoryObject], frames: int, slots: int) -> tuple[Frames, Frames]:
+def _users(objects: Iterable[PagedMemory], frames: int, slots: int) -> tuple[Frames, Frames]:
     """How many of `objects` show each frame, and each slot below `slots`; leaves and tables that are shared count so."""
     leaves: dict[int, tuple[Leaf, int]] = {}
     for obj in objects:

@@ -330,6 +330,26 @@ def test_more_than_fits_into_memory(make_host: MakeHost) -> None:
     image.release()
 
 
+@pytest.mark.parametrize("meanwhile", ["nothing", "write", "exit"])
+def test_pages_in_the_swap_area(make_host: MakeHost, meanwhile: str) -> None:
+    host = make_host(X86_64, 64, 600)
+    pid = host.task()
+    host.do("mmap", pid, None, host.base, 200 * host.page, RW, PRIVATE | FIXED)
+    for number in range(200):
+        host.do("write", pid, None, host.base + number * host.page, b"page %d" % number)
+    image = host.do("task_core", pid)
+    if meanwhile == "write":
+        for number in range(200):
+            host.do("write", pid, None, host.base + number * host.page, b"changed")
+    if meanwhile == "exit":
+        host.do("exit", pid)
+    layout = image.layout({})()
+    assert layout.parts[2].runs.tolist() == [[0, 200]]
+    for number in range(200):
+        assert read(host, image, 2, number, 1).startswith(b"page %d\0" % number)
+    image.release()
+
+
 def test_memory_that_is_gone_reads_as_zeros(host: Host) -> None:
     sid, vid = host.segment("log", pages=2), host.space()
     host.do("vas_seg_attach", vid, sid, 2)
