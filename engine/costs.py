@@ -123,7 +123,7 @@ DEFAULTS: Final = (
     Cost(Work.PAGE_INVALIDATE, 108, "page taken out of a TLB", f"260 cycles, {_FLUSH_MAIL}"),
     Cost(Work.IPI, 1500, "other processor interrupted for a shootdown", "estimate: 1 to 3 us are usual"),
     Cost(Work.FAULT, 500, "page fault: exception, handler, return", _FAULT_POST),
-    Cost(Work.PAGE_FETCH, 100_000, "major fault: read from the store", "estimate: solid state disk"),
+    Cost(Work.PAGE_FETCH, 100_000, "major fault: read from store or swap", "estimate: solid state disk"),
     Cost(
         Work.ENTRY_BUILD,
         40,
