@@ -17,6 +17,8 @@ CORE = WINDOW + (16 << 20) - CORE_PAGES // 2 * PAGE
 """The core lies across the border of two page tables."""
 HEAP = CORE + 48 * PAGE
 """Where the heap of a sequence starts."""
+HUGE = 1 << 40
+"""Lengths above this are nonsense and fit nowhere."""
 
 SIGNATURES: dict[str, tuple[str, ...]] = {
     "mmap": ("addr", "length", "prot", "flags", "home"),
@@ -34,9 +36,14 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "look": (),
     "fork": (),
     "exit": (),
+    "limit": ("resource", "pages"),
 }
 """Names of the arguments. `home` is where a region is moved to when the call put it outside the window; `tag` says
-which bytes are stored; `look` reads all memory that can be read; `exit` ends the process that the last fork made."""
+which bytes are stored; `look` reads all memory that can be read; `exit` ends the process that the last fork made; `limit` lets so many pages
+(regions for map_count) be used beyond those in use, or in all for stack and locked."""
+RESOURCES = ("address_space", "data", "stack", "locked", "map_count")
+UNLIMITED_PAGES = 2**52
+"""As the argument of `limit`: no limit."""
 
 _PREFIX = {
     ("mmap", "prot"): "PROT_",
@@ -73,6 +80,8 @@ def address_text(value: int) -> str:
 
 def _shown(call: str, name: str, value: int) -> str:
     prefix = _PREFIX.get((call, name))
+    if name == "resource":
+        return RESOURCES[value]
     if prefix == "MADV_":
         return _one_of(prefix, value)
     if prefix:

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
-from tests.oracle.calls import CORE, PAGE, SIGNATURES, Call, address_text
+from tests.oracle.calls import CORE, HUGE, PAGE, SIGNATURES, Call, address_text
 from tests.oracle.play import Record, Region, Step
-
-Runner = Callable[[Sequence[Step]], list[Record]]
 
 
 def steps_of(calls: Sequence[Call]) -> list[Step]:
     """Calls as the worlds take them."""
     return [(call.name, call.args) for call in calls]
+
+
+READ_WRITE = 3
 
 
 @dataclass(frozen=True)
@@ -22,18 +24,17 @@ class Difference:
     kernel: Sequence[Record]
     engine: Sequence[Record]
 
-    @property
-    def index(self) -> int:
-        """Of the first record that differs."""
-        pairs = zip(self.kernel, self.engine, strict=False)
-        return next((i for i, (left, right) in enumerate(pairs) if left != right), len(self.kernel))
-
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
         remaining = iter(self.calls)
-        for kernel, engine in zip(self.kernel, self.engine, strict=False):
+        nothing: Record = ("nothing more", 0, [])
+        for kernel, engine in zip_longest(self.kernel, self.engine, fillvalue=nothing):
+            if kernel[0] != engine[0]:
+                yield f"  kernel: {kernel[0]} = {answer_text(kernel[1])}"
+                yield f"  engine: {engine[0]} = {answer_text(engine[1])}"
+                return
             what = str(next(remaining)) if kernel[0] in SIGNATURES else kernel[0]
             same = kernel[1] == engine[1]
             answers = answer_text(kernel[1]) if same else "DIFFERS"
@@ -45,7 +46,9 @@ class Difference:
                 yield from side_by_side(kernel[2], engine[2])
             if kernel != engine:
                 return
-        yield f"  the kernel wrote {len(self.kernel)} records, the engine {len(self.engine)}"
+
+
+Differs = Callable[[Sequence[Call]], Difference | None]
 
 
 def answer_text(answer: object) -> str:
@@ -76,37 +79,41 @@ def region_text(region: Region) -> str:
     return f"{address_text(start)}-{address_text(end)} {rights}"
 
 
-def difference(calls: Sequence[Call], kernel: Runner, engine: Runner) -> Difference | None:
-    """Run both."""
-    steps = steps_of(calls)
-    found = Difference(calls, kernel(steps), engine(steps))
-    return None if found.kernel == found.engine else found
-
-
-def shrink(found: Difference, kernel: Runner, engine: Runner) -> Difference:
+def shrink(found: Difference, differs: Differs) -> Difference:
     """Leave calls out and make arguments plainer while the two still differ."""
-    best = found
-    changed = True
-    while changed:
-        changed = False
-        for candidate in simpler(best.calls):
-            smaller = difference(candidate, kernel, engine)
-            if smaller is not None:
-                best, changed = smaller, True
-                break
+    best, before = found, None
+    while before is not best:
+        before = best
+        best = with_plainer_args(with_fewer_calls(best, differs), differs)
     return best
 
 
-def simpler(calls: Sequence[Call]) -> Iterator[list[Call]]:
-    """Sequences with less in them, the greatest steps first."""
-    size = len(calls) // 2
+def with_fewer_calls(best: Difference, differs: Differs) -> Difference:
+    """Leave out as many calls as possible, many at once first."""
+    size = len(best.calls) // 2
     while size:
-        for start in range(len(calls) - size, -1, -1):
-            yield [*calls[:start], *calls[start + size :]]
+        start = len(best.calls) - size
+        while start >= 0:
+            smaller = differs([*best.calls[:start], *best.calls[start + size :]])
+            best = smaller or best
+            start -= size
         size //= 2
-    for position, call in enumerate(calls):
-        for args in simpler_args(call):
-            yield [*calls[:position], Call(call.name, args), *calls[position + 1 :]]
+    return best
+
+
+def with_plainer_args(best: Difference, differs: Differs) -> Difference:
+    """Make the arguments of each call as plain as possible."""
+    for position in range(len(best.calls)):
+        plainer: Difference | None = best
+        while plainer is not None:
+            best = plainer
+            call = best.calls[position]
+            tries = (
+                differs([*best.calls[:position], Call(call.name, args), *best.calls[position + 1 :]])
+                for args in simpler_args(call)
+            )
+            plainer = next((found for found in tries if found is not None), None)
+    return best
 
 
 def simpler_args(call: Call) -> Iterator[tuple[int, ...]]:
@@ -117,28 +124,29 @@ def simpler_args(call: Call) -> Iterator[tuple[int, ...]]:
 
 
 def plainer_values(call: str, name: str, value: int) -> Iterator[int]:
-    """Values that come before `value` in plainness."""
+    """Values that are plainer than `value`; no value is plainer than itself by any way."""
     match name:
-        case "length" if call in ("load", "store"):
-            if value > 1:
-                yield 1
-        case "length" | "old_size" | "new_size":
-            if value % PAGE and value < 2**40:
-                yield -(-value // PAGE) * PAGE
-            for size in (PAGE, value // 2 // PAGE * PAGE, value - PAGE):
-                if 0 < size < value:
-                    yield size
-        case "flags" | "prot":
-            if call == "mmap" and name == "prot" and value != 3:
-                yield 3
-            bits = [1 << bit for bit in range(value.bit_length()) if value & 1 << bit]
-            keep = 0x33 if call == "mmap" else 0
-            yield from (value & ~bit for bit in bits if not bit & keep)
-        case "addr" | "old_addr" | "new_addr" if value >= CORE:
-            if value % PAGE:
-                yield value // PAGE * PAGE
         case "tag":
-            if value > 1:
-                yield 1
+            yield from [1][: value > 1]
+        case "length" if call in ("load", "store"):
+            yield from [1][: value > 1]
+        case "length" | "old_size" | "new_size":
+            yield from plainer_sizes(value)
+        case "prot" if call == "mmap":
+            yield from [READ_WRITE][: value != READ_WRITE]
+        case "flags" | "prot":
+            keep = 0x33 if call == "mmap" else 0
+            bits = [1 << at for at in range(value.bit_length())]
+            yield from (value & ~bit for bit in bits if value & bit and not bit & keep)
+        case "addr" | "old_addr" | "new_addr" if value >= CORE and value % PAGE:
+            yield value // PAGE * PAGE
         case _:
             return
+
+
+def plainer_sizes(value: int) -> list[int]:
+    """Whole pages, and fewer of them. Between nonsense and a page there is nothing that is harmless everywhere."""
+    if value >= HUGE:
+        return [PAGE]
+    rounded = [-(-value // PAGE) * PAGE] if value % PAGE else []
+    return rounded + [size for size in (PAGE, value // 2 // PAGE * PAGE, value - PAGE) if 0 < size < value]

@@ -8,7 +8,20 @@ from collections.abc import Callable, Collection
 from random import Random
 
 from engine import constants as c
-from tests.oracle.calls import CORE, CORE_PAGES, HEAP, PAGE, SIGNATURES, WINDOW, WINDOW_SIZE, Call
+from tests.oracle.calls import (
+    CORE,
+    CORE_PAGES,
+    HEAP,
+    HUGE,
+    PAGE,
+    RESOURCES,
+    SIGNATURES,
+    UNLIMITED_PAGES,
+    WINDOW,
+    WINDOW_SIZE,
+    Call,
+)
+from tests.oracle.modes import Mode
 
 ANONYMOUS = c.MAP_PRIVATE | c.MAP_ANONYMOUS
 SHARED_MEMORY = c.MAP_SHARED | c.MAP_ANONYMOUS
@@ -23,12 +36,12 @@ ADVICE = (
     c.MADV_DODUMP, c.MADV_COLD, c.MADV_POPULATE_READ, c.MADV_POPULATE_WRITE, c.MADV_DONTNEED_LOCKED,
 )  # fmt: skip
 BAD_ADVICE = (5, 7, 99, 2**31 - 1)
-BAD_LENGTHS = (0, 1, PAGE - 1, PAGE + 1, 2**64 - PAGE, 2**63, 2**64 - 1, 2**62)
-HUGE = 2**40
-"""Lengths above this are nonsense, and end beyond every address space."""
+BAD_LENGTHS = (0, 1, PAGE - 1, PAGE + 1, 2**64 - PAGE, 2**64 - 1, 2**63, 2**62)
+WRAPPING = 6
+"""So many of them are short or wrap around; the others reach over all that is mapped."""
 WEIGHTS = {
     "mmap": 9, "munmap": 3, "mprotect": 6, "mremap": 7, "brk": 2, "madvise": 7, "msync": 1, "mincore": 2, "mlock": 3,
-    "munlock": 2, "load": 4, "store": 9, "look": 1, "fork": 1, "exit": 1,
+    "munlock": 2, "load": 4, "store": 9, "look": 1, "fork": 1, "exit": 1, "limit": 4,
 }  # fmt: skip
 FORKS_MAX = 3
 HEAP_PAGES = (HEAP - CORE) // PAGE
@@ -37,17 +50,20 @@ HEAP_PAGES = (HEAP - CORE) // PAGE
 class Generator:
     """Makes one sequence."""
 
-    def __init__(self, seed: int, only: Collection[str] = ()) -> None:
+    def __init__(self, seed: int, mode: Mode, *, unreadable: bool, only: Collection[str] = ()) -> None:
+        self.mode = mode
+        self.prots = (*PROTS, c.PROT_EXEC) if unreadable else PROTS
         self.rng = rng = Random(seed)
         self.width = rng.choice((6, 12, 24, CORE_PAGES))
         self.first = rng.randrange(CORE_PAGES - self.width + 1)
-        allowed = [name for name in WEIGHTS if not only or name in only]
+        allowed = [name for name in mode.calls if not only or name in only]
         self.weights = {name: WEIGHTS[name] * rng.choice((0, 1, 1, 2, 4)) for name in allowed}
         if not any(self.weights.values()):
             self.weights = {name: WEIGHTS[name] for name in allowed}
         self.plain = rng.random() < 0.4
         """Most regions of the sequence are of one kind, so that they merge."""
-        self.places = (10, 3, 4, 1) if not only or "mremap" in only else (10, 3, 0, 0)
+        anywhere = 8 if mode.filled else 1
+        self.places = (10, 3, 4, anywhere) if not only or "mremap" in only else (10, 3, 0, 0)
         """How often mmap is FIXED, FIXED_NOREPLACE, with a hint, or without."""
         self.rights: dict[int, int] = {}
         """Pages of the core that should be mapped, with their PROT bits."""
@@ -89,7 +105,7 @@ class Generator:
     def _length(self, page: int, pages: int = 0) -> int:
         """Mostly whole pages up to the core's end."""
         if self._rarely():
-            return self.rng.choice(BAD_LENGTHS)
+            return self.rng.choice(BAD_LENGTHS[:WRAPPING] if self.mode.filled else BAD_LENGTHS)
         pages = pages or self.rng.choice((1, 1, 1, 2, 2, 3, 4, 5, 8, 12))
         length = min(pages, CORE_PAGES - page) * PAGE
         return length - self.rng.randrange(1, PAGE) if self._rarely(0.05) else length
@@ -105,7 +121,7 @@ class Generator:
         return self._addr(page), self._length(page, pages)
 
     def _home(self) -> int:
-        return CORE + min(self._page(), CORE_PAGES - 12) * PAGE
+        return CORE + min(self._page(), CORE_PAGES - 16) * PAGE
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -115,7 +131,11 @@ class Generator:
         addr, length = self._addr(page), self._length(page)
         flags = ANONYMOUS if self.plain or rng.random() < 0.7 else SHARED_MEMORY
         where = rng.choices((c.MAP_FIXED, c.MAP_FIXED_NOREPLACE, 0, -1), self.places)[0]
-        if where == c.MAP_FIXED_NOREPLACE and self._covered(addr, length) & self.rights.keys() and rng.random() < 0.7:
+        if (
+            where == c.MAP_FIXED_NOREPLACE
+            and self._covered(addr, length) & self.rights.keys()
+            and rng.random() < 0.7
+        ):
             where = c.MAP_FIXED
         if where < 0:
             addr, where = rng.choice((0, 0, 1, PAGE)), 0
@@ -126,7 +146,7 @@ class Generator:
             flags &= ~c.MAP_GROWSDOWN
         if self._rarely(0.01):
             flags = flags & ~c.MAP_TYPE | rng.choice((0, 3))
-        prot = 3 if self.plain and rng.random() < 0.8 else rng.choice(PROTS)
+        prot = 3 if self.plain and rng.random() < 0.8 else rng.choice(self.prots)
         self._map(addr, length, prot)
         return Call("mmap", (addr, length, prot, flags, self._home()))
 
@@ -136,7 +156,7 @@ class Generator:
         return Call("munmap", (addr, length))
 
     def _mprotect(self) -> Call:
-        prot = self.rng.choice(PROTS)
+        prot = self.rng.choice(self.prots)
         addr, length = self._extent()
         for page in self._covered(addr, length) & self.rights.keys():
             self.rights[page] = prot
@@ -156,12 +176,13 @@ class Generator:
         if self._rarely():
             flags = rng.choice((2, 4, 6, 8, 9, 16))
         page = self.first + rng.randrange(self.width) if rng.random() < 0.6 else self._page()
-        page = min(page, CORE_PAGES - 12)
         source = self._covered(addr, max(old, new))
         for _ in range(8):
             if not self._covered(CORE + page * PAGE, new) & source:
                 break
             page = rng.randrange(CORE_PAGES - 11)
+        if flags & c.MREMAP_FIXED and new < HUGE:
+            new = min(new, (CORE_PAGES - page) * PAGE)
         target = self._addr(page) if flags & (c.MREMAP_FIXED | c.MREMAP_DONTUNMAP) else 0
         if HUGE < new < 2**62:
             new = 2**62
@@ -221,6 +242,12 @@ class Generator:
         self.rights = self.parents.pop()
         return Call("exit")
 
+    def _limit(self) -> Call:
+        resources = [name for name in self.mode.resources if name != "data" or not self.weights.get("brk")]
+        number = RESOURCES.index(self.rng.choice(resources))
+        pages = UNLIMITED_PAGES if self.rng.random() < 0.25 else self.rng.choice((0, 1, 2, 3, 5, 8, 13, 20))
+        return Call("limit", (number, pages))
+
     # -- what should be mapped -----------------------------------------------------------------------------------
 
     def _map(self, addr: int, length: int, prot: int) -> None:
@@ -238,9 +265,14 @@ class Generator:
         return set(range(max(first, 0), min(first + -(-length // PAGE), CORE_PAGES)))
 
 
-def generate(seed: int, calls: int = 40, only: Collection[str] = ()) -> list[Call]:
-    """The sequence of a seed. `only` limits it to some kinds of call."""
+def generate(
+    seed: int, mode: Mode, calls: int = 40, *, unreadable: bool = True, only: Collection[str] = ()
+) -> list[Call]:
+    """The sequence of a seed. `unreadable`: memory that may only be executed cannot be read; else there is none.
+
+    `only` limits it to some kinds of call.
+    """
     unknown = set(only) - SIGNATURES.keys()
     if unknown:
         raise ValueError(f"no such calls: {sorted(unknown)}")
-    return Generator(seed, only).sequence(calls)
+    return Generator(seed, mode, unreadable=unreadable, only=only).sequence(calls)

@@ -111,7 +111,9 @@ def pattern(tag: int, length: int) -> bytes:
 
 def look(world: World) -> Answer:
     """All bytes that can be read."""
-    return [page for start, end, rights in world.maps() if rights[0] == "r" for page in pages(world, start, end)]
+    return [
+        page for start, end, rights in world.maps() if rights[0] == "r" for page in pages(world, start, end)
+    ]
 
 
 def pages(world: World, start: int, end: int) -> list[list[Any]]:
@@ -133,7 +135,9 @@ def end(world: World) -> list[Record]:
     resident: Answer = [world.call("mincore", (start, end - start)) for start, end, _ in regions]
     records: list[Record] = [("end: mincore", resident, regions), ("end: bytes", look(world), regions)]
     revealed: list[Any] = [
-        world.call("mprotect", (start, end - start, PROT_READ)) for start, end, rights in regions if rights[0] != "r"
+        world.call("mprotect", (start, end - start, PROT_READ))
+        for start, end, rights in regions
+        if rights[0] != "r"
     ]
     records.append(("end: hidden bytes", [*revealed, look(world)], world.maps()))
     return records

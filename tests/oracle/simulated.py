@@ -2,13 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from engine.check import check
-from engine.credentials import ROOT
+from engine.constants import (
+    MAP_ANONYMOUS,
+    MAP_FIXED_NOREPLACE,
+    MAP_NORESERVE,
+    MAP_SHARED,
+    PROT_NONE,
+    PROT_WRITE,
+    RLIM_INFINITY,
+)
+from engine.credentials import ROOT, Credentials
 from engine.errors import EngineError
 from engine.geometry import X86_64
 from engine.machine import Machine
-from tests.oracle.calls import HEAP, WINDOW, WINDOW_SIZE
+from engine.vm_flags import GROWS_DOWN
+from engine.vma import Vma
+from tests.oracle.calls import CORE, CORE_PAGES, HEAP, PAGE, RESOURCES, UNLIMITED_PAGES
+from tests.oracle.modes import Mode
 from tests.oracle.play import Answer, Record, Region, Rest, Step, play
 
 FRAMES = 1 << 14
@@ -17,12 +30,17 @@ FRAMES = 1 << 14
 class EngineWorld:
     """One task of a machine."""
 
-    def __init__(self, machine: Machine, pid: int) -> None:
+    def __init__(self, machine: Machine, pid: int, mode: Mode) -> None:
         self.machine = machine
+        self.mode = mode
+        self.low, self.high = mode.bounds
         self.pid = pid
+        self.cred = machine.tasks_table.get(pid).cred
 
     def call(self, name: str, args: tuple[int, ...]) -> Answer:
         """Make a call; brk answers as the system call does, with the break that holds afterwards."""
+        if name == "limit":
+            return self._limit(RESOURCES[args[0]], args[1])
         value = self._do(name, *args)
         if name == "brk":
             return value if isinstance(value, int) else self._do("brk", 0)
@@ -43,7 +61,7 @@ class EngineWorld:
         return [
             (vma.start, vma.end, f"{vma.access}{'s' if vma.shared else 'p'}")
             for vma in self.machine.tasks_table.get(self.pid).space.vmas
-            if WINDOW <= vma.start < WINDOW + WINDOW_SIZE
+            if self.low <= vma.start < self.high
         ]
 
     def fork(self, rest: Rest) -> tuple[list[Record], int]:
@@ -51,7 +69,7 @@ class EngineWorld:
         with self.machine.transaction() as txn:
             child = self.machine.fork(ROOT, self.pid).pid
         txn.settle()
-        result = rest(EngineWorld(self.machine, child))
+        result = rest(EngineWorld(self.machine, child, self.mode))
         with self.machine.transaction() as txn:
             self.machine.exit(ROOT, child)
         txn.settle()
@@ -60,11 +78,23 @@ class EngineWorld:
     def moat(self, *, up: bool) -> None:
         """What the engine places lies beside nothing: the arena is all its own."""
 
+    def _limit(self, resource: str, pages: int) -> Answer:
+        vmas = list(self.machine.tasks_table.get(self.pid).space.vmas)
+        used = {
+            "address_space": sum(vma.end - vma.start for vma in vmas) // PAGE,
+            "data": sum(vma.end - vma.start for vma in vmas if is_data(vma)) // PAGE,
+            "map_count": len(vmas),
+        }.get(resource, 0)
+        unit = 1 if resource == "map_count" else PAGE
+        value = RLIM_INFINITY if pages >= UNLIMITED_PAGES else (used + pages) * unit
+        self.machine.prlimit(ROOT, self.pid, resource, value)
+        return 0
+
     def _do(self, name: str, *args: int | bytes) -> Answer | None:
         txn = None
         try:
             with self.machine.transaction() as txn:
-                value: Answer | None = getattr(self.machine, name)(ROOT, self.pid, None, *args)
+                value: Answer | None = getattr(self.machine, name)(self.cred, self.pid, None, *args)
         except EngineError as error:
             return error.errno
         except Exception as error:  # noqa: BLE001 - whatever goes wrong in the engine is a difference to be shrunk
@@ -75,13 +105,41 @@ class EngineWorld:
         return value
 
 
-def run(steps: Sequence[Step], *, with_heap: bool) -> list[Record]:
-    """Run a sequence; what is broken in the machine afterwards is a record too."""
+def run(steps: Sequence[Step], mode: Mode, can: dict[str, Any]) -> list[Record]:
+    """Run a sequence; what is broken in the machine afterwards is a record too. `can` is what the kernel's side told."""
     machine = Machine(X86_64, FRAMES)
-    pid = machine.spawn(ROOT, None, 60).pid
-    space = machine.tasks_table.get(pid).space
-    if with_heap:
+    cred = ROOT if can["uid"] == 0 else Credentials(can["uid"], (can["gid"],))
+    pid = machine.spawn(cred, None, 60).pid
+    world = EngineWorld(machine, pid, mode)
+    machine.prlimit(ROOT, pid, "locked", can["locked"])
+    if mode.bottom_up:
+        machine.prlimit(ROOT, pid, "stack", RLIM_INFINITY)
+        machine.exec(ROOT, pid)
+        machine.prlimit(ROOT, pid, "stack", X86_64.stack_limit)
+    if can["brk"]:
+        space = machine.tasks_table.get(pid).space
         space.brk = replace(space.brk, start=HEAP, now=HEAP, top=X86_64.user_end)
-    records, _ = play(EngineWorld(machine, pid), steps)
+    if mode.filled:
+        fill(machine, pid)
+    records, _ = play(world, steps)
     broken = list(check(machine))
     return [*records, ("the engine's check", broken, [])] if broken else records
+
+
+def is_data(vma: Vma) -> bool:
+    """Counted by the limit of data: private, writable and no stack."""
+    return bool(vma.access & PROT_WRITE) and not vma.shared and not vma.flags & GROWS_DOWN
+
+
+def fill(machine: Machine, pid: int) -> None:
+    """Map all but the core."""
+    bounds = [
+        X86_64.user_start,
+        *(bound for vma in machine.tasks_table.get(pid).space.vmas for bound in (vma.start, vma.end)),
+        X86_64.user_end,
+    ]
+    bounds = sorted([*bounds, CORE, CORE + CORE_PAGES * PAGE])
+    for low, high in zip(bounds[::2], bounds[1::2], strict=True):
+        if low < high:
+            flags = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE
+            machine.mmap(ROOT, pid, None, low, high - low, PROT_NONE, flags)
