@@ -14,6 +14,12 @@ async def maps(pid: Pid, caller: CallerDep, tid: TidQuery = None) -> str:
     return await caller.about(pid, lambda m, cred: m.maps_text(cred, pid, tid))
 
 
+@router.get("/proc/{pid}/smaps", operation_id="proc_smaps", response_class=PlainTextResponse)
+async def smaps(pid: Pid, caller: CallerDep, tid: TidQuery = None) -> str:
+    """What a thread sees, and how much memory each region uses. ESRCH, EPERM."""
+    return await caller.about(pid, lambda m, cred: m.smaps_text(cred, pid, tid))
+
+
 @router.get("/proc/{pid}/status", operation_id="proc_status", response_class=PlainTextResponse)
 async def status(pid: Pid, caller: CallerDep) -> str:
     """What everybody may know of a task. ESRCH."""

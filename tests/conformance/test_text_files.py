@@ -1,6 +1,10 @@
 """The text files of /sys and /proc: byte for byte what the RFC prints, and a newline at the end."""
 
 import re
+from pathlib import Path
+
+import psutil
+import pytest
 
 from everspace import MAP_ANONYMOUS, MAP_PRIVATE, O_RDONLY, O_RDWR, O_WRONLY, PROT_READ, PROT_WRITE
 from tests.conformance.support.calls import PAGE
@@ -159,7 +163,7 @@ def test_there_is_no_directory_of_a_space_that_is_not_attached(world: World) -> 
 @row("PROC-ESRCH-1", "http")
 def test_there_are_no_files_of_an_unknown_task(world: World) -> None:
     http = world.http("root")
-    for file in ("maps", "status", "vas", "vas/1/status", "vas/1/maps"):
+    for file in ("maps", "smaps", "status", "vas", "vas/1/status", "vas/1/maps"):
         world.fails("ESRCH", http.call, "GET", f"/v1/proc/{NO_PID}/{file}")
     assert world.refused(http.call, "GET", f"/v1/proc/{world.owner.pid}/none").problem["status"] == 404
 
@@ -193,6 +197,33 @@ def test_maps_of_each_thread(world: World) -> None:
     assert f"{BASE:x}-" in text(world, f"{path}?tid={world.owner.tid}", "owner")
     assert f"{BASE:x}-" not in text(world, f"{path}?tid={thread.tid}", "owner")
     world.fails("ESRCH", world.http("owner").call, "GET", f"/v1{path}?tid={NO_PID}")
+
+
+@row("PROC-SMAPS-1", "http")
+def test_smaps_has_the_form_of_linux(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil reads the served files as those of a process; `stat`, which it asks for first, is not served."""
+    world.inside()
+    world.owner.write(BASE, b"x" * 3 * PAGE)
+    own = world.owner.mmap(0, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS)
+    pid = world.owner.pid
+    place = tmp_path / str(pid)
+    place.mkdir()
+    for file in ("smaps", "status"):
+        (place / file).write_text(text(world, f"/proc/{pid}/{file}", "owner"))
+    (place / "stat").write_text(f"{pid} (task) S {' '.join(['0'] * 49)}\n")
+    (tmp_path / "stat").write_text("btime 1700000000\n")
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    process = psutil.Process(pid)
+    assert process.uids().real == ACCOUNTS["owner"][0]
+    assert process.num_threads() == 1
+    maps = {m.addr: m for m in process.memory_maps(grouped=False)}
+    assert list(maps) == [line.split()[0] for line in world.owner.maps().splitlines()]
+    segment = maps[f"{BASE:08x}-{BASE + 4 * PAGE:08x}"]
+    assert (segment.path[:9], segment.size, segment.rss) == ("[segment:", 4 * PAGE, 3 * PAGE)
+    assert next(m for addr, m in maps.items() if addr.startswith(f"{own:08x}-")).rss == 0
+    thread = world.owner.thread()
+    assert f"{BASE:08x}-" not in text(world, f"/proc/{pid}/smaps?tid={thread.tid}", "owner")
+    world.fails("EPERM", world.http("other").call, "GET", f"/v1/proc/{pid}/smaps")
 
 
 @row("PROC-STATUS-2", "http")
