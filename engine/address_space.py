@@ -88,8 +88,9 @@ class AddressSpace:
     # -- regions -------------------------------------------------------------------------------------------------
 
     def map(self, vma: Vma, *, join_left: bool = True, join_right: bool = True) -> None:
-        """Put a region in an empty place; it merges with its neighbours. ENOMEM: too many regions."""
-        self.vmas.replace(vma.start, vma.end, (vma,), join_left=join_left, join_right=join_right)
+        """Put a region in an empty place; it merges with its neighbours. ENOMEM: too many regions, one more than by splits."""
+        most = self.vmas.limit + 1
+        self.vmas.replace(vma.start, vma.end, (vma,), join_left=join_left, join_right=join_right, limit=most)
         shift = self.geometry.page_shift
         self.journal.undo(lambda: self._zap(vma.start >> shift, (vma.end - vma.start) >> shift))
         self._show(vma.obj)

@@ -48,9 +48,9 @@ def find_free(owner: AddressSpace, hint: int, size: int) -> VirtRange:
     The search goes top down; only then, since it passes over what lies near a stack's gap, bottom up.
     """
     end = hint + size
-    if hint > 0 and end <= owner.geometry.user_end:
-        if not _overlapping(owner, hint, end) and _stack_room(owner, end) is None:
-            return VirtRange(hint, end)
+    may_be_there = hint > 0 and end <= owner.geometry.user_end
+    if may_be_there and not _overlapping(owner, hint, end) and _stack_room(owner, end) is None:
+        return VirtRange(hint, end)
     searches = (_upwards,) if owner.bottom_up else (_downwards, _upwards)
     for search in searches:
         for low, high in owner.places:

@@ -163,7 +163,7 @@ class Union:
         if exists > low:
             self._frames(Piece(owner, vma, low, exists), wanted, overwrites=False)
         if exists < high:
-            raise PageFault(max(low, exists), _WORDS[wanted], _PAST_END)
+            raise PageFault(max(low, exists), _WORDS[wanted], _PAST_END, partial=exists > low)
 
     # -- regions -------------------------------------------------------------------------------------------------
 

@@ -136,13 +136,20 @@ class VmaMap:
         return self._vmas[index]
 
     def replace(
-        self, start: int, end: int, inner: Sequence[Vma], *, join_left: bool = True, join_right: bool = True
+        self,
+        start: int,
+        end: int,
+        inner: Sequence[Vma],
+        *,
+        join_left: bool = True,
+        join_right: bool = True,
+        limit: int | None = None,
     ) -> None:
         """Make `inner` (ascending, inside [start, end)) all that lies in [start, end).
 
         Regions across the edges are split. What touches and may be one region is merged, first with what lies to the
         left; `join_left` and `join_right` say whether regions outside [start, end) take part.
-        ENOMEM: too many regions.
+        ENOMEM: more than `limit` regions, by default the map's.
         """
         shift, vmas = self._page_shift, self._vmas
         low, high = self._first_index(start), bisect_left(self._starts, end)
@@ -161,8 +168,9 @@ class VmaMap:
         went = vmas[low:high]
         if came == went:
             return
-        if len(vmas) - len(went) + len(came) > self.limit and len(came) > len(went):
-            raise EngineError(ENOMEM, f"more than {self.limit} regions")
+        most = self.limit if limit is None else limit
+        if len(vmas) - len(went) + len(came) > most and len(came) > len(went):
+            raise EngineError(ENOMEM, f"more than {most} regions")
         self._set(low, high, came)
         if self._journal.active:
             bounds = [*went, *came]

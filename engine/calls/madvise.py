@@ -7,7 +7,7 @@ from typing import Final
 from engine import constants as c
 from engine.access import Access, attach_limit
 from engine.address_space import AddressSpace
-from engine.errors import EACCES, EINVAL, ENOMEM, EngineError
+from engine.errors import EACCES, EAGAIN, EINVAL, ENOMEM, EngineError
 from engine.huge import collapse, may_be_huge, whole_leaves
 from engine.paging import free_lazily, read_ahead
 from engine.reclaim import Reclaim
@@ -46,7 +46,7 @@ def madvise(seen: Union, address: int, length: int, advice: int, reclaim: Reclai
     """Follow `advice` for [address, address + length); at a hole ENOMEM, after both sides have followed it.
 
     EINVAL: unknown advice, not aligned, advice that a region there cannot follow; ENOMEM: a hole (POPULATE stops
-    there); EACCES: it would change a space or a segment that is attached read-only.
+    there); EAGAIN: too many regions; EACCES: it would change a space or a segment that is attached read-only.
     """
     geometry = seen.own.geometry
     if advice not in _FLAGS and advice not in _DEEDS and advice not in _POPULATE:
@@ -123,7 +123,10 @@ def _follow(part: Part, advice: int) -> None:
     if owner is part.seen.space and advice == c.MADV_VAS_PRIVATE:
         return
     gained, lost = _FLAGS[advice]
-    owner.change(vma, part.low, part.high, vma.access, vma.flags & ~lost | gained)
+    try:
+        owner.change(vma, part.low, part.high, vma.access, vma.flags & ~lost | gained)
+    except EngineError as error:
+        raise EngineError(EAGAIN, error.detail, address=part.low) from error
 
 
 def _discard(part: Part) -> None:

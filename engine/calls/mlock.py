@@ -30,7 +30,7 @@ def mlock(seen: Union, address: int, length: int, flags: int = 0) -> None:
         seen.own.require_lockable(fresh, ENOMEM)
     on_fault = LOCK_ON_FAULT if flags & MLOCK_ONFAULT else 0
     _set(seen, start, end, LOCKED | on_fault)
-    if not on_fault:
+    if not on_fault and start < end:
         try:
             seen.populate_range(start, end, strict=True)
         except PageFault as fault:

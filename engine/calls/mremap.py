@@ -86,7 +86,7 @@ def _require_valid(seen: Union, wish: Remap, old_size: int) -> None:
             reason = "MREMAP_FIXED and MREMAP_DONTUNMAP need MREMAP_MAYMOVE"
         elif flags & MREMAP_DONTUNMAP and wish.old != wish.new:
             reason = "MREMAP_DONTUNMAP keeps the size"
-        elif wish.address < wish.target + wish.new and wish.target < wish.address + wish.old:
+        elif wish.address < wish.target + wish.new and wish.target < (wish.address + wish.old) & WORD:
             reason = "the old and the new place overlap"
     if reason is not None:
         raise EngineError(EINVAL, reason, address=wish.address)
