@@ -19,6 +19,7 @@ from engine.geometry import Geometry
 from engine.journal import Journal
 from engine.limits import UNLIMITED, Limits
 from engine.memory_object import MemoryObject
+from engine.page_map import LEAF_PAGES, LEAF_SHIFT
 from engine.paged_memory import PagedMemory
 from engine.vm_flags import DONT_COPY, GROWS_DOWN, LOCK_FLAGS, LOCKED
 from engine.vma import Vma, VmaMap
@@ -304,9 +305,19 @@ class AddressSpace:
         for union in self.unions:
             union.table.zap(first, count)
 
+    def _split_huge(self, edge: int) -> None:
+        """A huge page lies in one region: where an edge cuts through it, it is split."""
+        page = edge >> self.geometry.page_shift
+        if page & (LEAF_PAGES - 1):
+            self.memory.pages.split(page >> LEAF_SHIFT)
+
     def _regions_changed(self, went: Sequence[Vma], came: Sequence[Vma]) -> None:
         self.journal.touch(self)
         if not self.vid:
+            if self.memory.pages.has_huge:
+                for vma in (*went, *came):
+                    self._split_huge(vma.start)
+                    self._split_huge(vma.end)
             return
         records = {vma.start: region_record(vma) for vma in came}
         before = {vma.start: region_record(vma) for vma in went}

@@ -58,19 +58,24 @@ def leaf_spans(first: int, count: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 class PageMap:
-    """The entries of one object. `new_leaf(number)` makes a leaf's entries when it is first needed."""
+    """The entries of one object. `new_leaf(number)` makes a leaf's entries when it is first needed.
 
-    __slots__ = ("_new_leaf", "_pool", "_table")
+    `has_huge`: there are or were huge pages.
+    """
+
+    __slots__ = ("_new_leaf", "_pool", "_table", "has_huge")
 
     def __init__(self, pool: FramePool, new_leaf: Callable[[int], Frames]) -> None:
         self._pool = pool
         self._new_leaf = new_leaf
         self._table = Table({})
+        self.has_huge = False
 
     def share_from(self, other: "PageMap") -> None:
         """Become a copy of `other`; this map must be empty. Costs nothing in pages."""
         self._table = other._table
         self._table.refs += 1
+        self.has_huge = other.has_huge
 
     def copy(self) -> "PageMap":
         """A map that shows what this one shows now, leaves that do not exist yet included. Costs nothing in pages."""
@@ -122,6 +127,7 @@ class PageMap:
     def mark_huge(self, number: int) -> None:
         """The entries of a leaf are one huge page now."""
         self._table.leaves[number].huge = True
+        self.has_huge = True
 
     def is_huge(self, number: int) -> bool:
         """Whether a leaf is one huge page."""

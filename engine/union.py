@@ -272,7 +272,7 @@ class Union:
             if wanted & Access.WRITE:
                 owner.before_write(vma)
                 if vma.flags & HUGEPAGE and promote(owner, vma, page):
-                    self._fill_huge(vpn, obj, page)
+                    return obj, page, self._huge_fault(vpn, obj, page)
                 frame = obj.frame_for_write(page, address & (self.page_size - 1), length)
             else:
                 frame = obj.frame_for_read(page)
@@ -286,12 +286,14 @@ class Union:
         self.table.fill_one(vpn, frame, writable=bool(wanted & Access.WRITE))
         return obj, page, frame
 
-    def _fill_huge(self, vpn: int, obj: MemoryObject, page: int) -> None:
-        """One entry for a whole huge page, which nobody else holds."""
+    def _huge_fault(self, vpn: int, obj: MemoryObject, page: int) -> int:
+        """One fault and one entry for a whole new huge page; the frame of `page`."""
         low = page & (LEAF_PAGES - 1)
         frames = obj.pages.entries(page - low, LEAF_PAGES)
         self.table.fill(vpn - low, frames, writable=True)
         self.table.built -= LEAF_PAGES - 1
+        self.counters.minor_faults += 1
+        return frames.item(low)
 
     def _with_successors(self, vma: Vma, need: PagesNeeded) -> PagesNeeded:
         """Reading ahead, unless the region is advised RANDOM."""
