@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from app.commands.options import Commands
 
 if TYPE_CHECKING:
-    from engine.costs import Costs
+    from engine.simulated.costs import Costs
 
 Complain = Callable[[str], NoReturn]
 """Reports a bad option and does not return."""
@@ -44,9 +44,9 @@ def add_to(commands: Commands) -> None:
 def run_table1(arguments: argparse.Namespace, complain: Complain) -> int:
     """Tables and bars, or JSON. Raises OSError when the plot cannot be written; nothing is printed then."""
     from app.simulated import svg, text
-    from engine.costs import Costs
-    from engine.mmu import TAGS_MIN, Hardware
-    from engine.table1 import table1
+    from engine.simulated.costs import Costs
+    from engine.simulated.mmu import TAGS_MIN, Hardware
+    from engine.simulated.table1 import table1
 
     try:
         hardware = Hardware(tlb_entries=arguments.tlb_entries, ways=arguments.tlb_ways)
@@ -69,7 +69,7 @@ def run_table1(arguments: argparse.Namespace, complain: Complain) -> int:
 def run_costs(arguments: argparse.Namespace) -> int:
     """All costs, with what they mean and where they are from."""
     from app.simulated.costs_file import costs_as_toml
-    from engine.costs import Costs
+    from engine.simulated.costs import Costs
 
     sys.stdout.write(costs_as_toml(arguments.costs or Costs()))
     return 0
@@ -83,7 +83,7 @@ def _add_costs(parser: argparse.ArgumentParser) -> None:
 
 def _costs(text: str) -> "Costs":
     from app.simulated.costs_file import read_costs
-    from engine.costs import CostError
+    from engine.simulated.costs import CostError
 
     try:
         return read_costs(Path(text))

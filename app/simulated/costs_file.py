@@ -1,11 +1,11 @@
-"""Files of costs: TOML, or JSON when the name ends in .json. Names are those of `engine.costs.Work`, values simulated ns."""
+"""Files of costs: TOML, or JSON when the name ends in .json. Names are those of `engine.simulated.costs.Work`, values simulated ns."""
 
 import json
 import tomllib
 from pathlib import Path
 from typing import Final
 
-from engine.costs import DEFAULTS, CostError, Costs
+from engine.simulated.costs import DEFAULTS, CostError, Costs
 
 FILE_MAX: Final = 1 << 16
 """Bytes of a file that are read."""

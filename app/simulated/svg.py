@@ -7,7 +7,7 @@ from math import ceil, floor, log10
 from typing import Final
 
 from app.simulated.text import series
-from engine.table1 import SEED, Table
+from engine.simulated.table1 import SEED, Table
 
 WIDTH: Final = 960
 HEIGHT: Final = 820

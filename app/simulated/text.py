@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from engine.costs import DEFAULTS, Bill, SimTime, Work
-from engine.table1 import SEED, SHOT_PAGES, Attaching, Compared, Figure, Switching, Table
+from engine.simulated.costs import DEFAULTS, Bill, SimTime, Work
+from engine.simulated.table1 import SEED, SHOT_PAGES, Attaching, Compared, Figure, Switching, Table
 
 BAR_WIDTH: Final = 48
 BAR_COUNTS: Final = (2, 16, 32, 256)

@@ -1,12 +1,12 @@
 """The figures that the costs are calibrated to, and how near they come to one that they are not fixed by."""
 
 from engine.constants import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
-from engine.costs import CALIBRATED, DEFAULTS, Costs, SimTime, Work
 from engine.geometry import X86_64
 from engine.machine import Machine
-from engine.mmu import Hardware
-from engine.simulation import Simulation
-from engine.table1 import SEED, compare, switch_through, use_program
+from engine.simulated.costs import CALIBRATED, DEFAULTS, Costs, SimTime, Work
+from engine.simulated.mmu import Hardware
+from engine.simulated.simulation import Simulation
+from engine.simulated.table1 import SEED, compare, switch_through, use_program
 
 PERCENT = 0.01
 UNTAGGED = Hardware(tags=0)

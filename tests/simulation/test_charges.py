@@ -3,14 +3,14 @@
 import pytest
 
 from engine.constants import MADV_DONTNEED, MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, O_RDONLY, SHARED
-from engine.costs import Bill, SimTime, Work
 from engine.credentials import ROOT
 from engine.errors import EngineError
 from engine.geometry import I386, X86_64, Geometry
 from engine.machine import Machine
-from engine.mmu import FLUSH_CEILING, Hardware
-from engine.simulation import Simulation
-from engine.table1 import use_program
+from engine.simulated.costs import Bill, SimTime, Work
+from engine.simulated.mmu import FLUSH_CEILING, Hardware
+from engine.simulated.simulation import Simulation
+from engine.simulated.table1 import use_program
 from storage.memory import MemoryStore
 
 PAGE = X86_64.page_size

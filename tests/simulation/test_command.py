@@ -12,8 +12,8 @@ from app import cli
 from app.simulated.costs_file import FILE_MAX, costs_as_toml, read_costs
 from app.simulated.svg import draw
 from app.simulated.text import as_json, render
-from engine.costs import COST_MAX_NS, CostError, Costs, Work
-from engine.table1 import SEED, Table, table1
+from engine.simulated.costs import COST_MAX_NS, CostError, Costs, Work
+from engine.simulated.table1 import SEED, Table, table1
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden" / "table1.txt"

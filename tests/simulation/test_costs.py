@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.costs import CALIBRATED, COST_MAX_NS, DEFAULTS, Clock, CostError, Costs, SimTime, Work
+from engine.simulated.costs import CALIBRATED, COST_MAX_NS, DEFAULTS, Clock, CostError, Costs, SimTime, Work
 
 CHARGES = st.lists(st.tuples(st.sampled_from(Work), st.integers(0, 1000)), max_size=40)
 

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from engine.costs import DEFAULTS
-from engine.mmu import FLUSH_CEILING, Hardware
-from engine.table1 import FEW_TAGS
-from engine.tlb import UPPER_ENTRIES
+from engine.simulated.costs import DEFAULTS
+from engine.simulated.mmu import FLUSH_CEILING, Hardware
+from engine.simulated.table1 import FEW_TAGS
+from engine.simulated.tlb import UPPER_ENTRIES
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text(encoding="utf-8")
 GOLDEN = (Path(__file__).parent / "golden" / "table1.txt").read_text(encoding="utf-8")

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.costs import Costs, SimTime, Work
 from engine.geometry import X86_64
 from engine.machine import Machine
-from engine.mmu import TAGS_MIN, Hardware
-from engine.simulation import Simulation
-from engine.table1 import (
+from engine.simulated.costs import Costs, SimTime, Work
+from engine.simulated.mmu import TAGS_MIN, Hardware
+from engine.simulated.simulation import Simulation
+from engine.simulated.table1 import (
     FEW_TAGS,
     REGION_COUNTS,
     SPACE_COUNTS,

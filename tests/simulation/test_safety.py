@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from engine.mmu import Cpu, Mmu
-from engine.tags import Tags
-from engine.tlb import Tlb
+from engine.simulated.mmu import Cpu, Mmu
+from engine.simulated.tags import Tags
+from engine.simulated.tlb import Tlb
 from engine.union import Union
 from tests.simulation.world import CALLS, Step, World, caught, steps_from
 

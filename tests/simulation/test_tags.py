@@ -7,7 +7,7 @@ from engine.frames import FramePool
 from engine.geometry import TOY
 from engine.journal import Journal
 from engine.memory_object import MemoryObject
-from engine.tags import Context, Tags
+from engine.simulated.tags import Context, Tags
 from tests.simulation.unions import make_union
 
 LOADS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 11)), max_size=80)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.mmu import Hardware
 from engine.page_table import FRAME_SHIFT, PRESENT, WRITABLE
-from engine.tlb import UPPER_ENTRIES, Tlb
+from engine.simulated.mmu import Hardware
+from engine.simulated.tlb import UPPER_ENTRIES, Tlb
 
 READ = PRESENT
 WRITE = PRESENT | WRITABLE

@@ -22,8 +22,8 @@ from engine.errors import EngineError, PagesNeeded
 from engine.geometry import TOY
 from engine.invariant import InvariantError
 from engine.machine import Machine
-from engine.mmu import Hardware, Mmu
-from engine.simulation import Simulation
+from engine.simulated.mmu import Hardware, Mmu
+from engine.simulated.simulation import Simulation
 from storage.memory import MemoryStore
 from tests.engine.host import MemorySwap
 

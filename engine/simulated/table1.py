@@ -9,11 +9,11 @@ from functools import partial
 from typing import Final
 
 from engine.constants import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, SHARED
-from engine.costs import Bill, Costs, SimTime
 from engine.geometry import X86_64
 from engine.machine import Machine
-from engine.mmu import Hardware
-from engine.simulation import Simulation
+from engine.simulated.costs import Bill, Costs, SimTime
+from engine.simulated.mmu import Hardware
+from engine.simulated.simulation import Simulation
 
 GEOMETRY: Final = X86_64
 SPACE_COUNTS: Final = (2, 4, 8, 16, 32, 64, 128, 256)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from engine.costs import Clock, Work
 from engine.geometry import Geometry
 from engine.invariant import invariant
 from engine.page_table import FRAME_SHIFT, PRESENT, WRITABLE
-from engine.tags import UNTAGGED, Context, Tags
-from engine.tlb import Tlb
+from engine.simulated.costs import Clock, Work
+from engine.simulated.tags import UNTAGGED, Context, Tags
+from engine.simulated.tlb import Tlb
 from engine.union import Union
 
 FLUSH_CEILING: Final = 33
