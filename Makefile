@@ -7,10 +7,13 @@ STAMP := $(VENV)/.setup-done
 WORKERS ?= 2
 DATA_DIR ?= data
 PORT ?= 8765
+N ?= 20000
+CALLS ?= 40
+MODE ?= all
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test demo serve bench openapi lock
+.PHONY: help setup check format test oracle demo serve bench openapi lock
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -38,6 +41,9 @@ format: setup ## put the source into its form
 
 test: setup ## all tests
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+oracle: setup ## compare the engine with the running kernel, N sequences in each mode (SEED, CALLS, MODE, ONLY)
+	$(BIN)/python -m tests.oracle --sequences $(N) --calls $(CALLS) --mode $(MODE) --only "$(ONLY)" $(if $(SEED),--seed $(SEED))
 
 demo: setup ## fill a space, kill the service, start it again, find everything there
 	$(BIN)/python -m examples.word_index

@@ -44,6 +44,7 @@ WEIGHTS = {
     "munlock": 2, "load": 4, "store": 9, "look": 1, "fork": 1, "exit": 1, "limit": 4,
 }  # fmt: skip
 FORKS_MAX = 3
+STACK_PAGES = 2048
 HEAP_PAGES = (HEAP - CORE) // PAGE
 
 
@@ -244,9 +245,11 @@ class Generator:
 
     def _limit(self) -> Call:
         resources = [name for name in self.mode.resources if name != "data" or not self.weights.get("brk")]
-        number = RESOURCES.index(self.rng.choice(resources))
+        name = self.rng.choice(resources)
         pages = UNLIMITED_PAGES if self.rng.random() < 0.25 else self.rng.choice((0, 1, 2, 3, 5, 8, 13, 20))
-        return Call("limit", (number, pages))
+        if name == "stack":  # without a limit the program's own stack would grow down into the core
+            pages = min(pages, STACK_PAGES)
+        return Call("limit", (RESOURCES.index(name), pages))
 
     # -- what should be mapped -----------------------------------------------------------------------------------
 

@@ -216,15 +216,15 @@ def main() -> None:
         "locked": lockable(),
         "uid": os.geteuid(),
         "gid": os.getegid(),
+        "brk": set_heap(HEAP),
     }
-    can["brk"] = set_heap(HEAP)
     send(sys.stdout.buffer, can)
     while True:
         try:
             steps = [(name, tuple(args)) for name, args in receive(sys.stdin.buffer)]
         except EOFError:
             return
-        world.clear(with_heap=can["brk"])
+        world.clear(with_heap=bool(can["brk"]))
         rest = partial(play, steps=steps)
         # the kernel's count of locked pages may go wrong; a child's starts from 0
         records, _ = world.fork(rest) if mode.unprivileged else rest(world)

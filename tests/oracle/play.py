@@ -123,7 +123,7 @@ def pages(world: World, start: int, end: int) -> list[list[Any]]:
         if end - start == PAGE:
             return [[start, data]]
         return [page for at in range(start, end, PAGE) for page in pages(world, at, at + PAGE)]
-    if not data.strip(b"\0"):
+    if data == bytes(len(data)):
         return []
     cut = [(start + at, data[at : at + PAGE].rstrip(b"\0")) for at in range(0, len(data), PAGE)]
     return [[address, page] for address, page in cut if page]

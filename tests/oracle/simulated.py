@@ -24,7 +24,7 @@ from tests.oracle.calls import CORE, CORE_PAGES, HEAP, PAGE, RESOURCES, UNLIMITE
 from tests.oracle.modes import Mode
 from tests.oracle.play import Answer, Record, Region, Rest, Step, play
 
-FRAMES = 1 << 14
+FRAMES = 1 << 11
 
 
 class EngineWorld:
@@ -43,7 +43,7 @@ class EngineWorld:
             return self._limit(RESOURCES[args[0]], args[1])
         value = self._do(name, *args)
         if name == "brk":
-            return value if isinstance(value, int) else self._do("brk", 0)
+            return value if isinstance(value, int) else self._do("brk", 0) or 0
         return 0 if value is None else value
 
     def load(self, addr: int, length: int) -> bytes | str:

@@ -4,7 +4,7 @@ import marshal
 from typing import IO, Any
 
 
-def send(stream: IO[bytes], value: object) -> None:
+def send(stream: IO[bytes], value: Any) -> None:
     """Write one value."""
     data = marshal.dumps(value)
     stream.write(len(data).to_bytes(8, "little") + data)

@@ -1,0 +1,127 @@
+"""The engine does what Linux does: the same calls, the same answers, maps and bytes.
+
+A failure prints the shortest sequence that was found, and the command that replays it.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from tests.oracle.calls import SIGNATURES
+from tests.oracle.compare import Difference, steps_of
+from tests.oracle.kernel import Kernel
+from tests.oracle.modes import MODES
+from tests.oracle.oracle import Oracle
+from tests.oracle.support import unsupported
+
+CALLS = 40
+PLAIN, PLAIN_PARTS = 2048, 16
+OTHERS, OTHERS_PARTS = 240, 2
+"""Sequences of the plain mode and of each other mode, and the test cases they are spread over."""
+NEW = 60
+SEEDS = 10_000
+
+EXPECTED = {
+    "mmap": {"ok", "EINVAL", "ENOMEM", "EEXIST", "EPERM", "EAGAIN"},
+    "munmap": {"ok", "EINVAL", "ENOMEM"},
+    "mprotect": {"ok", "EINVAL", "ENOMEM"},
+    "mremap": {"ok", "EINVAL", "EFAULT", "ENOMEM", "EAGAIN"},
+    "brk": {"ok"},
+    "madvise": {"ok", "EINVAL", "ENOMEM", "EAGAIN", "EFAULT"},
+    "msync": {"ok", "EINVAL", "ENOMEM", "EBUSY"},
+    "mincore": {"ok", "EINVAL", "ENOMEM"},
+    "mlock": {"ok", "EINVAL", "ENOMEM", "EPERM"},
+    "munlock": {"ok", "EINVAL", "ENOMEM"},
+    "load": {"ok", "EFAULT"},
+    "store": {"ok", "EFAULT"},
+}
+"""Answers of each call that the sequences below must bring about: all that the engine's documentation names."""
+
+pytestmark = pytest.mark.skipif(unsupported() is not None, reason=str(unsupported()))
+
+
+@pytest.fixture(params=list(MODES))
+def oracle(request: pytest.FixtureRequest) -> Iterator[Oracle]:
+    """Both sides, in each mode."""
+    with Oracle(MODES[request.param]) as both:
+        yield both
+
+
+@pytest.fixture
+def plain() -> Iterator[Oracle]:
+    """Both sides, nothing special."""
+    with Oracle(MODES["plain"]) as both:
+        yield both
+
+
+def require_agreement(oracle: Oracle, first: int, count: int) -> None:
+    """Run the sequences of `count` seeds."""
+    for seed in range(first, first + count):
+        found = oracle.difference(oracle.generate(seed, CALLS))
+        if found is not None:
+            replay = f"python -m tests.oracle --mode {oracle.mode.name} --calls {CALLS} --seed {seed} --sequences 1"
+            pytest.fail(f"{replay}\n{oracle.shrunk(found)}", pytrace=False)
+
+
+@pytest.mark.parametrize("part", range(PLAIN_PARTS))
+def test_known_sequences_agree(plain: Oracle, part: int) -> None:
+    count = PLAIN // PLAIN_PARTS
+    require_agreement(plain, SEEDS + part * count, count)
+
+
+@pytest.mark.parametrize("part", range(OTHERS_PARTS))
+@pytest.mark.parametrize("mode", [name for name in MODES if name != "plain"])
+def test_known_sequences_agree_in_other_surroundings(mode: str, part: int) -> None:
+    count = OTHERS // OTHERS_PARTS
+    with Oracle(MODES[mode]) as oracle:
+        require_agreement(oracle, SEEDS + part * count, count)
+
+
+def test_new_sequences_agree(oracle: Oracle, seed: int) -> None:
+    require_agreement(oracle, seed, NEW)
+
+
+def test_long_sequences_agree(oracle: Oracle) -> None:
+    for seed in range(6):
+        found = oracle.difference(oracle.generate(seed, 400))
+        assert found is None, str(oracle.shrunk(found))
+
+
+def test_the_kernel_agrees_with_itself(oracle: Oracle) -> None:
+    """Two processes, two readers of maps: what is compared does not depend on the process that plays the kernel."""
+    with Kernel(oracle.mode, maps_text=not oracle.mode.crowded) as second:
+        for seed in range(SEEDS, SEEDS + 60):
+            calls = oracle.generate(seed, CALLS)
+            first = oracle.kernel.run(steps_of(calls))
+            again = second.run(steps_of(calls))
+            assert first == again, str(Difference(calls, first, again))
+
+
+def test_sequences_are_worth_comparing() -> None:
+    """Most calls do something, every kind of call is made, and every errno is seen."""
+    answers: dict[str, Counter[str]] = defaultdict(Counter)
+    for mode in MODES.values():
+        with Oracle(mode) as oracle:
+            count = PLAIN if mode.name == "plain" else OTHERS
+            for seed in range(SEEDS, SEEDS + count):
+                for name, answer, _ in oracle.kernel.run(steps_of(oracle.generate(seed, CALLS))):
+                    answers[name][answer if isinstance(answer, str) else "ok"] += 1
+    made = Counter({name: sum(answers[name].values()) for name in SIGNATURES})
+    done = sum(answers[name]["ok"] for name in EXPECTED)
+    print(f"{done / sum(made[name] for name in EXPECTED):.1%} of the calls succeed")
+    for name in sorted(made):
+        print(f"{name:<10} {made[name]:>6}  {dict(answers[name].most_common())}")
+    assert 0.6 < done / sum(made[name] for name in EXPECTED) < 0.9
+    assert {name for name in SIGNATURES if name not in ("exit",) and made[name] < 300} == set()
+    assert {
+        name: wanted - answers[name].keys()
+        for name, wanted in EXPECTED.items()
+        if wanted - answers[name].keys()
+    } == {}
+
+
+def test_a_seed_gives_the_same_sequence_again(plain: Oracle) -> None:
+    first, second = (plain.generate(7, CALLS) for _ in range(2))
+    assert first == second
+    assert len(first) == CALLS
