@@ -63,19 +63,11 @@ def dontneed_keeps_bytes(patch: pytest.MonkeyPatch) -> None:
 def moved_memory_stays_at_its_old_place(patch: pytest.MonkeyPatch) -> None:
     real: Any = Machine.mremap
 
-    def mremap(
-        machine: Machine,
-        cred: Credentials,
-        pid: int,
-        tid: int | None,
-        old: int,
-        size: int,
-        new: int,
-        *rest: int,
-    ) -> int:
-        flags, target = rest
+    def mremap(machine: Machine, *args: Any) -> int:
+        *place, size, new, flags, target = args
         stays = flags == c.MREMAP_MAYMOVE | c.MREMAP_FIXED and size == new
-        return real(machine, cred, pid, tid, old, size, new, flags | stays * c.MREMAP_DONTUNMAP, target)
+        value: int = real(machine, *place, size, new, flags | stays * c.MREMAP_DONTUNMAP, target)
+        return value
 
     patch.setattr(Machine, "mremap", mremap)
 
