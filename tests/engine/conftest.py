@@ -9,7 +9,8 @@ under others too, it says so by a marker, and that is the only place where the c
 - `x86_64`: only there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import pytest
 
@@ -17,7 +18,12 @@ from engine.check import check
 from engine.geometry import GEOMETRIES, I386, TOY, X86_64, Geometry
 from tests.engine.host import Host
 
-MakeHost = Callable[[Geometry, int], Host]
+
+class MakeHost(Protocol):
+    """Makes a host."""
+
+    def __call__(self, geometry: Geometry = X86_64, frames: int = 256, swap: int = 0) -> Host: ...
+
 
 USUAL = (X86_64, I386, TOY)
 MARKERS = {
@@ -56,11 +62,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def make_host() -> Iterator[MakeHost]:
-    """Makes hosts: geometry, frames."""
+    """Makes hosts: geometry, frames, pages of swap."""
     made: list[Host] = []
 
-    def make(geometry: Geometry = X86_64, frames: int = 256) -> Host:
-        made.append(Host(geometry, frames))
+    def make(geometry: Geometry = X86_64, frames: int = 256, swap: int = 0) -> Host:
+        made.append(Host(geometry, frames, swap))
         return made[-1]
 
     yield make

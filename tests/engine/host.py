@@ -1,5 +1,7 @@
 """A machine with a store behind it, used as the service uses it: every call a transaction, pages fetched on demand."""
 
+from collections.abc import Sequence
+from errno import ENOSPC
 from typing import Any
 
 from engine.changes import Change
@@ -23,20 +25,46 @@ NOREPLACE = 0x100000
 ROUNDS_MAX = 16
 
 
+class MemorySwap:
+    """A swap area in memory: `capacity` slots of one page. The n-th store fails for each n in `failing`."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.slots: dict[int, bytes] = {}
+        self.stores = 0
+        self.failing: set[int] = set()
+
+    def store(self, slots: Sequence[int], data: memoryview) -> None:
+        self.stores += 1
+        size = len(data) // len(slots)
+        for position, slot in enumerate(slots):
+            if not 0 <= slot < self.capacity:
+                raise ValueError(f"slot {slot}")
+            self.slots[slot] = bytes(data[position * size : (position + 1) * size])
+        if self.stores in self.failing:
+            for slot in slots:
+                self.slots[slot] = b"?" * size
+            raise OSError(ENOSPC, "No space left on device")
+
+    def load(self, slots: Sequence[int]) -> bytes:
+        return b"".join(self.slots[slot] for slot in slots)
+
+
 class Host:
-    """`frames` is the resident limit in pages. `changes` are those of the last call.
+    """`frames` is the resident limit in pages, `swap` the size of the swap area. `changes` are those of the last call.
 
     `base` is the arena's first byte, `data` that of a program's data, `page` the size of one.
     """
 
-    def __init__(self, geometry: Geometry = X86_64, frames: int = 256) -> None:
+    def __init__(self, geometry: Geometry = X86_64, frames: int = 256, swap: int = 0) -> None:
         self.geometry = geometry
         self.page = geometry.page_size
         self.base = geometry.arena_start
         self.data = geometry.text_start + self.page
         self.frames = frames
         self.store = MemoryStore(geometry)
-        self.machine = Machine(geometry, frames)
+        self.swap = MemorySwap(swap)
+        self.machine = Machine(geometry, frames, swap=self.swap if swap else None)
         self.changes: list[Change] = []
         self.fetches = 0
 
@@ -75,7 +103,8 @@ class Host:
         with self.machine.transaction() as txn:
             self.machine.flush()
         self.settle(txn)
-        self.machine = Machine(self.geometry, self.frames)
+        self.swap = MemorySwap(self.swap.capacity)
+        self.machine = Machine(self.geometry, self.frames, swap=self.swap if self.swap.capacity else None)
         self.machine.restore(self.store.load())
 
     # -- scenes --------------------------------------------------------------------------------------------------

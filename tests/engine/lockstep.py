@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import numpy as np
+
 from engine.address_space import AddressSpace
 from engine.check import check
 from engine.credentials import ROOT, Credentials
 from engine.errors import EngineError, PagesNeeded
-from engine.frames import STORED
+from engine.frames import STORED, SWAPPED
 from engine.geometry import Geometry
 from engine.journal import Transaction
 from engine.machine import Machine
 from engine.memory_object import MemoryObject
 from storage.memory import MemoryStore
+from tests.engine.host import MemorySwap
 from tests.engine.model import Model
-from tests.engine.model_state import Pages, Refused
+from tests.engine.model_state import Cell, Pages, Refused, Region
 
 ROUNDS_MAX = 64
 
@@ -61,19 +64,25 @@ class OutOfFrames(Exception):  # noqa: N818 - what it is
 
 
 class Lockstep:
-    """One machine, one store, one model. `frames` is the resident limit in pages."""
+    """One machine, one store, one model. `frames` is the resident limit in pages, `swap` what may lie outside it."""
 
-    def __init__(self, seed: int, geometry: Geometry, frames: int) -> None:
+    def __init__(self, seed: int, geometry: Geometry, frames: int, swap: int = 0) -> None:
         self.rng = Random(seed)
         self.geometry = geometry
         self.frames = frames
+        self.swap = swap
         self.store = MemoryStore(geometry)
-        self.machine = Machine(geometry, frames, first_pid=self.rng.randrange(1, 1000))
+        self.machine = self._booted()
         self.model = Model(geometry)
         self.waiting: list[Waiting] = []
         self.late: list[tuple[PagesNeeded, dict[int, bytes]]] = []
         self.log: list[str] = []
         self.out_of_frames = 0
+
+    def _booted(self) -> Machine:
+        first_pid = self.rng.randrange(1, 1000)
+        swap = MemorySwap(self.swap) if self.swap else None
+        return Machine(self.geometry, self.frames, first_pid=first_pid, swap=swap)
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -181,7 +190,7 @@ class Lockstep:
             self.commit(len(self.waiting))
         self.model = self.model.after_restart(crashed=crashed)
         self.waiting, self.late = [], []
-        self.machine = Machine(self.geometry, self.frames, first_pid=self.rng.randrange(1, 1000))
+        self.machine = self._booted()
         self.machine.restore(self.store.load())
 
     # -- disturbances, none of which may be seen -----------------------------------------------------------------
@@ -189,6 +198,8 @@ class Lockstep:
     def evict(self) -> None:
         for obj in list(self.machine.objects):
             obj.evict(self.rng.randrange(4))
+        if self.swap:
+            self.machine.reclaim.free(self.rng.randrange(4))
 
     def drop_tables(self) -> None:
         for task in self.machine.tasks_table:
@@ -231,13 +242,23 @@ class Lockstep:
             raise Divergence(f"{what}:\nengine: {real}\nmodel:  {ideal}"[:4000])
 
     def _compare_memory(self, owner: AddressSpace, pages: Pages) -> None:
-        regions = [(v.start, v.end, int(v.access), v.shared, v.sid, v.type) for v in owner.vmas]
-        self._same(f"regions of {owner.label}", regions, self.model.regions(pages))
+        self._same(f"regions of {owner.label}", regions(owner), self.model.regions(pages))
         shift = self.geometry.page_shift
         for vma in owner.vmas:
-            shown = self.peek(vma.obj, vma.offset, (vma.end - vma.start) >> shift)
-            ideal = b"".join(pages[vpn].cell.data for vpn in range(vma.start >> shift, vma.end >> shift))
+            count = (vma.end - vma.start) >> shift
+            cells = [pages[(vma.start >> shift) + number].cell for number in range(count)]
+            shown = self.peek(vma.obj, vma.offset, count)
+            self._forget_lazily(shown, cells)
+            ideal = b"".join(self.model.zeros if cell is None else cell.data for cell in cells)
             self._same(f"bytes of {vma.range} of {owner.label}", shown, ideal)
+
+    def _forget_lazily(self, shown: bytes, cells: list[Cell | None]) -> None:
+        """Pages that the engine may forget, and has forgotten, are zeros from now on."""
+        page = self.geometry.page_size
+        for number, cell in enumerate(cells):
+            if cell is not None and cell.lazy and not any(shown[number * page : (number + 1) * page]):
+                cell.data = cell.durable = self.model.zeros
+                cell.lazy = False
 
     def peek(self, obj: MemoryObject, first: int, count: int) -> bytes:
         """The bytes of pages, wherever they are."""
@@ -246,7 +267,11 @@ class Lockstep:
         fetched = self.store.fetch(obj.object_id, stored)
         zeros = bytes(self.geometry.page_size)
         return b"".join(
-            fetched.get(first + position, zeros) if entry == STORED else obj.pool.pages[entry].tobytes()
+            fetched.get(first + position, zeros)
+            if entry == STORED
+            else self.machine.slots.load(np.array([entry]))
+            if entry <= SWAPPED
+            else obj.pool.pages[entry].tobytes()
             for position, entry in enumerate(entries)
         )
 
@@ -291,6 +316,16 @@ class Lockstep:
             (pid, task.cred.uid, task.threads, task.attached, task.heap)
             for pid, task in sorted(self.model.tasks.items())
         ]
+
+
+def regions(owner: AddressSpace) -> list[Region]:
+    """An owner's regions with all that is known of them, as the model tells them."""
+    marks = {0: 0}
+    found: list[Region] = []
+    for v in owner.vmas:
+        kind = int(v.access), v.shared, v.sid, v.type, v.flags
+        found.append((v.start, v.end, *kind, v.moved, marks.setdefault(v.anon, len(marks)), v.forked))
+    return found
 
 
 def run(world: Lockstep, steps: int, step: Callable[[Lockstep], None]) -> None:

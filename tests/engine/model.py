@@ -1,17 +1,29 @@
-"""A deliberately naive model of the machine: spaces, segments and tasks; memory is in model_memory.py.
+"""A deliberately naive model of the machine: spaces, segments and tasks; memory is in model_memory.py and its likes.
 
 Ids are not predicted: each call is handed what the engine answered as `given`.
 """
 
 from dataclasses import replace
 
-from engine.constants import EXCLUSIVE, O_RDONLY, SHARING
+from engine.constants import EXCLUSIVE, MAP_COUNT_MAX, O_RDONLY, RLIM_INFINITY, SHARING
 from engine.credentials import Credentials
-from tests.engine.model_memory import MemoryCalls
-from tests.engine.model_state import READ, WRITE, Page, Pages, Refused, Segment, Space, Task, held_in
+from engine.vm_flags import ACCOUNT, DONT_COPY, GROWS_DOWN, LOCK_FLAGS
+from tests.engine.model_remap import RemapCalls
+from tests.engine.model_state import (
+    READ,
+    WRITE,
+    Page,
+    Pages,
+    Refused,
+    Segment,
+    Space,
+    Task,
+    held_in,
+    regions_in,
+)
 
 
-class Model(MemoryCalls):
+class Model(RemapCalls):
     """All calls."""
 
     # -- spaces --------------------------------------------------------------------------------------------------
@@ -88,7 +100,7 @@ class Model(MemoryCalls):
             raise Refused("EFAULT")
         if any(segment.name == name for segment in self.segments.values()):
             raise Refused("EEXIST")
-        cells = [self._zero_cell() for _ in range((end - start) // self.page)]
+        cells = [self.zero_cell() for _ in range((end - start) // self.page)]
         self.segments[given] = Segment(
             given, name, start, end, mode & 0o666, cred.uid, cred.gids[0], sharing, cells
         )
@@ -129,8 +141,8 @@ class Model(MemoryCalls):
         if any(held_in(pages, wanted) for pages in (space.pages, *self.peers(space))):
             raise Refused("EFAULT")
         prot = READ if kind & 3 == O_RDONLY else READ | WRITE
-        for index, vpn in enumerate(wanted):
-            space.pages[vpn] = Page(segment.cells[index], prot, -sid, index, True, sid, kind & 3)
+        cells = enumerate(zip(wanted, segment.cells, strict=True))
+        self.put(space, {vpn: Page(cell, prot, -sid, n, True, sid, kind & 3) for n, (vpn, cell) in cells})
 
     def vas_seg_detach(self, cred: Credentials, vid: int, sid: int, given: object) -> None:
         space = self.space(vid)
@@ -139,7 +151,8 @@ class Model(MemoryCalls):
         self.require(space, cred, WRITE)
         if self.holders(vid):
             raise Refused("EBUSY")
-        space.pages = {vpn: page for vpn, page in space.pages.items() if page.sid != sid}
+        for vpn in [vpn for vpn, page in space.pages.items() if page.sid == sid]:
+            self.take(space, range(vpn, vpn + 1))
 
     def seg_read(self, cred: Credentials, sid: int, offset: int, length: int, given: object) -> bytes:
         segment = self._part(cred, sid, READ, offset, length)
@@ -149,28 +162,48 @@ class Model(MemoryCalls):
         self, cred: Credentials, sid: int, offset: int, data: bytes, durable: bool, given: object
     ) -> int:
         segment = self._part(cred, sid, WRITE, offset, len(data))
-        self._store(lambda number: segment.cells[number], offset, data, durable=durable)
+        self.store(lambda number: segment.cells[number], offset, data, durable=durable)
         return len(data)
 
     # -- tasks ---------------------------------------------------------------------------------------------------
 
     def spawn(self, cred: Credentials, given: int) -> int:
-        self.tasks[given] = Task(given, cred, *self._program(), {given: 0})
+        limits = {
+            "address_space": RLIM_INFINITY,
+            "data": RLIM_INFINITY,
+            "stack": self.geometry.stack_limit,
+            "locked": 8 << 20 if cred.uid else RLIM_INFINITY,
+            "map_count": MAP_COUNT_MAX,
+        }
+        self.tasks[given] = Task(given, cred, *self._program(), {given: 0}, limits, dict(limits), False)
         return given
 
     def fork(self, cred: Credentials, pid: int, tid: int | None, given: int) -> int:
+        """Regions stay apart as they are; what was written has a mark of its own in the child."""
         parent, _ = self.thread(cred, pid, tid)
-        pages = {
-            vpn: page if page.shared else replace(page, cell=replace(page.cell))
-            for vpn, page in parent.pages.items()
-        }
-        self.tasks[given] = Task(given, parent.cred, pages, parent.heap, {given: 0})
+        child: Pages = {}
+        for region in regions_in(parent.pages):
+            if parent.pages[region.start].flags & DONT_COPY:
+                continue
+            mark = self.new_number()
+            for vpn in region:
+                page = parent.pages[vpn]
+                page = replace(page, flags=page.flags & ~LOCK_FLAGS)
+                if page.anon:
+                    page = replace(page, anon=mark, forked=True)
+                if page.cell is not None and not page.shared:
+                    page = replace(page, cell=replace(page.cell))
+                child[vpn] = page
+        self.tasks[given] = replace(
+            parent, pid=given, pages=child, threads={given: 0}, limits=dict(parent.limits), attached={}
+        )
         return given
 
     def exec(self, cred: Credentials, pid: int, given: object) -> None:
         task = self.task(cred, pid)
         task.pages, task.heap = self._program()
         task.threads, task.attached = {pid: 0}, {}
+        task.bottom_up = task.limits["stack"] == RLIM_INFINITY
 
     def thread_new(self, cred: Credentials, pid: int, tid: int | None, given: int) -> int:
         task, _ = self.thread(cred, pid, tid)
@@ -234,11 +267,12 @@ class Model(MemoryCalls):
 
     def _program(self) -> tuple[Pages, tuple[int, int]]:
         """The first regions of a program: text, data, stack; and its empty heap."""
-        geometry, pages = self.geometry, {}
+        geometry, pages = self.geometry, Pages()
         text, stack = geometry.text_start // self.page, geometry.user_end - geometry.stack_size
-        for vpn, prot in ((text, 5), (text + 1, 3)):
-            pages[vpn] = Page(self._zero_cell(), prot, 0, vpn)
+        pages[text] = Page(self.zero_cell(), 5, 0, text)
+        pages[text + 1] = Page(self.zero_cell(), 3, 0, text + 1, flags=ACCOUNT)
         for vpn in self.numbers(stack, geometry.stack_size):
-            pages[vpn] = Page(self._zero_cell(), 3, 0, vpn, grows=True)
+            joined = vpn * self.page > stack
+            pages[vpn] = Page(self.zero_cell(), 3, 0, vpn, flags=ACCOUNT | GROWS_DOWN, joined=joined)
         heap = geometry.text_start + 3 * self.page
         return pages, (heap, heap)

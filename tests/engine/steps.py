@@ -8,6 +8,7 @@ from engine.constants import EXCLUSIVE, SHARED
 from engine.credentials import ROOT, Credentials
 from engine.geometry import TOY, Geometry
 from tests.engine.lockstep import Lockstep
+from tests.engine.model_advice import KNOWN
 from tests.engine.model_state import Segment, Space
 
 ALICE, BOB, EVE = Credentials(1000, (100, 50)), Credentials(1001, (100,)), Credentials(1002, (200,))
@@ -17,6 +18,8 @@ BAD_NAMES = ("c" * 256, "", "tab\t", "ß" * 128)
 MODES = (0o600, 0o660, 0o666, 0o666, 0o666, 0o640, 0o644, 0o7777)
 BAD_MODES = (-1, 0x10000)
 FLAGS = (0x22, 0x22, 0x21, 0x32, 0x32, 0x31, 0x100022, 0x100032, 0x122, 0x132)
+ODD_FLAGS = (0x2032, 0x8032, 0xA021, 0x4032, 0x4022, 0x20022, 0x6132, 0x8121)
+"""With MAP_LOCKED, MAP_POPULATE, MAP_NORESERVE, MAP_STACK."""
 BAD_FLAGS = (0x121, 0x20, 0x23, 0x02)
 TASKS_MAX, SPACES_MAX, SEGMENTS_MAX, THREADS_MAX = 3, 3, 3, 3
 
@@ -228,7 +231,8 @@ def mmap(world: Lockstep) -> None:
     cred, pid, tid = a_thread(world)
     where = rng.choice((0, rng.choice(windows(geometry)), address(world, pid, tid)))
     prot = rng.choice((3, 3, 3, 1, 2, 0, 7, 0x103))
-    world.call("mmap", cred, pid, tid, where, length(rng, geometry), prot, seldom(rng, FLAGS, BAD_FLAGS))
+    flags = rng.choice(ODD_FLAGS) if rng.random() < 0.2 else seldom(rng, FLAGS, BAD_FLAGS)
+    world.call("mmap", cred, pid, tid, where, length(rng, geometry), prot, flags)
 
 
 def munmap(world: Lockstep) -> None:
@@ -238,7 +242,7 @@ def munmap(world: Lockstep) -> None:
 
 def mprotect(world: Lockstep) -> None:
     thread = a_thread(world)
-    prot = seldom(world.rng, (3, 3, 1, 0, 2, 5), (0x10, 8))
+    prot = seldom(world.rng, (3, 3, 1, 0, 2, 5, 0xB), (0x10, 0x1000003, 0x1000001, 0x2000001, 0x3000001))
     world.call("mprotect", *thread, address(world, *thread[1:]), length(world.rng, world.geometry), prot)
 
 
@@ -275,6 +279,59 @@ def msync(world: Lockstep) -> None:
     world.call("msync", *thread, *part, seldom(rng, (4, 1, 6), (5, 8)))
 
 
+def mremap(world: Lockstep) -> None:
+    """In place, somewhere else, over something."""
+    rng, geometry = world.rng, world.geometry
+    thread = a_thread(world)
+    where, target = (address(world, *thread[1:]) for _ in range(2))
+    sizes = length(rng, geometry), length(rng, geometry)
+    flags = seldom(rng, (0, 1, 1, 3, 3, 5, 7), (2, 4, 8))
+    if flags & 6 and rng.random() < 0.5:
+        sizes = sizes[0], sizes[0]
+    elif rng.random() < 0.1:
+        sizes = 0, sizes[1]
+    world.call("mremap", *thread, where, *sizes, flags, target if flags & 6 else 0)
+
+
+def madvise(world: Lockstep) -> None:
+    advice = seldom(world.rng, (4, 4, 4, 8, 8, 9, *sorted(KNOWN)), (5, 12, 100, -1))
+    thread = a_thread(world)
+    world.call("madvise", *thread, address(world, *thread[1:]), length(world.rng, world.geometry), advice)
+
+
+def mlock(world: Lockstep) -> None:
+    rng, geometry = world.rng, world.geometry
+    thread = a_thread(world)
+    wanted = address(world, *thread[1:]), length(rng, geometry)
+    if rng.random() < 0.4:
+        world.call("munlock", *thread, *wanted)
+    else:
+        world.call("mlock", *thread, *wanted, seldom(rng, (0, 1), (2,)))
+
+
+def mincore(world: Lockstep) -> None:
+    thread = a_thread(world)
+    size = min(length(world.rng, world.geometry), 8 * world.geometry.page_size)
+    world.call("mincore", *thread, address(world, *thread[1:]), size)
+
+
+def prlimit(world: Lockstep) -> None:
+    """Mostly a bit more than what is used, so that the limits are met."""
+    rng, page = world.rng, world.geometry.page_size
+    pid = a_pid(world)
+    pages = len(world.model.tasks[pid].pages) if pid in world.model.tasks else 0
+    resource = seldom(rng, ("address_space", "data", "stack", "locked"), ("core",))
+    around = {
+        "address_space": pages,
+        "data": rng.randint(1, 4),
+        "stack": rng.randint(2, 5),
+        "locked": rng.randint(0, 4),
+    }
+    value = (around.get(resource, 0) + rng.randint(0, 3)) * page + rng.choice((0, 0, 1))
+    wanted = seldom(rng, (None, value, value, 2**64 - 1, 2**64 - 1), (-1, 2**64))
+    world.call("prlimit", someone(world, pid), pid, resource, wanted)
+
+
 def step_out(world: Lockstep) -> None:
     """Leave the space and detach it; the next step goes in again."""
     pid = min(world.model.tasks)
@@ -288,11 +345,12 @@ BROAD: dict[Step, int] = {
     vas_create: 6, seg_create: 5, delete: 2, setattr_some: 3,
     attach: 10, detach: 4, switch: 12, seg_attach: 8, seg_detach: 3, seg_bytes: 6,
     mmap: 16, munmap: 7, mprotect: 8, brk: 3, read: 12, write: 22, msync: 2,
+    mremap: 8, madvise: 8, mlock: 4, mincore: 2, prlimit: 2,
 }  # fmt: skip
 
 DEEP: dict[Step, int] = {
     step_out: 2, seg_create: 1, seg_attach: 2, seg_detach: 1, seg_bytes: 8, mmap: 10, munmap: 6, mprotect: 2, read: 10, write: 22, msync: 2,
-    exit_task: 1, fork: 1,
+    exit_task: 1, fork: 1, mremap: 6, madvise: 4, mlock: 2,
 }  # fmt: skip
 
 
@@ -321,6 +379,13 @@ def disturb(world: Lockstep) -> None:
             world.restart(crashed=kind == "crash")
 
 
+OWN: dict[Step, int] = {
+    fork: 3, exit_task: 1, mmap: 16, munmap: 6, mprotect: 8, brk: 4, read: 10, write: 16, msync: 1,
+    mremap: 12, madvise: 12, mlock: 4, mincore: 2, prlimit: 1,
+}  # fmt: skip
+"""The memory of tasks that use no space."""
+
+
 def broad_step(world: Lockstep) -> None:
     """Any call by anybody, or a disturbance."""
     if not world.model.tasks:
@@ -341,6 +406,16 @@ def deep_step(world: Lockstep) -> None:
         move_in(world)
     elif world.rng.random() < 0.7:
         a_call(world, DEEP)
+    else:
+        disturb(world)
+
+
+def own_step(world: Lockstep) -> None:
+    """Memory of tasks alone."""
+    if not world.model.tasks:
+        spawn(world)
+    elif world.rng.random() < 0.9:
+        a_call(world, OWN)
     else:
         disturb(world)
 
