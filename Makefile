@@ -52,6 +52,7 @@ serve: setup ## run the service on 127.0.0.1 (DATA_DIR, PORT)
 	$(BIN)/everspaced serve --data-dir $(DATA_DIR) --port $(PORT)
 
 bench: setup ## measure against peers in the same run; writes benchmarks/latest.json
+	-$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-bench.lock
 	$(BIN)/python -m benchmarks.run
 
 openapi: setup ## write the golden file of the HTTP interface anew

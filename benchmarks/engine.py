@@ -1,11 +1,11 @@
 """The engine, in this process, against what the operating system does for processes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import peers
 from benchmarks.pairs import Pair, per_operation
-from engine.constants import MAP_ANONYMOUS, MAP_PRIVATE, O_RDWR, PROT_READ, PROT_WRITE
+from engine.constants import MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, O_RDWR, PROT_READ, PROT_WRITE
 from engine.credentials import ROOT
 from engine.geometry import GEOMETRIES
 from engine.machine import Machine
@@ -14,6 +14,10 @@ SWITCHES = 20_000
 CREATES = 300
 FORKS = 20
 FORK_MEBIBYTES = 64
+GIGABYTE_MEBIBYTES = 1024
+GIGABYTE_FORKS = 5
+CLONES = 200
+FIRST_WRITES = 20
 PAGE = 4096
 
 
@@ -88,9 +92,65 @@ def forking(mebibytes: int) -> Callable[[], float]:
     return lambda: per_operation(work, FORKS)
 
 
-def pairs(program: Path) -> list[Pair]:
+def cloning(mebibytes: int, *, write: bool, times: int) -> Callable[[], float]:
+    """Copy-on-write clones of a space's memory with so much of it present; `write`: and the first write to each."""
+    pages = (mebibytes << 20) // PAGE
+    machine = new_machine(pages + 4096)
+    pid = machine.spawn(ROOT, None, 60).pid
+    vid = machine.vas_create(ROOT, "large", 0o600)
+    machine.vas_attach(ROOT, pid, vid, O_RDWR)
+    machine.vas_switch(ROOT, pid, pid, vid)
+    start = machine.geometry.arena_start
+    flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
+    machine.mmap(ROOT, pid, pid, start, mebibytes << 20, PROT_READ | PROT_WRITE, flags)
+    piece = b"\1" * (1 << 20)
+    for address in range(start, start + (mebibytes << 20), len(piece)):
+        machine.write(ROOT, pid, pid, address, piece, durable=False)
+    memory = machine.spaces.registry.get(vid).memory.memory
+    clones = []
+
+    def work() -> None:
+        for _ in range(times):
+            clone = memory.clone()
+            if write:
+                clone.write(start, memoryview(b"x"), durable=False)
+            clones.append(clone)
+
+    def measure() -> float:
+        taken = per_operation(work, times)
+        while clones:
+            clones.pop().release()
+        return taken
+
+    return measure
+
+
+def large_pairs(program: Path, mebibytes: int = GIGABYTE_MEBIBYTES) -> Iterator[Pair]:
+    """Copies of much memory, one machine after the other."""
+    peer = f"fork, _exit and wait of {mebibytes} MiB, C"
+    yield Pair(
+        f"clone of a space of {mebibytes} MiB",
+        peer,
+        cloning(mebibytes, write=False, times=CLONES),
+        lambda: peers.run(program, "fork", GIGABYTE_FORKS, mebibytes),
+    )
+    yield Pair(
+        f"clone of a space of {mebibytes} MiB, first write",
+        f"{peer}, with a write of the child's",
+        cloning(mebibytes, write=True, times=FIRST_WRITES),
+        lambda: peers.run(program, "fork", GIGABYTE_FORKS, mebibytes, 1),
+    )
+    yield Pair(
+        f"fork and exit of a task of {mebibytes} MiB",
+        peer,
+        forking(mebibytes),
+        lambda: peers.run(program, "fork", GIGABYTE_FORKS, mebibytes),
+    )
+
+
+def pairs(program: Path) -> Iterator[Pair]:
     """What the engine is compared with."""
-    return [
+    yield from (
         Pair(
             "switch of a thread between two spaces",
             "process switch, C",
@@ -115,4 +175,5 @@ def pairs(program: Path) -> list[Pair]:
             forking(FORK_MEBIBYTES),
             lambda: peers.run(program, "fork", FORKS, FORK_MEBIBYTES),
         ),
-    ]
+    )
+    yield from large_pairs(program)

@@ -2,6 +2,7 @@
  *
  *   peers switch ROUNDS         two processes on one CPU hand a byte to and fro: time of one switch
  *   peers fork ROUNDS MEBIBYTES fork, _exit and wait, with so much memory touched before
+ *   peers fork ROUNDS MEBIBYTES 1    ... and the child writes a byte of it
  */
 #define _GNU_SOURCE
 #include <sched.h>
@@ -61,11 +62,12 @@ static double switch_ns(long rounds)
 	return took / rounds / 2;
 }
 
-static double fork_ns(long rounds, size_t mebibytes)
+static double fork_ns(long rounds, size_t mebibytes, int writes)
 {
 	size_t bytes = mebibytes << 20;
+	char *volatile memory = NULL;
 	if (bytes) {
-		char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (memory == MAP_FAILED)
 			fail("mmap");
 		madvise(memory, bytes, MADV_NOHUGEPAGE);
@@ -76,8 +78,11 @@ static double fork_ns(long rounds, size_t mebibytes)
 		pid_t child = fork();
 		if (child < 0)
 			fail("fork");
-		if (child == 0)
+		if (child == 0) {
+			if (writes && memory)
+				memory[bytes / 2] = 2;
 			_exit(0);
+		}
 		waitpid(child, NULL, 0);
 	}
 	return (now_ns() - start) / rounds;
@@ -91,8 +96,8 @@ int main(int argc, char **argv)
 	sched_setaffinity(0, sizeof one, &one);
 	if (argc == 3 && strcmp(argv[1], "switch") == 0)
 		printf("%.1f\n", switch_ns(atol(argv[2])));
-	else if (argc == 4 && strcmp(argv[1], "fork") == 0)
-		printf("%.1f\n", fork_ns(atol(argv[2]), (size_t)atol(argv[3])));
+	else if ((argc == 4 || argc == 5) && strcmp(argv[1], "fork") == 0)
+		printf("%.1f\n", fork_ns(atol(argv[2]), (size_t)atol(argv[3]), argc == 5));
 	else
 		return 2;
 	return 0;

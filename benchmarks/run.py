@@ -5,9 +5,10 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
-from benchmarks import durability, engine, peers, wire
+from benchmarks import durability, engine, memory, peers, wire
 from benchmarks.pairs import Pair, Result, compare
 
 LATEST = Path(__file__).with_name("latest.json")
@@ -17,7 +18,7 @@ ROUNDS = 9
 def results(rounds: int, folder: Path) -> Iterator[Result]:
     """Every pair's result, as it is measured."""
     program = peers.build(folder)
-    for pair in engine.pairs(program):
+    for pair in chain(engine.pairs(program), memory.pairs()):
         yield compare(pair, rounds)
     with durability.pairs(folder) as durable:
         for pair in durable:

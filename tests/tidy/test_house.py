@@ -47,12 +47,14 @@ def test_the_locks_hold_every_dependency_in_one_version() -> None:
         plain(line) for line in [*project(".")["project"]["dependencies"], *client["dependencies"], *extras]
     }
     assert wanted - {"everspace"} <= runtime.keys()
-    assert {plain(line) for line in project(".")["dependency-groups"]["dev"]} <= tools.keys()
+    groups = project(".")["dependency-groups"]
+    assert {plain(line) for line in groups["dev"]} <= tools.keys()
+    assert {plain(line) for line in groups["bench"]} == locked("requirements-bench.lock").keys()
     assert {name: tools[name] for name in runtime} == runtime
 
 
 def test_the_locks_name_hashes_and_no_host() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock"):
         text = (ROOT / name).read_text(encoding="utf-8")
         assert "://" not in text
         assert text.count("==") <= text.count("--hash=sha256:")
