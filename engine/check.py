@@ -150,6 +150,12 @@ def check_union(union: Union) -> Iterator[str]:
             alone = frame != ZERO_FRAME and int(vma.obj.pool.refs[frame]) == 1
             if not alone or not pages.is_exclusive(page >> LEAF_SHIFT):
                 yield f"I4: {vpn << shift:#x} is cached writable, but its frame is shared"
+    for vpn, (obj, page, start) in union.table.recent.items():
+        found, entry = union.find(vpn << shift), union.table.entry(vpn)
+        if not entry & WRITABLE or entry >> FRAME_SHIFT << shift != start:
+            yield f"I4: {vpn << shift:#x} was stored to lately, without a writable entry for its frame"
+        if found is None or found[1].obj is not obj or found[1].page_of(vpn << shift, shift) != page:
+            yield f"I4: {vpn << shift:#x} was stored to lately, in another object"
 
 
 def all_objects(machine: Machine, owners: list[AddressSpace]) -> list[MemoryObject]:

@@ -134,8 +134,7 @@ class Machine:
 
     def vas_switch(self, cred: Credentials, pid: int, tid: int | None, vid: int) -> None:
         """vas_switch of one thread, 0 for the original address space; it cannot conflict. ESRCH, EPERM; EINVAL: not attached."""
-        task = self.tasks_table.require(cred, pid)
-        thread = task.threads.get(tid or pid) or task.thread(tid)
+        thread = self.tasks_table.thread_of(cred, pid, tid)
         if vid != thread.active:
             thread.switch(vid)
 
@@ -292,7 +291,7 @@ class Machine:
         """`length` bytes that the thread sees at `addr`. EINVAL: negative length; EFAULT names the first bad byte."""
         if length < 0:
             raise EngineError(EINVAL, f"length {length}")
-        return self._union(cred, pid, tid).load(addr, length)
+        return self.tasks_table.thread_of(cred, pid, tid).union.load(addr, length)
 
     def write(
         self,
@@ -304,7 +303,8 @@ class Machine:
         durable: bool = True,
     ) -> int:
         """Store all of `data` or nothing; the number of bytes. EFAULT names the first bad byte."""
-        return self._union(cred, pid, tid).store(addr, memoryview(data), durable=durable)
+        held = data if type(data) is bytes else memoryview(data)
+        return self.tasks_table.thread_of(cred, pid, tid).union.store(addr, held, durable=durable)
 
     def mmap(
         self, cred: Credentials, pid: int, tid: int | None, addr: int, length: int, prot: int, flags: int
@@ -462,8 +462,7 @@ class Machine:
             self.reclaim.free(wanted - freed)
 
     def _union(self, cred: Credentials, pid: int, tid: int | None) -> Union:
-        task = self.tasks_table.require(cred, pid)
-        return (task.threads.get(tid or pid) or task.thread(tid)).union
+        return self.tasks_table.thread_of(cred, pid, tid).union
 
     def _seen(self, task: Task) -> Task:
         """A task whose threads and attachments the answer tells."""

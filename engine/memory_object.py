@@ -61,23 +61,21 @@ class MemoryObject(PagedMemory):
             kept = isinstance(given, bytes) and len(given) == len(data) == size
             self._put(tuple(pages), bytes(given) if kept else self.pool.read(frames, 0, size))
 
-    def store_in_page(self, frame: int, page: int, low: int, data: memoryview, *, durable: bool) -> None:
-        """`store` of bytes that lie in one page."""
+    def store_in_page(self, start: int, page: int, data: bytes | memoryview, *, durable: bool) -> None:
+        """`store` of bytes that lie in one page, from byte `start` of all memory on."""
         pool, txn = self.pool, self.journal.current
-        start = frame * self.page_size + low
         end = start + len(data)
-        memory = pool.memory
         if txn is not None:
-            pool.stamps[frame] = txn.serial
-            self.journal.undo(pool.restore, start, memory[start:end].tobytes())
+            pool.stamps[start // self.page_size] = txn.serial
+            self.journal.undo(pool.restore, start, pool.memory[start:end].tobytes())
             txn.touched.add(self)
-        memory[start:end] = data
+        pool.memory[start:end] = data
         self.version += 1
         if self.object_id:
             self.dirty[page] = self.version
             if durable:
-                base = frame * self.page_size
-                self._put((page,), memory[base : base + self.page_size].tobytes())
+                base = start - start % self.page_size
+                self._put((page,), pool.memory[base : base + self.page_size].tobytes())
 
     def flush(self, first: int = 0, count: int = 1 << 62) -> bool:
         """Ask the store to remember every dirty page in [first, first + count); whether there was one."""

@@ -5,12 +5,15 @@ PRESENT, 0 when nothing is cached.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from engine.frames import Frames
 from engine.page_map import LEAF_PAGES, LEAF_SHIFT, PageNumbers, leaf_spans
+
+if TYPE_CHECKING:
+    from engine.memory_object import MemoryObject
 
 PRESENT: Final = 1
 WRITABLE: Final = 2
@@ -21,21 +24,25 @@ Observer = Callable[[int, int, int], None]
 """Told that pages [vpn, vpn + count) lost `removed` > 0 entries: observer(vpn, count, removed)."""
 EVERYTHING: Final = 1 << 62
 """More pages than any range has."""
+RECENT_MAX: Final = 1024
 
 
 class PageTable:
     """Translations of one union. `built` counts entries ever filled in, `shot_down` those taken out again.
 
+    `recent` are pages lately stored to: page -> (object, its page, where its frame starts in all memory, in bytes).
+    What is in it has a writable entry; it is emptied when any entry goes.
     `observer`, if there is one, is told whenever entries are taken out: what caches them must forget them too.
     """
 
-    __slots__ = ("_leaves", "built", "observer", "shot_down")
+    __slots__ = ("_leaves", "built", "observer", "recent", "shot_down")
 
     def __init__(self) -> None:
         self._leaves: dict[int, Frames] = {}
         self.built = 0
         self.shot_down = 0
         self.observer: Observer | None = None
+        self.recent: dict[int, tuple[MemoryObject, int, int]] = {}
 
     def entry(self, vpn: int) -> int:
         """The entry of one page, 0 if there is none."""
@@ -73,10 +80,17 @@ class PageTable:
             leaf = self._leaves[vpn >> LEAF_SHIFT] = np.zeros(LEAF_PAGES, np.int64)
         leaf[vpn & (LEAF_PAGES - 1)] = frame << FRAME_SHIFT | (PRESENT | WRITABLE if writable else PRESENT)
 
+    def remember(self, vpn: int, obj: "MemoryObject", page: int, start: int) -> None:
+        """Put a page that has a writable entry among the recent ones."""
+        if len(self.recent) >= RECENT_MAX:
+            self.recent.clear()
+        self.recent[vpn] = (obj, page, start)
+
     def zap(self, vpn: int, count: int) -> None:
         """Forget pages [vpn, vpn + count); costs what is present, not what is named."""
         if not self._leaves or (count == 1 and not self.entry(vpn)):
             return
+        self.recent.clear()
         for number, low, high in self._parts(vpn, count):
             leaf = self._leaves[number]
             removed = int(np.count_nonzero(leaf[low:high]))
@@ -93,6 +107,7 @@ class PageTable:
         if self.observer is not None and (removed := self.present()):
             self.observer(0, EVERYTHING, removed)
         self._leaves.clear()
+        self.recent.clear()
 
     def present(self) -> int:
         """Entries in the table now."""

@@ -162,6 +162,13 @@ class Tasks:
             raise EngineError(EPERM, f"task {pid} belongs to uid {task.cred.uid}")
         return task
 
+    def thread_of(self, cred: Credentials, pid: int, tid: int | None) -> Thread:
+        """A thread of a task that the caller may act on. ESRCH, EPERM; ESRCH: no such thread."""
+        task = self._tasks.get(pid)
+        if task is None or cred.uid != task.cred.uid:
+            task = self.require(cred, pid)
+        return task.threads.get(tid or pid) or task.thread(tid)
+
     def spawn(self, cred: Credentials, name: str | None, lease_s: float) -> Task:
         """A new task with the regions of a small program. EINVAL: name or lease. `lease_s` is in seconds."""
         if name is not None:

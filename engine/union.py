@@ -80,13 +80,13 @@ class Union:
         if length == 0:
             return b""
         shift = self._page_shift
-        if (address + length - 1) >> shift == address >> shift:
+        low = address & ((1 << shift) - 1)
+        if low + length <= 1 << shift:
             entry = self.table.entry(address >> shift)
             if entry and self.own.journal.current is None:
-                frame = entry >> FRAME_SHIFT
+                start = (entry >> FRAME_SHIFT << shift) + low
             else:
-                frame = self._frame(address, length, Access.READ)[2]
-            start = (frame << shift) + (address & ((1 << shift) - 1))
+                start = (self._frame(address, length, Access.READ)[2] << shift) + low
             return self.own.memory.pool.memory[start : start + length].tobytes()
         parts: list[bytes] = []
         needs: list[PagesNeeded] = []
@@ -102,18 +102,34 @@ class Union:
             raise _together(needs)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def store(self, address: int, data: memoryview, *, durable: bool) -> int:
+    def store(self, address: int, data: bytes | memoryview, *, durable: bool) -> int:
         """Write all of `data` at `address`. EFAULT names the first byte that cannot be written; nothing is then.
 
         Running out of frames half way is undone by the transaction, as every failure is.
         """
-        if not len(data):
+        length = len(data)
+        if not length:
             return 0
         shift = self._page_shift
-        if (address + len(data) - 1) >> shift == address >> shift:
-            obj, page, frame = self._frame(address, len(data), Access.WRITE)
-            obj.store_in_page(frame, page, address & ((1 << shift) - 1), data, durable=durable)
-            return len(data)
+        low = address & ((1 << shift) - 1)
+        if low + length <= 1 << shift:
+            recent = self.table.recent.get(address >> shift)
+            if recent is None:
+                obj, page, frame = self._frame(address, length, Access.WRITE)
+                start = frame << shift
+                self.table.remember(address >> shift, obj, page, start)
+            else:
+                obj, page, start = recent
+                if self.own.journal.current is not None:
+                    self.touch()
+                elif not obj.object_id:
+                    start += low
+                    obj.pool.memory[start : start + length] = data
+                    obj.version += 1
+                    return length
+            obj.store_in_page(start + low, page, data, durable=durable)
+            return length
+        data = memoryview(data)
         pieces = self._pieces(address, len(data), Access.WRITE)
         for piece in pieces:
             part = data[piece.start - address : piece.end - address]

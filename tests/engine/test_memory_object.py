@@ -414,7 +414,7 @@ def test_a_store_into_one_page_taken_back_restores_the_entry_and_lets_the_frame_
     txn = bench.journal.begin()
     frames = [child.frame_for_write(page, 0, length) for page in range(3)]
     for page, frame in enumerate(frames):
-        child.store_in_page(frame, page, 0, memoryview(b"c" * length), durable=False)
+        child.store_in_page(frame * PAGE, page, memoryview(b"c" * length), durable=False)
     bench.journal.end()
     assert child.read(PAGE, PAGE) == b"c" * length + b"p" * (PAGE - length)
     assert parent.read(PAGE, PAGE) == b"p" * PAGE
