@@ -92,8 +92,7 @@ class AddressSpace:
         """Put a region in an empty place; it merges with its neighbours. ENOMEM: too many regions, one more than by splits."""
         most = self.vmas.limit + 1
         self.vmas.replace(vma.start, vma.end, (vma,), join_left=join_left, join_right=join_right, limit=most)
-        shift = self.geometry.page_shift
-        self.journal.undo(lambda: self._zap(vma.start >> shift, (vma.end - vma.start) >> shift))
+        self.zap_on_undo(vma.start, vma.end)
         self._show(vma.obj)
 
     def unmap(self, start: int, end: int) -> None:
@@ -235,9 +234,13 @@ class AddressSpace:
     def zap(self, start: int, end: int) -> None:
         """Drop cached translations of [start, end), bytes, for everybody who sees these regions; again on undo."""
         shift = self.geometry.page_shift
-        first, count = start >> shift, (end - start) >> shift
-        self._zap(first, count)
-        self.journal.undo(lambda: self._zap(first, count))
+        self._zap(start >> shift, (end - start) >> shift)
+        self.zap_on_undo(start, end)
+
+    def zap_on_undo(self, start: int, end: int) -> None:
+        """[start, end) is new: who takes that back drops its translations."""
+        shift = self.geometry.page_shift
+        self.journal.undo(self._zap, start >> shift, (end - start) >> shift)
 
     def zap_object(self, obj: PagedMemory, first: int, count: int) -> None:
         """Drop cached translations of pages [first, first + count) of `obj`."""

@@ -178,10 +178,11 @@ def check_frames(machine: Machine, objects: list[MemoryObject], *, pending: bool
     counted: Counter[int] = Counter()
     for leaf in all_leaves(objects):
         counted.update(leaf.entries[leaf.entries > ZERO_FRAME].tolist())
+    counted.update(machine.slots.cached()[0].tolist())
     for frame, count in counted.items():
         refs = int(machine.pool.refs[frame])
         if refs < count or (refs > count and not pending):
-            yield f"I5: frame {frame} has {int(machine.pool.refs[frame])} references, {count} leaves hold it"
+            yield f"I5: frame {frame} has {int(machine.pool.refs[frame])} references, {count} leaves and slots hold it"
     free = machine.pool.free_frames()
     if free & counted.keys():
         yield f"I6: frames are free and in use: {sorted(free & counted.keys())[:5]}"

@@ -166,7 +166,9 @@ class FramePool:
     def release(self, entries: Frames) -> None:
         """Drop one reference of each frame among `entries`; frames without references become free."""
         if self.slots is not None and self.slots.used:
-            self.slots.release(entries)
+            forgotten = self.slots.release(entries)
+            if len(forgotten):
+                self.release(forgotten)
         frames = entries[entries >= _FIRST]
         if not len(frames):
             return

@@ -97,6 +97,11 @@ class Journal:
         return 0 if self.current is None else self.current.serial
 
     @property
+    def last(self) -> int:
+        """The serial of the transaction that began last."""
+        return self._last
+
+    @property
     def oldest_open(self) -> int:
         """The lowest serial of an open transaction. What was stamped with less can no longer be taken back."""
         return next(iter(self._open), self._last + 1)

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.address import PageIndex
-from engine.errors import PagesNeeded
+from engine.errors import EngineError, PagesNeeded
 from engine.fault import (
     COPY,
     FETCH,
@@ -22,6 +22,7 @@ from engine.fault import (
     plan_write_fault,
 )
 from engine.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME, FramePool, Frames
+from engine.invariant import invariant
 from engine.journal import Journal
 from engine.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap, PageNumbers, absent_leaf
 
@@ -116,7 +117,7 @@ class PagedMemory:
         whole_start = 0 if low == 0 else 1
         whole_end = (low + length) // self.page_size
         whole = slice(whole_start, max(whole_start, whole_end))
-        entries = self.swap_in(first, self.writable_entries(first, count), but=whole)
+        entries = self.swap_in(first, self.writable_entries(first, count), but=whole, to_write=True)
         plan = plan_write_fault(entries, self.pool.refs, whole)
         self._require_fetched(plan, first)
         self.pool.lazy[np.maximum(entries, ABSENT)] = False
@@ -177,7 +178,9 @@ class PagedMemory:
             self.dirty.pop(page, None)
         self.zap(page, 1)
 
-    def swap_in(self, first: int, entries: Frames, but: slice = slice(0, 0)) -> Frames:
+    def swap_in(
+        self, first: int, entries: Frames, but: slice = slice(0, 0), *, to_write: bool = False
+    ) -> Frames:
         """`entries`, those from page `first` on, with frames for the pages in the swap area, except in `but`. ENOMEM, EIO."""
         while entries.min() <= SWAPPED:
             wanted = entries <= SWAPPED
@@ -191,12 +194,12 @@ class PagedMemory:
                 entries = self.pages.entries(first, len(entries))  # some more may have been swapped out
                 if self.pool.free_count > free:
                     continue
-            swapped = entries[positions]
-            slots = self.pool.slots
-            frames = self.pool.allocate(len(positions), zeroed=False)
-            if slots is not None:
-                block = np.frombuffer(slots.load(swapped), np.uint8)
-                self.pool.pages[frames] = block.reshape(len(frames), self.page_size)
+            swapped, slots = entries[positions], self.pool.slots
+            if slots is None:
+                invariant(False, "I19: a page is swapped out, but there are no slots")
+                break
+            frames = slots.bring_in(self.pool, swapped, to_write=to_write)
+            self.pool.stamps[frames] = self.journal.last
             entries[positions] = frames
             self.pages.substitute(first, entries)
             self.pool.release(swapped)
@@ -206,7 +209,11 @@ class PagedMemory:
     def collapse(self, number: int, frames: Frames) -> None:
         """Move the pages of leaf `number` into consecutive `frames`, which are zeros: one huge page."""
         first = number << LEAF_SHIFT
-        entries = self.swap_in(first, self.writable_entries(first, LEAF_PAGES))
+        try:
+            entries = self.swap_in(first, self.writable_entries(first, LEAF_PAGES))
+        except EngineError:
+            self.pool.release(frames)
+            raise
         held = np.flatnonzero(entries > ZERO_FRAME)
         self.pool.pages[frames[held]] = self.pool.pages[entries[held]]
         self._replace(first, frames)

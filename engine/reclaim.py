@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.frames import ABSENT, ZERO_FRAME, FramePool, Frames
+from engine.frames import ABSENT, SWAPPED, ZERO_FRAME, FramePool, Frames
 from engine.journal import Journal
 from engine.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf
 from engine.paged_memory import PagedMemory
@@ -74,21 +74,34 @@ class Reclaim:
         pool = self._pool
         block = np.stack([user.leaf.entries for user in users])
         counts = np.bincount(block[block > ZERO_FRAME], minlength=len(pool.refs))
-        frames = np.maximum(block, ABSENT)
-        movable = (block > ZERO_FRAME) & (counts[frames] == pool.refs[frames])
-        movable &= pool.stamps[frames] < self._journal.oldest_open
-        for mask, user in zip(movable, users, strict=True):
-            mask &= ~_staying(user)
-            if within is not None:
-                mask &= _inside(within, user)
-        lazy = np.unique(block[movable & pool.lazy[frames]])
-        freed = self._substitute(users, lazy, np.zeros(len(lazy), np.int64))
-        left = np.unique(block[movable & ~pool.lazy[frames]])
+        remembered, slots = self._slots.cached()
+        held = counts.copy()
+        held[remembered] += 1
+        movable = (held == pool.refs) & (pool.stamps < self._journal.oldest_open)
+        movable[: ZERO_FRAME + 1] = False
+        movable[np.maximum(block[self._staying(users, within)], ABSENT)] = False
+        freed = self._forget(users, remembered, slots, movable, counts)
+        movable[remembered] = False
+        movable &= counts > 0
+        lazy = np.flatnonzero(movable & pool.lazy)
+        freed += self._substitute(users, lazy, np.zeros(len(lazy), np.int64))
+        left = np.flatnonzero(movable & ~pool.lazy)
         oldest = left[np.argsort(pool.stamps[left], kind="stable")][: max(wanted - freed, 0)]
         if len(oldest):
-            entries = self._slots.store(memoryview(pool.pages[oldest].reshape(-1)), counts[oldest])
+            entries = self._slots.store(pool.pages[oldest].reshape(-1).data, counts[oldest])
             freed += self._substitute(users, oldest[: len(entries)], entries)
         return freed
+
+    def _forget(
+        self, users: list[User], frames: Frames, entries: Frames, movable: Mask, counts: Frames
+    ) -> int:
+        """Free the frames that slots remember: their bytes are in the swap area still."""
+        going = movable[frames]
+        frames, entries = frames[going], entries[going]
+        if len(frames):
+            self._slots.refs[SWAPPED - entries] += counts[frames]
+            self._slots.forget(entries)
+        return self._substitute(users, frames, entries)
 
     def _substitute(self, users: list[User], gone: Frames, entries: Frames) -> int:
         """Put `entries` where the frames `gone` are, in every leaf, and free the frames."""
@@ -110,6 +123,20 @@ class Reclaim:
         pool.release(gone)
         return len(gone)
 
+    def _staying(self, users: list[User], within: Range | None) -> Mask:
+        """Places in leaves whose pages stay: a locked region shows them, or they are not `within`."""
+        staying = np.zeros((len(users), LEAF_PAGES), np.bool_)
+        for mask, user in zip(staying, users, strict=True):
+            if within is not None:
+                mask[:] = True
+                for obj, number in user.shown:
+                    if obj is within.obj:
+                        _set(mask, number, within.first, within.count, False)
+            for obj, number in user.shown:
+                for first, count in obj.locked_pages():
+                    _set(mask, number, first, count, True)
+        return staying
+
     def _users(self) -> list[User]:
         """Every leaf of volatile memory once, with the objects that show it and its number there."""
         found: dict[int, User] = {}
@@ -119,23 +146,6 @@ class Reclaim:
         return list(found.values())
 
 
-def _staying(user: User) -> Mask:
-    """Pages of a leaf that a locked region shows."""
-    mask = np.zeros(LEAF_PAGES, np.bool_)
-    for obj, number in user.shown:
-        for first, count in obj.locked_pages():
-            _set(mask, number, first, count)
-    return mask
-
-
-def _inside(within: Range, user: User) -> Mask:
-    mask = np.zeros(LEAF_PAGES, np.bool_)
-    for obj, number in user.shown:
-        if obj is within.obj:
-            _set(mask, number, within.first, within.count)
-    return mask
-
-
-def _set(mask: Mask, number: int, first: int, count: int) -> None:
+def _set(mask: Mask, number: int, first: int, count: int, value: bool) -> None:
     start = number << LEAF_SHIFT
-    mask[max(first - start, 0) : max(first + count - start, 0)] = True
+    mask[max(first - start, 0) : max(first + count - start, 0)] = value

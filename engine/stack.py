@@ -47,4 +47,5 @@ def grow(owner: AddressSpace, vma: Vma, address: int) -> str | None:
     pages = (vma.start - start) >> geometry.page_shift
     longer = grown._replace(start=start, offset=grown.offset - pages)
     owner.vmas.replace(start, grown.end, (longer,), join_left=False, join_right=False)
+    owner.zap_on_undo(start, grown.start)
     return None

@@ -1,13 +1,14 @@
 """The slots of a swap area, counted as frames are: by the leaves and the undo records that name them.
 
-A page map's entry of a page that was put aside is SWAPPED minus its slot.
+A page map's entry of a page that was put aside is SWAPPED minus its slot. A slot that has come back for one of its users
+remembers the frame for the others, and holds a reference to it (Linux: the swap cache): what was shared stays so.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EIO, EngineError
-from engine.frames import SWAPPED, Frames
+from engine.frames import ABSENT, SWAPPED, FramePool, Frames
 from engine.invariant import invariant
 from engine.ports import SwapArea
 
@@ -15,7 +16,7 @@ from engine.ports import SwapArea
 class Slots:
     """Free and used slots (Linux: swap_map). `capacity` and `used` are in pages; `failures` counts refused stores."""
 
-    __slots__ = ("_area", "_free", "_fresh", "capacity", "failures", "refs", "used")
+    __slots__ = ("_area", "_cache", "_free", "_fresh", "capacity", "failures", "refs", "used")
 
     def __init__(self, area: SwapArea | None) -> None:
         self._area = area
@@ -25,22 +26,37 @@ class Slots:
         self.failures = 0
         self._fresh = 0
         self._free: list[int] = []
+        self._cache: dict[int, int] = {}
 
     def hold(self, entries: Frames) -> None:
         """One more reference for each slot among `entries`, which are unique."""
         self.refs[SWAPPED - entries[entries <= SWAPPED]] += 1
 
-    def release(self, entries: Frames) -> None:
-        """Drop one reference of each slot among `entries`; slots without references become free."""
+    def release(self, entries: Frames) -> Frames:
+        """Drop one reference of each slot among `entries`; slots without references become free.
+
+        The frames that freed slots remembered: the caller drops the slots' references to them.
+        """
         slots = SWAPPED - entries[entries <= SWAPPED]
         if not len(slots):
-            return
+            return slots
         self.refs[slots] -= 1
         counts = self.refs[slots]
         invariant(int(counts.min()) >= 0, "I19: a swap slot was released more often than held")
         dead = slots[counts == 0].tolist()
         self._free.extend(dead)
         self.used -= len(dead)
+        return np.array([self._cache.pop(slot) for slot in dead if slot in self._cache], np.int64)
+
+    def cached(self) -> tuple[Frames, Frames]:
+        """Remembered frames, and the entries of the slots that remember them."""
+        frames = np.fromiter(self._cache.values(), np.int64, len(self._cache))
+        return frames, SWAPPED - np.fromiter(self._cache.keys(), np.int64, len(self._cache))
+
+    def forget(self, entries: Frames) -> None:
+        """The slots of `entries` remember their frames no more; the caller has dropped the references."""
+        for slot in (SWAPPED - entries).tolist():
+            del self._cache[slot]
 
     def store(self, data: memoryview, refs: NDArray[np.int64]) -> Frames:
         """Put pages aside, which so many references name; their entries. Fewer, or none, when there is no room."""
@@ -62,6 +78,25 @@ class Slots:
         taken = np.array(slots, np.int64)
         self.refs[taken] = refs[:count]
         return SWAPPED - taken
+
+    def bring_in(self, pool: FramePool, entries: Frames, *, to_write: bool) -> Frames:
+        """Frames with the bytes of swapped pages, one reference each for the caller, who gives up those of the slots.
+
+        `to_write`: they are the caller's own, and are not remembered. EIO: the swap area cannot be read; ENOMEM.
+        """
+        slots = (SWAPPED - entries).tolist()
+        frames = np.array([self._cache.get(slot, ABSENT) for slot in slots], np.int64)
+        known, absent = np.flatnonzero(frames), np.flatnonzero(frames == ABSENT)
+        if len(absent):
+            block = np.frombuffer(self.load(entries[absent]), np.uint8)
+            fresh = pool.allocate(len(absent), zeroed=False)
+            pool.pages[fresh] = block.reshape(len(fresh), pool.page_size)
+            frames[absent] = fresh
+            shared = absent[(self.refs[SWAPPED - entries[absent]] > 1) & (not to_write)]
+            self._cache.update((slots[position], frames.item(position)) for position in shared.tolist())
+            pool.refs[frames[shared]] += 1
+        pool.refs[frames[known]] += 1
+        return frames
 
     def load(self, entries: Frames) -> bytes:
         """The bytes of swapped pages, in order. EIO."""

@@ -17,10 +17,10 @@ def mlock(seen: Union, address: int, length: int, flags: int = 0) -> None:
     """
     if flags & ~MLOCK_ONFAULT:
         raise EngineError(EINVAL, f"flags {flags:#x}")
-    start, end = _range(seen, address, length)
     limit = seen.own.limits.locked
     if not limit:
         raise EngineError(EPERM, "this task may not lock memory")
+    start, end = _range(seen, address, length)
     if limit != RLIM_INFINITY:
         fresh = (end - start) - sum(
             min(vma.end, end) - max(vma.start, start)
@@ -28,6 +28,7 @@ def mlock(seen: Union, address: int, length: int, flags: int = 0) -> None:
             if vma.flags & LOCKED
         )
         seen.own.require_lockable(fresh, ENOMEM)
+    _refuse_wrap(start, end)
     on_fault = LOCK_ON_FAULT if flags & MLOCK_ONFAULT else 0
     _set(seen, start, end, LOCKED | on_fault)
     if not on_fault and start < end:
@@ -40,6 +41,7 @@ def mlock(seen: Union, address: int, length: int, flags: int = 0) -> None:
 def munlock(seen: Union, address: int, length: int) -> None:
     """Undo mlock. EINVAL: a range that wraps; ENOMEM: a hole, what lies before it is unlocked."""
     start, end = _range(seen, address, length)
+    _refuse_wrap(start, end)
     _set(seen, start, end, 0)
 
 
@@ -65,9 +67,14 @@ def _range(seen: Union, address: int, length: int) -> tuple[int, int]:
     geometry = seen.own.geometry
     start = address & -geometry.page_size
     end = start + (geometry.align_up(length + address - start) & WORD)
-    if address < 0 or length < 0 or end > WORD:
+    if address < 0 or length < 0:
         raise EngineError(EINVAL, f"{length} bytes at {address:#x}", address=address)
     return start, end
+
+
+def _refuse_wrap(start: int, end: int) -> None:
+    if end > WORD:
+        raise EngineError(EINVAL, f"{end - start} bytes from {start:#x} wrap", address=start)
 
 
 def _set(seen: Union, start: int, end: int, lock: int) -> None:
