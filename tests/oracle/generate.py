@@ -31,7 +31,7 @@ EXTRAS = {
 }  # fmt: skip
 """Flags of mmap and how often they are set."""
 ADVICE = (
-    c.MADV_NORMAL, c.MADV_RANDOM, c.MADV_SEQUENTIAL, c.MADV_WILLNEED, c.MADV_DONTNEED, c.MADV_DONTNEED, c.MADV_FREE,
+    c.MADV_NORMAL, c.MADV_RANDOM, c.MADV_SEQUENTIAL, c.MADV_WILLNEED, c.MADV_DONTNEED, c.MADV_DONTNEED,
     c.MADV_REMOVE, c.MADV_DONTFORK, c.MADV_DOFORK, c.MADV_HUGEPAGE, c.MADV_NOHUGEPAGE, c.MADV_DONTDUMP,
     c.MADV_DODUMP, c.MADV_COLD, c.MADV_POPULATE_READ, c.MADV_POPULATE_WRITE, c.MADV_DONTNEED_LOCKED,
 )  # fmt: skip
@@ -61,6 +61,11 @@ class Generator:
         self.weights = {name: WEIGHTS[name] * rng.choice((0, 1, 1, 2, 4)) for name in allowed}
         if not any(self.weights.values()):
             self.weights = {name: WEIGHTS[name] for name in allowed}
+        if "limit" in allowed:
+            self.weights["limit"] = max(self.weights["limit"], 2)
+        self.extras = EXTRAS | ({c.MAP_LOCKED: 0.3} if "locked" in mode.resources else {})
+        # what was freed may be gone at once when it is paged out, or later, as Linux likes
+        self.advice = (*ADVICE, rng.choice((c.MADV_FREE, c.MADV_PAGEOUT)))
         self.plain = rng.random() < 0.4
         """Most regions of the sequence are of one kind, so that they merge."""
         anywhere = 8 if mode.filled else 1
@@ -142,7 +147,7 @@ class Generator:
             addr, where = rng.choice((0, 0, 1, PAGE)), 0
         flags |= where
         if not self.plain or self._rarely(0.1):
-            flags |= sum(flag for flag, chance in EXTRAS.items() if rng.random() < chance)
+            flags |= sum(flag for flag, chance in self.extras.items() if rng.random() < chance)
         if flags & c.MAP_SHARED and flags & c.MAP_GROWSDOWN and not self._rarely(0.1):
             flags &= ~c.MAP_GROWSDOWN
         if self._rarely(0.01):
@@ -203,7 +208,7 @@ class Generator:
         return Call("brk", (HEAP + pages * PAGE + self.rng.choice((0, 0, 1, 100)),))
 
     def _madvise(self) -> Call:
-        advice = self.rng.choice(BAD_ADVICE) if self._rarely() else self.rng.choice(ADVICE)
+        advice = self.rng.choice(BAD_ADVICE) if self._rarely() else self.rng.choice(self.advice)
         addr, length = self._extent()
         # madvise knows no upper end: only a length that wraps around is harmless
         return Call("madvise", (addr, length if length < HUGE else 2**64 - PAGE, advice))

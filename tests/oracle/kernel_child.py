@@ -12,6 +12,7 @@ import resource
 import struct
 import sys
 from functools import partial
+from pathlib import Path
 
 from tests.oracle.calls import HEAP, PAGE, RESOURCES, WINDOW_SIZE
 from tests.oracle.modes import MODES, Mode
@@ -98,6 +99,14 @@ class KernelWorld:
     def maps(self) -> list[Region]:
         """The regions in the window."""
         return self._maps_by_text() if self._maps_text else self._maps_by_query()
+
+    def smaps(self) -> str:
+        """/proc/PID/smaps."""
+        return "" if self._mode.crowded else Path("/proc/self/smaps").read_text()
+
+    def bounds(self) -> tuple[int, int]:
+        """Those of the mode."""
+        return self._mode.bounds
 
     def fork(self, rest: Rest) -> tuple[list[Record], int]:
         """fork(2); the child sends what it did through a pipe of its own."""

@@ -7,7 +7,7 @@ all its memory.
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from tests.oracle.calls import PAGE, WINDOW, WINDOW_SIZE
+from tests.oracle.calls import PAGE, WINDOW, WINDOW_SIZE, address_text
 
 Answer = int | str | bytes | list[Any]
 """A number, the name of an errno, bytes, or a composition."""
@@ -21,6 +21,9 @@ PROT_READ = 1
 MREMAP_TO = 3
 """MREMAP_MAYMOVE | MREMAP_FIXED."""
 MAP_FIXED_BITS = 0x100010
+
+SMAPS_AMOUNTS = ("Rss", "Anonymous", "Locked", "Swap")
+"""LazyFree is left out: Linux counts such pages when a processor's batch of them is full."""
 
 
 class World(Protocol):
@@ -37,6 +40,12 @@ class World(Protocol):
 
     def maps(self) -> list[Region]:
         """The regions in the window."""
+
+    def smaps(self) -> str:
+        """The text of /proc/PID/smaps, or nothing where it is too long."""
+
+    def bounds(self) -> tuple[int, int]:
+        """The window: regions outside are nobody's business."""
 
     def fork(self, rest: Rest) -> tuple[list[Record], int]:
         """Let a child go on with `rest`, and wait until it has ended: what it returned."""
@@ -129,11 +138,35 @@ def pages(world: World, start: int, end: int) -> list[list[Any]]:
     return [[address, page] for address, page in cut if page]
 
 
+def seen_in_smaps(text: str, low: int, high: int) -> list[Any]:
+    """What smaps tells of the regions in [low, high): flags, and of private ones the amounts that are not 0."""
+    told: list[Any] = []
+    region: list[str] = []
+    inside = False
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if " " in name:
+            start = int(name.partition("-")[0], 16)
+            inside = low <= start < high
+            region = [address_text(start)]
+        elif inside and name in SMAPS_AMOUNTS and value.strip() != "0 kB":
+            region.append(f"{name} {value.strip()}")
+        elif inside and name == "VmFlags":
+            flags = value.split()
+            told.append(" ".join([*(region[:1] if "sh" in flags else region), *flags]))
+    return told
+
+
 def end(world: World) -> list[Record]:
     """All that can be known of a process: residency, bytes, and bytes that its rights hid."""
+    smaps: Answer = seen_in_smaps(world.smaps(), *world.bounds())
     regions = world.maps()
     resident: Answer = [world.call("mincore", (start, end - start)) for start, end, _ in regions]
-    records: list[Record] = [("end: mincore", resident, regions), ("end: bytes", look(world), regions)]
+    records: list[Record] = [
+        ("end: smaps", smaps, regions),
+        ("end: mincore", resident, regions),
+        ("end: bytes", look(world), regions),
+    ]
     revealed: list[Any] = [
         world.call("mprotect", (start, end - start, PROT_READ))
         for start, end, rights in regions

@@ -64,6 +64,14 @@ class EngineWorld:
             if self.low <= vma.start < self.high
         ]
 
+    def smaps(self) -> str:
+        """/proc/PID/smaps."""
+        return "" if self.mode.crowded else self.machine.smaps_text(self.cred, self.pid)
+
+    def bounds(self) -> tuple[int, int]:
+        """Those of the mode."""
+        return self.mode.bounds
+
     def fork(self, rest: Rest) -> tuple[list[Record], int]:
         """Fork, let the child go on, and end it."""
         with self.machine.transaction() as txn:
