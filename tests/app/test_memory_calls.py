@@ -7,11 +7,27 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+import everspace
 from app.settings import Settings
+from engine import constants
+from engine.limits import RESOURCES
+from everspace.wire import RESOURCE_NAMES
 from tests.app.support import BASE, PAGE, Site, running
 
 RANGE = {"addr": hex(BASE), "length": PAGE}
 TIB = 1 << 40
+
+
+def test_the_sdk_spells_numbers_and_limits_as_the_engine_does() -> None:
+    prefixes = ("PROT_", "MAP_", "MREMAP_", "MADV_", "MLOCK_", "MS_", "O_", "RLIM_")
+    ours = {name: value for name, value in vars(constants).items() if name.startswith(prefixes)}
+    internal = {"PROT_ALL", "MAP_TYPE", "MAP_COUNT_MAX"}
+    assert {name: getattr(everspace, name) for name in ours if name not in internal} == {
+        name: value for name, value in ours.items() if name not in internal
+    }
+    theirs = {name for name in everspace.__all__ if name.startswith(prefixes)}
+    assert theirs - {"MAP_ANON"} <= set(ours)
+    assert RESOURCE_NAMES == RESOURCES
 
 
 async def test_each_call_in_a_batch_answers_as_its_route_does(site: Site) -> None:
