@@ -4,7 +4,9 @@ import re
 
 from tests.engine.host import FIXED, PRIVATE, RW, Host
 
-HEADER = re.compile(r"([0-9a-f]{8,})-([0-9a-f]{8,}) ([r-][w-][x-][sp]) ([0-9a-f]{8}) 00:00 0 (?: *(\S.*))?")
+HEADER = re.compile(
+    r"([0-9a-f]{8,})-([0-9a-f]{8,}) ([r-][w-][x-][sp]) ([0-9a-f]{8,}) [0-9a-f]{2,}:[0-9a-f]{2,} \d+ (?: *(\S.*))?"
+)
 
 
 def blocks(text: str) -> dict[int, dict[str, str]]:
