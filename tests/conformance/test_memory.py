@@ -175,6 +175,14 @@ def test_what_does_not_fit_is_enomem(world: World) -> None:
         assert world.state() == before
 
 
+@row("MMAP-EPERM-1")
+def test_nothing_is_mapped_below_the_users_range(world: World) -> None:
+    for address in (0, PAGE, USER_START - PAGE):
+        world.fails("EPERM", world.owner.mmap, address, PAGE, RW, FIXED)
+        world.fails("EPERM", world.owner.mmap, address, PAGE, RW, ANON | MAP_FIXED_NOREPLACE)
+    assert world.owner.mmap(PAGE, PAGE, RW, ANON) == USER_START
+
+
 @row("MUNMAP-OK-1")
 def test_munmap_takes_parts_and_ignores_holes(world: World) -> None:
     for task in outside_and_inside(world):
@@ -254,6 +262,14 @@ def test_the_heap_grows_and_shrinks(world: World) -> None:
         assert task.read(end, 4) == bytes(4)
         assert "[heap]" in task.maps()
         assert task.brk(start) == start
+
+
+@row("BRK-LOW-1")
+def test_a_break_below_the_heap_only_asks(world: World) -> None:
+    start = world.owner.brk()
+    world.owner.brk(start + PAGE)
+    for address in (0, 1, start - 1, -1):
+        assert world.owner.brk(address) == start + PAGE
 
 
 @row("BRK-INSIDE-1")
