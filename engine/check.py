@@ -140,7 +140,7 @@ def check_union(union: Union) -> Iterator[str]:
             yield f"I17: {vpn << shift:#x} is cached, but lies behind the end of its memory"
         held = int(pages.entries(page, 1)[0])
         frame = entry >> FRAME_SHIFT
-        if frame != held and not (frame == ZERO_FRAME and held == 0):
+        if frame != held:
             yield f"I4: {vpn << shift:#x} is cached as frame {frame}, the object has {held}"
         if entry & WRITABLE:
             if not union.rights(vma, owner) & Access.WRITE:

@@ -90,15 +90,21 @@ class PageMap:
 
     def writable_leaf(self, number: int) -> Frames:
         """The entries of a leaf, shared with no other map."""
-        leaves = self._own_table().leaves
-        leaf = leaves.get(number)
+        return self.own_leaf(number).entries
+
+    def own_leaf(self, number: int) -> Leaf:
+        """A leaf that is shared with no other map."""
+        table = self._table
+        if table.refs > 1:
+            table = self._own_table()
+        leaf = table.leaves.get(number)
         if leaf is None:
-            leaf = leaves[number] = Leaf(self._new_leaf(number))
+            leaf = table.leaves[number] = Leaf(self._new_leaf(number))
         elif leaf.refs > 1:
             leaf.refs -= 1
             self._pool.hold(leaf.entries)
-            leaf = leaves[number] = Leaf(leaf.entries.copy())
-        return leaf.entries
+            leaf = table.leaves[number] = Leaf(leaf.entries.copy())
+        return leaf
 
     def present(self, first: int, count: int) -> list[int]:
         """Numbers of the existing leaves that touch pages [first, first + count), ascending."""
@@ -218,12 +224,12 @@ class PageMap:
         return self._table
 
     def _own_table(self) -> Table:
+        """A table of this map's alone, made of the one that it shares."""
         table = self._table
-        if table.refs > 1:
-            table.refs -= 1
-            for leaf in table.leaves.values():
-                leaf.refs += 1
-            table = self._table = Table(dict(table.leaves))
+        table.refs -= 1
+        for leaf in table.leaves.values():
+            leaf.refs += 1
+        table = self._table = Table(dict(table.leaves))
         return table
 
 

@@ -149,8 +149,8 @@ class PagedMemory:
         pool, journal = self.pool, self.journal
         if not pool.free_count:
             self._make_room(page, 1)
-        leaf, at = self.pages.writable_leaf(page >> LEAF_SHIFT), page & (LEAF_PAGES - 1)
-        entry = leaf.item(at)
+        leaf, at = self.pages.own_leaf(page >> LEAF_SHIFT), page & (LEAF_PAGES - 1)
+        entry = leaf.entries.item(at)
         counted = entry > ZERO_FRAME
         deed = plan_page_write(entry, pool.refs.item(entry) if counted else 0, whole=length == self.page_size)
         if deed == REUSE:
@@ -161,14 +161,15 @@ class PagedMemory:
         frame = pool.allocate_one(zeroed=deed == ZERO_FILL)
         if deed == COPY:
             pool.copy(entry, frame)
-        leaf[at] = frame
-        self.pages.split(page >> LEAF_SHIFT)
+        leaf.entries[at] = frame
+        leaf.huge = False
         if journal.current is not None:
             pool.stamps[frame] = journal.current.serial
             journal.undo(self._put_one_back, page, entry, frame)
         if counted:
             journal.defer(pool.release_one, entry)
-        self.zap(page, 1)
+        if entry != ABSENT:  # what is absent was never translated
+            self.zap(page, 1)
         return frame
 
     def _put_one_back(self, page: int, entry: int, frame: int) -> None:

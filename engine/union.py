@@ -272,10 +272,11 @@ class Union:
             if space is not None:
                 txn.touched.add(space)
             txn.touched.add(obj)
-        vpn = address >> self._page_shift
-        page = vma.offset + vpn - (vma.start >> self._page_shift)
+        shift, writes = self._page_shift, bool(wanted & Access.WRITE)
+        vpn = address >> shift
+        page = vma.offset + vpn - (vma.start >> shift)
         entry = self.table.entry(vpn)
-        needed = _NEEDED[wanted]
+        needed = PRESENT | WRITABLE if writes else PRESENT
         if entry & needed == needed:
             return obj, page, entry >> FRAME_SHIFT
         reason = deny(self.rights(vma, owner), wanted)
@@ -285,11 +286,11 @@ class Union:
             raise PageFault(address, _WORDS[wanted], reason, partial=grew)
         swapped_in = obj.swapped_in
         try:
-            if wanted & Access.WRITE:
+            if writes:
                 owner.before_write(vma)
                 if vma.flags & HUGEPAGE and promote(owner, vma, page):
                     return obj, page, self._huge_fault(vpn, obj, page)
-                frame = obj.frame_for_write(page, address & (self.page_size - 1), length)
+                frame = obj.frame_for_write(page, address & ((1 << shift) - 1), length)
             else:
                 frame = obj.frame_for_read(page)
         except PagesNeeded as need:
@@ -299,7 +300,7 @@ class Union:
             self.counters.minor_faults += 1
         else:
             self.counters.major_faults += 1
-        self.table.fill_one(vpn, frame, writable=bool(wanted & Access.WRITE))
+        self.table.fill_one(vpn, frame, writable=writes)
         return obj, page, frame
 
     def _huge_fault(self, vpn: int, obj: MemoryObject, page: int) -> int:
