@@ -119,11 +119,13 @@ def check_own_memory(owner: AddressSpace) -> Iterator[str]:
         leaf = memory.pages.table.leaves[number]
         if leaf.huge and (owner.vid or not owner.geometry.has_huge_pages):
             yield f"I20: {owner.label}: leaf {number} is one huge page, which this memory cannot have"
-        for low in ((leaf.entries > ZERO_FRAME) | (leaf.entries <= SWAPPED)).nonzero()[0].tolist():
-            page = (number << LEAF_SHIFT) + low
-            vma = owner.vmas.find(page << shift)
-            if vma is None or vma.obj is not memory:
-                yield f"I18: {owner.label}: page {page} has bytes, but no region shows it"
+        held = (leaf.entries > ZERO_FRAME) | (leaf.entries <= SWAPPED)
+        first = number << LEAF_SHIFT
+        for vma in owner.vmas.overlapping(first << shift, (first + LEAF_PAGES) << shift):
+            if vma.obj is memory:
+                held[max((vma.start >> shift) - first, 0) : (vma.end >> shift) - first] = False
+        for low in held.nonzero()[0].tolist():
+            yield f"I18: {owner.label}: page {first + low} has bytes, but no region shows it"
 
 
 def check_union(union: Union) -> Iterator[str]:

@@ -78,6 +78,7 @@ class Lockstep:
         self.late: list[tuple[PagesNeeded, dict[int, bytes]]] = []
         self.log: list[str] = []
         self.out_of_frames = 0
+        self.huge_pages_seen = 0
 
     def _booted(self) -> Machine:
         first_pid = self.rng.randrange(1, 1000)

@@ -32,6 +32,7 @@ from tests.engine.model_state import (
     Page,
     Refused,
     Space,
+    Task,
     View,
     held_in,
     limit_of,
@@ -145,7 +146,7 @@ class MemoryCalls(Places):
             raise Refused("EINVAL")
         numbers = self.numbers(address, length)
         if grows == PROT_GROWSUP:
-            raise Refused("EINVAL")
+            raise Refused("ENOMEM" if view.find(numbers.start) is None else "EINVAL")
         if grows:
             numbers = self._from_the_stack_s_start(view, numbers)
         position = numbers.start
@@ -213,8 +214,8 @@ class MemoryCalls(Places):
         task.heap = (start, address)
         return address
 
-    def _grow_heap(self, task: Owner, more: range) -> None:
-        """One page above stays free, a stack's gap too."""
+    def _grow_heap(self, task: Task, more: range) -> None:
+        """One page above stays free, a stack's gap too. The new pages are one with the rest of the heap only."""
         wanted = range(more.start, more.stop + 1)
         for pages in (task.pages, *self.peers(task)):
             if held_in(pages, wanted):
@@ -224,7 +225,7 @@ class MemoryCalls(Places):
                 raise Refused("ENOMEM")
         self.require_room(task, len(more), data=True)
         heap = {vpn: Page(self.zero_cell(), READ | WRITE, 0, vpn, flags=ACCOUNT) for vpn in more}
-        self.put(task, heap, right=False)
+        self.put(task, heap, left=more.start * self.page > task.heap[0], right=False)
 
     def msync(
         self,

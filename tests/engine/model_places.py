@@ -32,7 +32,7 @@ class Places(State):
         if self._count(owner) > limit_of(owner, "map_count"):
             raise Refused("ENOMEM")
         if not fixed:
-            return self.search(owner, address // page * page, size)
+            return self.search(owner, address // page * page, size, lowest=geometry.user_start)
         if address % page:
             raise Refused("EINVAL")
         if address < geometry.user_start:
@@ -49,14 +49,17 @@ class Places(State):
         if theirs or any(owner.pages[vpn].sid for vpn in held_in(owner.pages, wanted)):
             raise Refused("EEXIST")
 
-    def search(self, owner: Owner, hint: int, size: int) -> int:
-        """A free range: at the hint, or the first one from above (or below). Stacks keep a gap free below them."""
+    def search(self, owner: Owner, hint: int, size: int, *, lowest: int) -> int:
+        """A free range: at the hint (at least `lowest`), or the first one from above (or below).
+
+        Stacks keep a gap free below them.
+        """
         geometry = self.geometry
         used: set[int] = set()
         for pages in (owner.pages, *self.peers(owner)):
             used.update(pages, *(self.gap(pages, vpn) for vpn in pages))
         if hint > 0:
-            hint = max(hint, geometry.user_start)
+            hint = max(hint, lowest)
             if hint + size <= geometry.user_end and used.isdisjoint(self.numbers(hint, size)):
                 return hint
         places = [(geometry.arena_start, geometry.arena_end)]

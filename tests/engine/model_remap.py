@@ -63,7 +63,7 @@ class RemapCalls(AdviceCalls):
             return address
         if not flags & MREMAP_MAYMOVE:
             raise Refused("ENOMEM")
-        free = self.search(owner, 0, wish.new * self.page) // self.page
+        free = self.search(owner, 0, wish.new * self.page, lowest=0) // self.page
         return self._move(view, owner, replace(wish, target=free)) * self.page
 
     def _wish(self, address: int, old_size: int, new_size: int, flags: int, target: int) -> Wish:
@@ -166,7 +166,9 @@ class RemapCalls(AdviceCalls):
         if wish.flags & MREMAP_DONTUNMAP:
             self.require_room(owner, wish.old, data=owner.pages[wish.first].counts_as_data)
         if not wish.flags & MREMAP_FIXED:
-            free = self.search(owner, wish.target * self.page, wish.new * self.page)
+            free = self.search(owner, wish.target * self.page, wish.new * self.page, lowest=0)
+            if free < self.geometry.user_start:
+                raise Refused("EPERM")
             wish = replace(wish, target=free // self.page)
         return self._move(view, owner, wish)
 

@@ -1,6 +1,6 @@
 """What the random runs do next: calls with arguments near the edges, and disturbances between them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import TypeVar
 
@@ -328,8 +328,18 @@ def prlimit(world: Lockstep) -> None:
         "locked": rng.randint(0, 4),
     }
     value = (around.get(resource, 0) + rng.randint(0, 3)) * page + rng.choice((0, 0, 1))
-    wanted = seldom(rng, (None, value, value, 2**64 - 1, 2**64 - 1), (-1, 2**64))
+    most = 2**64 - 1 if resource != "stack" else 8 * page  # the model would drown in the pages of a long one
+    wanted = seldom(rng, (None, value, value, most, most), (-1, 2**64))
     world.call("prlimit", someone(world, pid), pid, resource, wanted)
+
+
+def start_with_an_unlimited_stack(world: Lockstep) -> None:
+    """From then on places are searched for from below."""
+    pid = a_pid(world)
+    cred = someone(world, pid)
+    world.call("prlimit", cred, pid, "stack", 2**64 - 1)
+    world.call("exec", cred, pid)
+    world.call("prlimit", cred, pid, "stack", 8 * world.geometry.page_size)
 
 
 def step_out(world: Lockstep) -> None:
@@ -354,7 +364,7 @@ DEEP: dict[Step, int] = {
 }  # fmt: skip
 
 
-def a_call(world: Lockstep, weights: dict[Step, int]) -> None:
+def a_call(world: Lockstep, weights: Mapping[Step, float]) -> None:
     [step] = world.rng.choices(list(weights), list(weights.values()))
     step(world)
 
@@ -379,9 +389,9 @@ def disturb(world: Lockstep) -> None:
             world.restart(crashed=kind == "crash")
 
 
-OWN: dict[Step, int] = {
+OWN: dict[Step, float] = {
     fork: 3, exit_task: 1, mmap: 16, munmap: 6, mprotect: 8, brk: 4, read: 10, write: 16, msync: 1,
-    mremap: 12, madvise: 12, mlock: 4, mincore: 2, prlimit: 1,
+    mremap: 12, madvise: 12, mlock: 4, mincore: 2, prlimit: 1, start_with_an_unlimited_stack: 0.3,
 }  # fmt: skip
 """The memory of tasks that use no space."""
 
