@@ -412,7 +412,7 @@ class Machine:
 
     def status_text(self, cred: Credentials, pid: int) -> str:
         """/proc/PID/status, open to everybody. ESRCH."""
-        return procfs.status(self._seen(self.tasks_table.get(pid)), self._task_memory)
+        return procfs.status(self._seen(self.tasks_table.get(pid)))
 
     def vas_dir(self, cred: Credentials, pid: int) -> list[int]:
         """/proc/PID/vas: ids of the attached spaces. ESRCH, EPERM."""

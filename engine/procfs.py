@@ -1,18 +1,21 @@
 """smaps and status of procfs, in the words, columns and units of Linux 6."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Final
+
+import numpy as np
 
 from engine import vm_flags
 from engine.access import Access, attach_limit
-from engine.address_space import AddressSpace, is_data
+from engine.address_space import AddressSpace
 from engine.geometry import Geometry
 from engine.huge import may_be_huge, whole_leaves
 from engine.paged_memory import PagedMemory
 from engine.render import Label, header
 from engine.tasks import Task
 from engine.union import Union
-from engine.usage import OwnedRegions, Usage, usage
+from engine.usage import OwnedRegions, Usage, totals, usage
 from engine.vma import Vma
 
 Volatile = Callable[[], Iterable[PagedMemory]]
@@ -33,49 +36,69 @@ _FLAGS: Final = (
     (vm_flags.VAS_PRIVATE, "vp"),
 )
 """In the order of Linux's bits; the last is ours."""
-_NEVER: Final = ("FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb")
+_NAMES: Final = (
+    "Size",
+    "KernelPageSize",
+    "MMUPageSize",
+    "Rss",
+    "Pss",
+    "Pss_Dirty",
+    "Shared_Clean",
+    "Shared_Dirty",
+    "Private_Clean",
+    "Private_Dirty",
+    "Referenced",
+    "Anonymous",
+    "KSM",
+    "LazyFree",
+    "AnonHugePages",
+    "ShmemPmdMapped",
+    "FilePmdMapped",
+    "Shared_Hugetlb",
+    "Private_Hugetlb",
+    "Swap",
+    "SwapPss",
+    "Locked",
+)
+"""Lines in kB, in Linux's order."""
+_BLOCK: Final = "".join(f"{name + ':':16}%8d kB\n" for name in _NAMES) + "THPeligible:    %8d\nVmFlags: %s\n"
 
 
 def smaps(union: Union, label: Label, volatile: Volatile) -> str:
     """/proc/PID/smaps of what a thread sees; see usage.py for what the numbers count."""
     regions = union.owned_in(0, 1 << 64)
-    counted = usage(union, regions, volatile)
+    columns = _columns(regions, union.own.geometry.page_size, usage(union, regions, volatile))
     texts = []
-    for number, (owner, vma) in enumerate(regions):
+    for (owner, vma), sizes in zip(regions, columns, strict=True):
         access = Access(union.rights(vma, owner))
-        rows = {name: f"{size >> 10:8} kB" for name, size in _sizes(union.own.geometry, vma, counted, number)}
-        rows["THPeligible"] = f"{_fits_huge_page(owner, vma):8}"
-        texts.append(header(union, vma, access, label))
-        texts.extend(f"{name + ':':16}{value}\n" for name, value in rows.items())
         limit = attach_limit(vma.type) & (union.limit if owner is union.space else Access.ALL)
-        texts.append(f"VmFlags: {_flags(vma, access, may_write=bool(limit & Access.WRITE))}\n")
+        flags = _words(access, vma.flags, vma.shared, bool(limit & Access.WRITE))
+        texts.append(header(union, vma, access, label))
+        texts.append(_BLOCK % (*sizes, _fits_huge_page(owner, vma), flags))
     return "".join(texts)
 
 
-def status(task: Task, volatile: Volatile) -> str:
+def status(task: Task) -> str:
     """/proc/PID/status: the lines that are true here, in Linux's order, then the engine's own counters.
 
     The sizes are those of the original address space, whatever the threads are in.
     """
     told = task.status()
     regions = task.original.owned_in(0, 1 << 64)
-    counted = usage(task.original, regions, volatile)
-    resident, anonymous = int(counted.rss.sum()), int(counted.anonymous.sum())
-    stack = sum(vma.end - vma.start for _, vma in regions if vma.grows_down)
-    data = sum(vma.end - vma.start for _, vma in regions if is_data(vma))
+    used = totals(task.original, regions)
     text, library = _code(task.space.geometry, regions)
     sizes = {
         "VmSize": task.space.mapped(),
         "VmLck": task.space.locked(),
-        "VmRSS": resident,
-        "RssAnon": anonymous,
+        "VmRSS": used.anonymous + used.shared,
+        "RssAnon": used.anonymous,
         "RssFile": 0,
-        "RssShmem": resident - anonymous,
-        "VmData": data,
-        "VmStk": stack,
+        "RssShmem": used.shared,
+        "VmData": task.space.data(),
+        "VmStk": sum(vma.end - vma.start for _, vma in regions if vma.grows_down),
         "VmExe": text,
         "VmLib": library,
-        "VmSwap": int(counted.swap.sum()),
+        "VmSwap": used.swapped,
         "HugetlbPages": 0,
     }
     rows = {
@@ -101,45 +124,47 @@ def status(task: Task, volatile: Volatile) -> str:
     return "".join(f"{key}:\t{value}\n" for key, value in rows.items())
 
 
-def _sizes(geometry: Geometry, vma: Vma, counted: Usage, number: int) -> Iterable[tuple[str, int]]:
-    """Every line in kB, in Linux's order."""
-    private = counted.anonymous[number] or not vma.shared
-    huge = int(counted.anon_huge[number])
-    pss = int(counted.pss[number])
-    yield "Size", vma.end - vma.start
-    yield "KernelPageSize", geometry.page_size
-    yield "MMUPageSize", geometry.page_size
-    yield "Rss", int(counted.rss[number])
-    yield "Pss", pss
-    yield "Pss_Dirty", int(counted.pss_dirty[number])
-    yield "Shared_Clean", int(counted.shared_clean[number])
-    yield "Shared_Dirty", int(counted.shared_dirty[number])
-    yield "Private_Clean", int(counted.private_clean[number])
-    yield "Private_Dirty", int(counted.private_dirty[number])
-    yield "Referenced", int(counted.referenced[number])
-    yield "Anonymous", int(counted.anonymous[number])
-    yield "KSM", 0
-    yield "LazyFree", int(counted.lazy_free[number])
-    yield "AnonHugePages", huge if private else 0
-    yield "ShmemPmdMapped", 0 if private else huge
-    for name in _NEVER:
-        yield name, 0
-    yield "Swap", int(counted.swap[number])
-    yield "SwapPss", int(counted.swap_pss[number])
-    yield "Locked", pss if vma.flags & vm_flags.LOCKED else 0
+def _columns(regions: OwnedRegions, page_size: int, counted: Usage) -> Iterator[tuple[int, ...]]:
+    """For each region the numbers of `_NAMES`, in kB."""
+    count = len(regions)
+    nothing, page = np.zeros(count, np.int64), np.full(count, page_size)
+    shared = np.fromiter((vma.shared for _, vma in regions), np.bool_, count)
+    locked = np.fromiter((bool(vma.flags & vm_flags.LOCKED) for _, vma in regions), np.bool_, count)
+    columns = {
+        "Size": np.fromiter((vma.end - vma.start for _, vma in regions), np.int64, count),
+        "KernelPageSize": page,
+        "MMUPageSize": page,
+        "Rss": counted.rss,
+        "Pss": counted.pss,
+        "Pss_Dirty": counted.pss_dirty,
+        "Shared_Clean": counted.shared_clean,
+        "Shared_Dirty": counted.shared_dirty,
+        "Private_Clean": counted.private_clean,
+        "Private_Dirty": counted.private_dirty,
+        "Referenced": counted.referenced,
+        "Anonymous": counted.anonymous,
+        "LazyFree": counted.lazy_free,
+        "AnonHugePages": np.where(shared, 0, counted.anon_huge),
+        "ShmemPmdMapped": np.where(shared, counted.anon_huge, 0),
+        "Swap": counted.swap,
+        "SwapPss": counted.swap_pss,
+        "Locked": np.where(locked, counted.pss, 0),
+    }
+    return zip(*((columns.get(name, nothing) >> 10).tolist() for name in _NAMES), strict=True)
 
 
-def _flags(vma: Vma, access: Access, *, may_write: bool) -> str:
+@lru_cache(maxsize=256)
+def _words(access: int, flags: int, shared: bool, may_write: bool) -> str:
     """Two letters for each flag, each followed by a blank. What is shared read-only is not `sh`, as on Linux."""
     words = [
         word for bit, word in ((Access.READ, "rd"), (Access.WRITE, "wr"), (Access.EXEC, "ex")) if access & bit
     ]
-    if vma.shared and may_write:
+    if shared and may_write:
         words.append("sh")
     words += ["mr", "mw", "me"] if may_write else ["mr", "me"]
-    if vma.shared:
+    if shared:
         words.append("ms")
-    words += [word for bit, word in _FLAGS if vma.flags & bit]
+    words += [word for bit, word in _FLAGS if flags & bit]
     return "".join(f"{word} " for word in words)
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from engine.address_space import AddressSpace
 from engine.frames import SWAPPED, ZERO_FRAME, Frames
-from engine.memory_object import MemoryObject
 from engine.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf, PageNumbers
+from engine.page_table import EVERYTHING
 from engine.paged_memory import PagedMemory
 from engine.union import Union
 from engine.vma import Vma
@@ -50,6 +50,15 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """Bytes: private memory in frames, other memory that is mapped, private memory in the swap area."""
+
+    anonymous: int
+    shared: int
+    swapped: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pages:
     """Pages that use memory, in parallel arrays: their region, how many use them, and what they are."""
 
@@ -74,27 +83,43 @@ class Pages:
 def usage(union: Union, regions: OwnedRegions, volatile: Callable[[], Iterable[PagedMemory]]) -> Usage:
     """Of regions that `union` shows; `volatile` names all memory that may share frames with it."""
     shift, page, count = union.own.geometry.page_shift, union.page_size, len(regions)
-    private: list[tuple[int, Frames]] = []
-    shared: dict[MemoryObject, list[tuple[int, PageNumbers]]] = {}
-    referenced, huge = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    for number, (owner, vma) in enumerate(regions):
-        pages = (vma.end - vma.start) >> shift
-        seen, frames = union.table.frames_in(vma.start >> shift, pages)
-        seen = seen[frames != ZERO_FRAME]
-        referenced[number] = len(seen)
-        if vma.obj is not union.own.memory or owner is not union.own:
-            if len(seen):
-                shown = seen - (vma.start >> shift) + vma.offset
-                shared.setdefault(vma.obj, []).append((number, shown))
-            continue
-        entries = _entries(vma.obj, vma.offset, pages)
-        if len(entries):
-            private.append((number, entries))
-            huge[number] = vma.obj.pages.huge_pages(vma.offset, pages)
-    own, swapped = _private(union.own.memory, private, volatile)
-    resident = Pages.joined([own, *(_shared(obj, shown, shift) for obj, shown in shared.items())])
-    only_private = np.bincount(own.region, minlength=count)
-    return _summed(resident, swapped, page, count, referenced * page, only_private * page, huge * page)
+    memory = union.own.memory
+    starts = _column(vma.start >> shift for _, vma in regions)
+    pages = _column(vma.end >> shift for _, vma in regions) - starts
+    vpns, frames = union.table.frames_in(0, EVERYTHING)
+    vpns = vpns[frames != ZERO_FRAME]
+    low, high = np.searchsorted(vpns, starts), np.searchsorted(vpns, starts + pages)
+    own = [number for number, (owner, vma) in enumerate(regions) if vma.obj is memory and owner is union.own]
+    resident, swapped = _private(memory, regions, np.array(own, np.int64), pages, volatile)
+    anonymous = np.bincount(resident.region, minlength=count)
+    huge = np.zeros(count, np.int64)
+    for number in own:
+        if pages[number] >= LEAF_PAGES:
+            huge[number] = memory.pages.huge_pages(regions[number][1].offset, int(pages[number]))
+    shared: dict[PagedMemory, list[tuple[int, PageNumbers]]] = {}
+    for number in np.setdiff1d(np.flatnonzero(high > low), own).tolist():
+        vma = regions[number][1]
+        shown = vpns[low[number] : high[number]] - starts[number] + vma.offset
+        shared.setdefault(vma.obj, []).append((number, shown))
+    every = Pages.joined([resident, *(_shared(obj, shown, shift) for obj, shown in shared.items())])
+    return _summed(every, swapped, page, count, (high - low) * page, anonymous * page, huge * page)
+
+
+def totals(union: Union, regions: OwnedRegions) -> Totals:
+    """Bytes of all regions together, without asking who shares them."""
+    memory, page, shift = union.own.memory, union.page_size, union.own.geometry.page_shift
+    entries = _entries(memory)[1]
+    resident = int(np.count_nonzero(entries > ZERO_FRAME))
+    mapped = 0
+    for owner, vma in regions:
+        if vma.obj is not memory or owner is not union.own:
+            frames = union.table.frames_in(vma.start >> shift, (vma.end - vma.start) >> shift)[1]
+            mapped += int(np.count_nonzero(frames != ZERO_FRAME))
+    return Totals(resident * page, mapped * page, (len(entries) - resident) * page)
+
+
+def _column(numbers: Iterable[int]) -> Bytes:
+    return np.fromiter(numbers, np.int64)
 
 
 def _summed(
@@ -128,26 +153,30 @@ def _summed(
     )
 
 
-def _entries(obj: MemoryObject, first: int, count: int) -> Frames:
-    """The entries of a range that use a frame or a slot of the swap area."""
-    found = []
-    for number in obj.pages.present(first, count):
-        entries = obj.pages.leaf(number)
-        if entries is not None:
-            start = number << LEAF_SHIFT
-            part = entries[max(first - start, 0) : min(first + count - start, LEAF_PAGES)]
-            found.append(part[(part > ZERO_FRAME) | (part <= SWAPPED)])
-    return np.concatenate(found) if found else _NONE
+def _entries(memory: PagedMemory) -> tuple[PageNumbers, Frames]:
+    """The pages that use a frame or a slot of the swap area, ascending, and their entries."""
+    pages, found = [_NONE], [_NONE]
+    for number, leaf in sorted(memory.pages.table.leaves.items()):
+        here = np.flatnonzero((leaf.entries > ZERO_FRAME) | (leaf.entries <= SWAPPED))
+        pages.append(here + (number << LEAF_SHIFT))
+        found.append(leaf.entries[here])
+    return np.concatenate(pages), np.concatenate(found)
 
 
 def _private(
-    memory: MemoryObject,
-    regions: Sequence[tuple[int, Frames]],
+    memory: PagedMemory,
+    regions: OwnedRegions,
+    own: NDArray[np.int64],
+    pages: Bytes,
     volatile: Callable[[], Iterable[PagedMemory]],
 ) -> tuple[Pages, Pages]:
-    """Resident pages and swapped ones of a task's own memory."""
-    entries = np.concatenate([_NONE, *(part for _, part in regions)])
-    region = np.repeat([number for number, _ in regions], [len(part) for _, part in regions]).astype(np.int64)
+    """Resident pages and swapped ones of the regions `own`, which show a task's own memory."""
+    known, entries = _entries(memory)
+    first = _column(regions[number][1].offset for number in own.tolist())
+    low, high = np.searchsorted(known, first), np.searchsorted(known, first + pages[own])
+    region = np.repeat(own, high - low)
+    skipped = np.repeat(low - np.concatenate([[0], np.cumsum(high - low)[:-1]])[: len(low)], high - low)
+    entries = entries[np.arange(len(region)) + skipped]
     framed = entries > ZERO_FRAME
     frames, slots = entries[framed], SWAPPED - entries[~framed]
     pool = memory.pool
@@ -161,7 +190,7 @@ def _private(
     return Pages(region[framed], users, ~lazy, lazy), Pages(region[~framed], slot_users, flags, flags)
 
 
-def _may_be_shared(memory: MemoryObject, frames: Frames) -> bool:
+def _may_be_shared(memory: PagedMemory, frames: Frames) -> bool:
     table = memory.pages.table
     return (
         table.refs > 1
@@ -185,7 +214,7 @@ def _users(objects: Iterable[PagedMemory], frames: int, slots: int) -> tuple[Fra
     return np.maximum(by_frame, 1), np.maximum(by_slot, 1)
 
 
-def _shared(obj: MemoryObject, shown: Sequence[tuple[int, PageNumbers]], shift: int) -> Pages:
+def _shared(obj: PagedMemory, shown: Sequence[tuple[int, PageNumbers]], shift: int) -> Pages:
     """Pages of memory that views map, with the number of views."""
     mapped = [_NONE]
     for mapper in obj.mappers:
