@@ -31,10 +31,12 @@ EXTRAS = {
 }  # fmt: skip
 """Flags of mmap and how often they are set."""
 ADVICE = (
-    c.MADV_NORMAL, c.MADV_RANDOM, c.MADV_SEQUENTIAL, c.MADV_WILLNEED, c.MADV_DONTNEED, c.MADV_DONTNEED,
+    c.MADV_NORMAL, c.MADV_RANDOM, c.MADV_SEQUENTIAL, c.MADV_WILLNEED, c.MADV_DONTNEED, c.MADV_DONTNEED, c.MADV_FREE,
     c.MADV_REMOVE, c.MADV_DONTFORK, c.MADV_DOFORK, c.MADV_HUGEPAGE, c.MADV_NOHUGEPAGE, c.MADV_DONTDUMP,
     c.MADV_DODUMP, c.MADV_COLD, c.MADV_POPULATE_READ, c.MADV_POPULATE_WRITE, c.MADV_DONTNEED_LOCKED,
 )  # fmt: skip
+"""Left out: PAGEOUT, since which pages it takes depends on which processor saw them last; COLLAPSE, since the core is
+smaller than a huge page; VAS_PRIVATE and VAS_SHARED, whose numbers mean something else to Linux."""
 BAD_ADVICE = (5, 7, 99, 2**31 - 1)
 BAD_LENGTHS = (0, 1, PAGE - 1, PAGE + 1, 2**64 - PAGE, 2**64 - 1, 2**63, 2**62)
 WRAPPING = 6
@@ -63,9 +65,11 @@ class Generator:
             self.weights = {name: WEIGHTS[name] for name in allowed}
         if "limit" in allowed:
             self.weights["limit"] = max(self.weights["limit"], 2)
-        self.extras = EXTRAS | ({c.MAP_LOCKED: 0.3} if "locked" in mode.resources else {})
-        # what was freed may be gone at once when it is paged out, or later, as Linux likes
-        self.advice = (*ADVICE, rng.choice((c.MADV_FREE, c.MADV_PAGEOUT)))
+        self.extras = dict(EXTRAS)
+        if "locked" in mode.resources:
+            self.extras[c.MAP_LOCKED] = 0.3
+        if mode.filled:
+            self.extras[c.MAP_GROWSDOWN] = 0.12
         self.plain = rng.random() < 0.4
         """Most regions of the sequence are of one kind, so that they merge."""
         anywhere = 8 if mode.filled else 1
@@ -208,7 +212,7 @@ class Generator:
         return Call("brk", (HEAP + pages * PAGE + self.rng.choice((0, 0, 1, 100)),))
 
     def _madvise(self) -> Call:
-        advice = self.rng.choice(BAD_ADVICE) if self._rarely() else self.rng.choice(self.advice)
+        advice = self.rng.choice(BAD_ADVICE) if self._rarely() else self.rng.choice(ADVICE)
         addr, length = self._extent()
         # madvise knows no upper end: only a length that wraps around is harmless
         return Call("madvise", (addr, length if length < HUGE else 2**64 - PAGE, advice))

@@ -14,7 +14,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from tests.oracle.calls import HEAP, PAGE, RESOURCES, WINDOW_SIZE
+from tests.oracle.calls import HEAP, PAGE, RESOURCES, WINDOW, WINDOW_SIZE
 from tests.oracle.modes import MODES, Mode
 from tests.oracle.play import Answer, Record, Region, Rest, play
 from tests.oracle.surroundings import (
@@ -35,6 +35,8 @@ PROCMAP_QUERY = 3 << 30 | 104 << 16 | 0x66 << 8 | 17
 PROCMAP_NEXT = 0x10
 PROCMAP_FORMAT = "=9Q4I2Q"
 PIPE_BYTES = 1 << 20
+SMAPS_PREFIX = f"\n{WINDOW >> 28:x}"
+"""Before each region in the window, and before few others."""
 NEVER = 1 << 57
 """No range of bytes that ends above this is valid anywhere."""
 
@@ -101,8 +103,10 @@ class KernelWorld:
         return self._maps_by_text() if self._maps_text else self._maps_by_query()
 
     def smaps(self) -> str:
-        """/proc/PID/smaps."""
-        return "" if self._mode.crowded else Path("/proc/self/smaps").read_text()
+        """The window's part of /proc/PID/smaps."""
+        text = "" if self._mode.crowded else Path("/proc/self/smaps").read_text()
+        first, last = text.find(SMAPS_PREFIX), text.rfind(SMAPS_PREFIX)
+        return text[first + 1 : text.index("\n", text.index("VmFlags:", last))] if first >= 0 else ""
 
     def bounds(self) -> tuple[int, int]:
         """Those of the mode."""

@@ -25,6 +25,8 @@ from tests.oracle.modes import Mode
 from tests.oracle.play import Answer, Record, Region, Rest, Step, play
 
 FRAMES = 1 << 11
+CAN: dict[str, Any] = {"uid": 1000, "gid": 1000, "locked": 8 << 20, "brk": True}
+"""What the kernel's side would tell, for sequences that are run without it."""
 
 
 class EngineWorld:
