@@ -15,11 +15,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.access import Access
 from engine.geometry import Geometry
 
 Runs = NDArray[np.int64]
-"""Shape (n, 2): first page and number of pages of each run, ascending and apart."""
+"""Shape (n, 3): region, first page and number of pages of each run, ascending and apart."""
+Column = NDArray[np.int64]
+"""One number for each region."""
 
 HEADERS_MAX: Final = 1 << 17
 """About as many program headers are written; runs that lie close together are joined until there are no more."""
@@ -89,24 +90,22 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One region: its rights, the `runs` of its pages that the file holds, and for NT_FILE its name and page offset."""
+class Regions:
+    """[start, end) and PROT bits of each, ascending and apart; `names` are (region, name, page offset) for NT_FILE."""
 
-    start: int
-    end: int
-    access: Access
-    runs: Runs
-    name: str = ""
-    offset: int = 0
+    starts: Column
+    ends: Column
+    access: Column
+    names: Sequence[tuple[int, str, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`header` is followed by the pages of `parts[i].runs`, all runs of one part after the other, and nothing else."""
+    """`header` is followed by the pages of `runs`, in order, and nothing else. `size` is that of the file."""
 
     header: bytes
     size: int
-    parts: Sequence[Part] = field(repr=False)
+    runs: Runs = field(repr=False)
 
 
 def target_of(geometry: Geometry) -> Target | None:
@@ -114,11 +113,11 @@ def target_of(geometry: Geometry) -> Target | None:
     return TARGETS.get(geometry.name) or TARGETS.get(geometry.name.rpartition("_")[0])
 
 
-def layout(geometry: Geometry, target: Target, process: Process, parts: Sequence[Part]) -> Layout:
-    """The file of these regions, which ascend and do not overlap."""
-    parts = _join_runs(parts)
-    loads = np.concatenate([np.empty((0, 4), np.int64), *(_loads(part, geometry) for part in parts)])
-    notes = _notes(geometry, target, process, parts)
+def layout(geometry: Geometry, target: Target, process: Process, regions: Regions, runs: Runs) -> Layout:
+    """The file of these regions, of which it holds the pages of `runs`."""
+    runs = _joined(runs)
+    loads = _loads(regions, runs, geometry.page_size)
+    notes = _notes(geometry, target, process, regions)
     count = len(loads) + 1
     wide = target.bits == 64
     head_size, phdr_size, shdr_size = (64, 56, 64) if wide else (52, 32, 40)
@@ -133,49 +132,47 @@ def layout(geometry: Geometry, target: Target, process: Process, parts: Sequence
             notes,
         )
     )
-    size = data_at + int(loads[:, 1].sum())
-    return Layout(header.ljust(data_at, b"\0"), size, parts)
+    return Layout(header.ljust(data_at, b"\0"), data_at + int(loads[:, 1].sum()), runs)
 
 
-def runs_of(pages: NDArray[np.int64]) -> Runs:
-    """The runs of ascending page numbers."""
+def runs_of(region: Column, pages: Column) -> Runs:
+    """The runs of pages, given with their regions; both ascend."""
     if not len(pages):
-        return np.empty((0, 2), np.int64)
-    edges = np.flatnonzero(np.diff(pages) != 1) + 1
-    firsts = np.concatenate([[0], edges])
+        return np.empty((0, 3), np.int64)
+    breaks = (np.diff(pages) != 1) | (np.diff(region) != 0)
+    firsts = np.concatenate([[0], np.flatnonzero(breaks) + 1])
     counts = np.diff(np.concatenate([firsts, [len(pages)]]))
-    return np.stack([pages[firsts], counts], axis=1)
+    return np.stack([region[firsts], pages[firsts], counts], axis=1)
 
 
-def _join_runs(parts: Sequence[Part]) -> Sequence[Part]:
+def _joined(runs: Runs) -> Runs:
     """Let runs swallow the gaps between them, the least first, until there are few enough."""
     gap = 1
-    while sum(len(part.runs) for part in parts) > HEADERS_MAX and any(len(part.runs) > 1 for part in parts):
-        parts = [_joined(part, gap) if len(part.runs) > 1 else part for part in parts]
+    while len(runs) > HEADERS_MAX and (np.diff(runs[:, 0]) == 0).any():
+        region, first, end = runs[:, 0], runs[:, 1], runs[:, 1] + runs[:, 2]
+        apart = (np.diff(region) != 0) | (first[1:] - end[:-1] > gap)
+        starts, ends = np.concatenate([[True], apart]), np.concatenate([apart, [True]])
+        runs = np.stack([region[starts], first[starts], end[ends] - first[starts]], axis=1)
         gap *= 2
-    return parts
+    return runs
 
 
-def _joined(part: Part, gap: int) -> Part:
-    first, end = part.runs[:, 0], part.runs.sum(axis=1)
-    starts = np.concatenate([[True], first[1:] - end[:-1] > gap])
-    ends = np.concatenate([starts[1:], [True]])
-    runs = np.stack([first[starts], end[ends] - first[starts]], axis=1)
-    return Part(part.start, part.end, part.access, runs, part.name, part.offset)
-
-
-def _loads(part: Part, geometry: Geometry) -> NDArray[np.int64]:
-    """(address, bytes in the file, bytes in memory, flags) of the PT_LOADs of one region."""
-    page, flags = geometry.page_size, _PF_OF_PROT[part.access & 7]
-    pages = (part.end - part.start) // page
-    runs = part.runs
-    if not len(runs) or runs[0, 0] > 0:
-        runs = np.concatenate([np.zeros((1, 2), np.int64), runs])
-    first, count = runs[:, 0], runs[:, 1]
-    memory = np.diff(np.append(first, pages))
-    return np.stack(
-        [part.start + first * page, count * page, memory * page, np.full(len(runs), flags, np.int64)], axis=1
-    )
+def _loads(regions: Regions, runs: Runs, page: int) -> NDArray[np.int64]:
+    """(address, bytes in the file, bytes in memory, flags) of each PT_LOAD: of a region's runs, and of what precedes them."""
+    count = len(regions.starts)
+    begins = np.zeros(count, np.bool_)
+    begins[runs[runs[:, 1] == 0, 0]] = True
+    bare = np.flatnonzero(~begins)
+    leading = np.stack([bare, np.zeros_like(bare), np.zeros_like(bare)], axis=1)
+    every = np.concatenate([leading, runs])
+    every = every[np.lexsort((every[:, 1], every[:, 0]))]
+    region, first = every[:, 0], every[:, 1]
+    next_first = np.append(first[1:], 0)
+    last = np.append(region[1:] != region[:-1], [True] * (len(region) > 0)).astype(np.bool_)
+    pages = (regions.ends - regions.starts) // page
+    memory = np.where(last, pages[region], next_first) - first
+    flags = np.array(_PF_OF_PROT, np.int64)[regions.access[region] & 7]
+    return np.stack([regions.starts[region] + first * page, every[:, 2] * page, memory * page, flags], axis=1)
 
 
 def _elf_header(target: Target, count: int, head_size: int, phdr_size: int, shdr_size: int) -> bytes:
@@ -222,7 +219,7 @@ def _section_header(count: int, *, wide: bool) -> bytes:
     return struct.pack("<IIQQQQIIQQ" if wide else "<10I", 0, 0, 0, 0, 0, 1, 0, count, 0, 0)
 
 
-def _notes(geometry: Geometry, target: Target, process: Process, parts: Sequence[Part]) -> bytes:
+def _notes(geometry: Geometry, target: Target, process: Process, regions: Regions) -> bytes:
     """NT_PRSTATUS of the first thread, NT_PRPSINFO, NT_FILE, then the other threads, as Linux orders them."""
     first, *others = [_note(NT_PRSTATUS, _status(geometry, target, process, tid)) for tid in process.threads]
     name = process.name.encode("utf-8")
@@ -240,8 +237,7 @@ def _notes(geometry: Geometry, target: Target, process: Process, parts: Sequence
         name[:_NAME_MAX],
         name[:_ARGS_MAX],
     )
-    named = [part for part in parts if part.name]
-    files = [_note(NT_FILE, _files(geometry, target, named))] if named else []
+    files = [_note(NT_FILE, _files(geometry, target, regions))] if regions.names else []
     return b"".join([first, _note(NT_PRPSINFO, info), *files, *others])
 
 
@@ -263,13 +259,13 @@ def _status(geometry: Geometry, target: Target, process: Process, tid: int) -> b
     return head + struct.pack(f"<{target.registers}Qi4x", *registers, 0)
 
 
-def _files(geometry: Geometry, target: Target, parts: Sequence[Part]) -> bytes:
+def _files(geometry: Geometry, target: Target, regions: Regions) -> bytes:
     """NT_FILE: number and page size, (start, end, page offset) of each, then the names."""
-    words = [len(parts), geometry.page_size]
-    for part in parts:
-        words += [part.start, part.end, part.offset]
+    words = [len(regions.names), geometry.page_size]
+    for number, _, offset in regions.names:
+        words += [int(regions.starts[number]), int(regions.ends[number]), offset]
     packed = struct.pack(f"<{len(words)}{'Q' if target.bits == 64 else 'I'}", *words)
-    return packed + b"".join(part.name.encode("utf-8") + b"\0" for part in parts)
+    return packed + b"".join(name.encode("utf-8") + b"\0" for _, name, _ in regions.names)
 
 
 def _narrow(number: int, bits: int) -> int:

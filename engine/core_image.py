@@ -7,13 +7,14 @@ gives what is there when it is made.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine import core_file
 from engine.access import Access
-from engine.core_file import Layout, Part, Process, runs_of
+from engine.core_file import Layout, Process, Regions, runs_of
 from engine.errors import EINVAL, EngineError
 from engine.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME
 from engine.geometry import Geometry
@@ -23,7 +24,8 @@ from engine.vm_flags import DONT_DUMP
 from engine.vma import Vma
 
 Pages = NDArray[np.int64]
-"""Page indexes of an object, ascending."""
+"""Page indexes of an object."""
+_NONE: Final = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +39,11 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """One object: where its bytes are read, and its page map as it was."""
+    """One object: where its bytes are read, its page map as it was, and the regions that show it: (number, first page)."""
 
     memory: MemoryObject
     pages: PageMap
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """One region, which shows `held` from page `first` on."""
-
-    start: int
-    end: int
-    access: Access
-    held: _Held
-    first: int
-    count: int
-    name: str
-    offset: int
+    windows: list[tuple[int, int]]
 
 
 class CoreImage:
@@ -81,9 +70,18 @@ class CoreImage:
         self._process = process
         self._is_alive = is_alive
         self._held: dict[MemoryObject, _Held] = {}
-        self._windows = [
-            self._window(vma, access, name_of(vma)) for vma, access in regions if not vma.flags & DONT_DUMP
-        ]
+        self._windows: list[tuple[_Held, int]] = []
+        shown = [(vma, access) for vma, access in regions if not vma.flags & DONT_DUMP]
+        names = []
+        for number, (vma, _) in enumerate(shown):
+            held = self._held.get(vma.obj) or self._hold(vma.obj)
+            held.windows.append((number, vma.offset))
+            self._windows.append((held, vma.offset))
+            name = name_of(vma)
+            if name:
+                names.append((number, name, vma.offset if vma.shared else 0))
+        bounds = np.array([(vma.start, vma.end, access) for vma, access in shown], np.int64).reshape(-1, 3)
+        self._regions = Regions(bounds[:, 0], bounds[:, 1], bounds[:, 2], names)
         self._images = images
         images.append(self)
 
@@ -93,36 +91,51 @@ class CoreImage:
 
     def unknown(self) -> list[Unknown]:
         """What the store must be asked before `layout` can be made."""
-        ends: dict[int, tuple[int, int]] = {}
-        for window in self._windows:
-            if window.held.memory.persistent:
-                first, end = window.first, window.first + window.count
-                low, high = ends.get(window.held.memory.object_id, (first, end))
-                ends[window.held.memory.object_id] = min(low, first), max(high, end)
-        return [Unknown(object_id, low, high - low) for object_id, (low, high) in ends.items()]
+        found = []
+        for held in self._held.values():
+            if held.memory.persistent:
+                first, end = self._shown_by(held)
+                low = int(first.min())
+                found.append(Unknown(held.memory.object_id, low, int(end.max()) - low))
+        return found
 
     def layout(self, stored: Mapping[int, Sequence[int]]) -> Callable[[], Layout]:
         """A calculation, for any thread, of the file; `stored`: by object id the pages that exist in the store."""
-        in_store: dict[int, Pages] = {}
+        regions, pages = [_NONE], [_NONE]
         for held in self._held.values():
             known = np.array(stored.get(held.memory.object_id, ()), np.int64)
-            in_store[held.memory.object_id] = known[held.pages.gather(known) == STORED]
-        parts = [_part(window, in_store[window.held.memory.object_id]) for window in self._windows]
-        for held in self._held.values():
+            present = np.union1d(_in_memory(held.pages), known[held.pages.gather(known) == STORED])
+            first, end = self._shown_by(held)
+            for number, low, high, start in zip(
+                [number for number, _ in held.windows],
+                np.searchsorted(present, first).tolist(),
+                np.searchsorted(present, end).tolist(),
+                first.tolist(),
+                strict=True,
+            ):
+                if low < high:
+                    regions.append(np.full(high - low, number, np.int64))
+                    pages.append(present[low:high] - start)
             if held.memory.persistent:
                 held.pages.clear()
-        geometry, target, process = self._geometry, self._target, self._process
-        return lambda: core_file.layout(geometry, target, process, parts)
+        geometry, target, process, bounds = self._geometry, self._target, self._process, self._regions
+
+        def calculate() -> Layout:
+            region, page = np.concatenate(regions), np.concatenate(pages)
+            order = np.lexsort((page, region))
+            return core_file.layout(geometry, target, process, bounds, runs_of(region[order], page[order]))
+
+        return calculate
 
     def read(self, number: int, first: int, count: int) -> bytes:
         """Pages of region `number`, counted from its start. PagesNeeded; zeros for memory that is gone."""
-        window, page_size = self._windows[number], self._geometry.page_size
-        memory = window.held.memory
+        held, start = self._windows[number]
+        memory, page_size = held.memory, self._geometry.page_size
         if not memory.persistent:
-            return _bytes_of(memory, window.first + first, count)
+            return _bytes_of(memory, start + first, count)
         if not self._is_alive(memory):
             return bytes(count * page_size)
-        return memory.read((window.first + first) * page_size, count * page_size)
+        return memory.read((start + first) * page_size, count * page_size)
 
     def release(self) -> None:
         """Give back what is held. Idempotent; `read` is of no use afterwards."""
@@ -132,22 +145,21 @@ class CoreImage:
         if self in self._images:
             self._images.remove(self)
 
-    def _window(self, vma: Vma, access: Access, name: str) -> _Window:
-        count = (vma.end - vma.start) >> self._geometry.page_shift
-        offset = vma.offset if vma.shared or vma.sid else 0
-        return _Window(vma.start, vma.end, access, self._hold(vma.obj), vma.offset, count, name, offset)
+    def _shown_by(self, held: _Held) -> tuple[Pages, Pages]:
+        """First and end page of an object in each of its regions."""
+        numbers, first = np.array(held.windows, np.int64).T
+        bytes_of = self._regions.ends[numbers] - self._regions.starts[numbers]
+        return first, first + (bytes_of >> self._geometry.page_shift)
 
     def _hold(self, obj: MemoryObject) -> _Held:
-        held = self._held.get(obj)
-        if held is None:
-            obj.journal.touch(obj)
-            if obj.persistent:
-                held = _Held(obj, obj.pages.copy())
-                obj.journal.undo(held.pages.clear)
-            else:
-                memory = obj.clone()
-                held = _Held(memory, memory.pages)
-            self._held[obj] = held
+        obj.journal.touch(obj)
+        if obj.persistent:
+            held = _Held(obj, obj.pages.copy(), [])
+            obj.journal.undo(held.pages.clear)
+        else:
+            memory = obj.clone()
+            held = _Held(memory, memory.pages, [])
+        self._held[obj] = held
         return held
 
 
@@ -165,22 +177,11 @@ def _bytes_of(memory: MemoryObject, first: int, count: int) -> bytes:
     return block.tobytes()
 
 
-def _part(window: _Window, in_store: Pages) -> Part:
-    low, high = np.searchsorted(in_store, (window.first, window.first + window.count)).tolist()
-    present = _in_memory(window.held.pages, window.first, window.count)
-    if low < high:
-        present = np.union1d(present, in_store[low:high])
-    runs = runs_of(present - window.first)
-    return Part(window.start, window.end, window.access, runs, window.name, window.offset)
-
-
-def _in_memory(pages: PageMap, first: int, count: int) -> Pages:
-    """The pages of a range whose bytes are not in a store only, and are not the shared zero page."""
-    found: list[Pages] = [np.empty(0, np.int64)]
-    for number in pages.present(first, count):
-        entries = pages.leaf(number)
-        if entries is not None:
-            here = np.flatnonzero((entries != ABSENT) & (entries != STORED) & (entries != ZERO_FRAME))
-            found.append(here + (number << LEAF_SHIFT))
-    joined = np.concatenate(found)
-    return joined[(joined >= first) & (joined < first + count)]
+def _in_memory(pages: PageMap) -> Pages:
+    """The pages whose bytes are not in a store only, and are not the shared zero page."""
+    found = [_NONE]
+    for number, leaf in sorted(pages.table.leaves.items()):
+        entries = leaf.entries
+        here = np.flatnonzero((entries != ABSENT) & (entries != STORED) & (entries != ZERO_FRAME))
+        found.append(here + (number << LEAF_SHIFT))
+    return np.concatenate(found)

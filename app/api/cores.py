@@ -83,17 +83,16 @@ def _batches(layout: Layout, pages_max: int) -> Iterator[list[Run]]:
     """All runs in order, in lists of at most `pages_max` pages."""
     batch: list[Run] = []
     room = pages_max
-    for region, part in enumerate(layout.parts):
-        for first, count in part.runs.tolist():
-            done = 0
-            while done < count:
-                taken = min(room, count - done)
-                batch.append((region, first + done, taken))
-                done += taken
-                room -= taken
-                if not room:
-                    yield batch
-                    batch, room = [], pages_max
+    for region, first, count in layout.runs.tolist():
+        done = 0
+        while done < count:
+            taken = min(room, count - done)
+            batch.append((region, first + done, taken))
+            done += taken
+            room -= taken
+            if not room:
+                yield batch
+                batch, room = [], pages_max
     if batch:
         yield batch
 

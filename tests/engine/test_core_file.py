@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,8 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
 
 from engine import core_file
-from engine.access import Access
 from engine.constants import MADV_DONTDUMP
-from engine.core_file import Part, Process
+from engine.core_file import Process, Regions
 from engine.core_image import CoreImage
 from engine.credentials import ROOT
 from engine.errors import PagesNeeded
@@ -28,10 +28,22 @@ SHAPES = [X86_64, I386, *AARCH64]
 pytestmark = pytest.mark.roomy  # the toy has no core files
 
 
+@dataclass
+class Part:
+    """A region of a test."""
+
+    start: int
+    end: int
+    runs: tuple[tuple[int, int], ...]
+    access: int
+    name: str
+    offset: int
+
+
 def part(
     start: int, end: int, *runs: tuple[int, int], access: int = RW, name: str = "", offset: int = 0
 ) -> Part:
-    return Part(start, end, Access(access), np.array(runs, np.int64).reshape(-1, 2), name, offset)
+    return Part(start, end, runs, access, name, offset)
 
 
 def opened(
@@ -40,7 +52,16 @@ def opened(
     """The headers of such a file as pyelftools sees them."""
     target = core_file.target_of(geometry)
     assert target is not None
-    layout = core_file.layout(geometry, target, process, parts)
+    table = np.array([(p.start, p.end, p.access) for p in parts], np.int64).reshape(-1, 3)
+    names = [(number, p.name, p.offset) for number, p in enumerate(parts) if p.name]
+    runs = [(number, *run) for number, p in enumerate(parts) for run in p.runs]
+    layout = core_file.layout(
+        geometry,
+        target,
+        process,
+        Regions(table[:, 0], table[:, 1], table[:, 2], names),
+        np.array(runs, np.int64).reshape(-1, 3),
+    )
     return ELFFile(io.BytesIO(layout.header)), layout
 
 
@@ -66,9 +87,7 @@ def dump(host: Host, image: CoreImage) -> bytes:
     stored = {u.object_id: host.store.stored_pages(u.object_id, u.first, u.count) for u in image.unknown()}
     layout = image.layout(stored)()
     pieces = [layout.header]
-    for number, shown in enumerate(layout.parts):
-        for first, count in shown.runs.tolist():
-            pieces.append(read(host, image, number, first, count))
+    pieces += [read(host, image, *run) for run in layout.runs.tolist()]
     content = b"".join(pieces)
     assert len(content) == layout.size
     return content
@@ -205,13 +224,18 @@ def test_runs_that_are_too_many_are_joined(monkeypatch: pytest.MonkeyPatch) -> N
         part(base + 200 * page, base + 210 * page, (0, 1), (9, 1)),
     ]
     _, layout = opened(X86_64, parts)
-    assert [p.runs.tolist() for p in layout.parts] == [[[0, 15], [60, 2], [90, 1]], [[0, 1], [9, 1]]]
+    assert layout.runs.tolist() == [[0, 0, 15], [0, 60, 2], [0, 90, 1], [1, 0, 1], [1, 9, 1]]
 
 
 def test_runs_of_pages() -> None:
-    assert core_file.runs_of(np.array([], np.int64)).tolist() == []
-    assert core_file.runs_of(np.array([4])).tolist() == [[4, 1]]
-    assert core_file.runs_of(np.array([0, 1, 2, 5, 7, 8])).tolist() == [[0, 3], [5, 1], [7, 2]]
+    def runs(*pages: tuple[int, int]) -> list[list[int]]:
+        columns = np.array(pages, np.int64).reshape(-1, 2).T
+        found: list[list[int]] = core_file.runs_of(*columns).tolist()
+        return found
+
+    assert runs() == []
+    assert runs((3, 4)) == [[3, 4, 1]]
+    assert runs((0, 0), (0, 1), (0, 2), (0, 5), (1, 6), (1, 7)) == [[0, 0, 3], [0, 5, 1], [1, 6, 2]]
 
 
 # -- images --------------------------------------------------------------------------------------------------------
@@ -324,7 +348,7 @@ def test_more_than_fits_into_memory(make_host: MakeHost) -> None:
     layout = image.layout(
         {u.object_id: host.store.stored_pages(u.object_id, u.first, u.count) for u in image.unknown()}
     )()
-    assert layout.parts[0].runs.tolist() == [[0, 100]]
+    assert layout.runs.tolist() == [[0, 0, 100]]
     for number in range(100):
         assert read(host, image, 0, number, 1).startswith(b"page %d\0" % number)
     image.release()
@@ -344,7 +368,7 @@ def test_pages_in_the_swap_area(make_host: MakeHost, meanwhile: str) -> None:
     if meanwhile == "exit":
         host.do("exit", pid)
     layout = image.layout({})()
-    assert layout.parts[2].runs.tolist() == [[0, 200]]
+    assert layout.runs.tolist() == [[2, 0, 200]]
     for number in range(200):
         assert read(host, image, 2, number, 1).startswith(b"page %d\0" % number)
     image.release()
@@ -358,7 +382,7 @@ def test_memory_that_is_gone_reads_as_zeros(host: Host) -> None:
     image = host.do("vas_core", vid)
     stored = {u.object_id: host.store.stored_pages(u.object_id, u.first, u.count) for u in image.unknown()}
     layout = image.layout(stored)()
-    assert layout.parts[0].runs.tolist() == [[0, 1]]
+    assert layout.runs.tolist() == [[0, 0, 1]]
     host.do("vas_seg_detach", vid, sid)
     host.do("vas_seg_delete", sid)
     assert read(host, image, 0, 0, 1) == bytes(host.page)
