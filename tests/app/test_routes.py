@@ -57,6 +57,7 @@ ROWS: tuple[Row, ...] = (
     ("GET", "/v1/tasks/{pid}/core", None, 200),
     ("GET", "/v1/vas/{vid}/core", None, 200),
     ("GET", "/v1/proc/{pid}/maps", None, 200),
+    ("GET", "/v1/proc/{pid}/smaps", None, 200),
     ("GET", "/v1/proc/{pid}/status", None, 200),
     ("GET", "/v1/proc/{pid}/vas", None, 200),
     ("GET", "/v1/proc/{pid}/vas/{vid}/status", None, 200),
