@@ -67,9 +67,10 @@ class Transaction:
     def settle(self) -> None:
         """The transaction is durable: free what only an undo would have needed."""
         self._undo.clear()
-        for release, *arguments in self._deferred:
-            release(*arguments)
-        self._deferred.clear()
+        if self._deferred:
+            for release, *arguments in self._deferred:
+                release(*arguments)
+            self._deferred.clear()
         self._journal._open.pop(self.serial, None)
 
 
@@ -119,17 +120,17 @@ class Journal:
         """Stop recording. The transaction itself stays open until `settle` or `rollback`."""
         self.current = None
 
-    def undo(self, action: Callable[[*Ts], object], *arguments: *Ts) -> None:
-        """Remember the call that takes back the mutation just made."""
+    def undo(self, *call: *tuple[Callable[[*Ts], object], *Ts]) -> None:
+        """Remember the call, a function and its arguments, that takes back the mutation just made."""
         if self.current is not None:
-            self.current._undo.append((action, *arguments))
+            self.current._undo.append(call)
 
-    def defer(self, release: Callable[[*Ts], object], *arguments: *Ts) -> None:
+    def defer(self, *call: *tuple[Callable[[*Ts], object], *Ts]) -> None:
         """Make the call when the transaction can no longer be rolled back; at once outside one."""
         if self.current is None:
-            release(*arguments)
+            call[0](*call[1:])
         else:
-            self.current._deferred.append((release, *arguments))
+            self.current._deferred.append(call)
 
     def change(self, change: Change, *things: Durable) -> None:
         """Ask the store to remember `change`, which concerns `things`."""

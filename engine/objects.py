@@ -10,7 +10,10 @@ from engine.memory_object import MemoryObject
 
 
 class Objects:
-    """Ids are never reused. What an id names is made when it is first used. When frames run short, clean pages of these objects are evicted."""
+    """Ids are never reused. What an id names is made when it is first used.
+
+    When frames run short, clean pages of these objects are evicted.
+    """
 
     def __init__(self, pool: FramePool, journal: Journal) -> None:
         self.pool = pool

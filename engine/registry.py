@@ -72,7 +72,8 @@ class Registry(Generic[T]):
 
     def add(self, number: int, thing: T) -> None:
         """Make an object findable."""
-        self._insert(number, thing)
+        self._by_id[number] = thing
+        self._by_name[thing.name] = number
         self._journal.undo(self._erase, number, thing)
 
     def remove(self, number: int, thing: T) -> None:
