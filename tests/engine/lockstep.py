@@ -249,17 +249,16 @@ class Lockstep:
             count = (vma.end - vma.start) >> shift
             cells = [pages[(vma.start >> shift) + number].cell for number in range(count)]
             shown = self.peek(vma.obj, vma.offset, count)
-            self._forget_lazily(shown, cells)
+            self._settle(shown, cells)
             ideal = b"".join(self.model.zeros if cell is None else cell.data for cell in cells)
             self._same(f"bytes of {vma.range} of {owner.label}", shown, ideal)
 
-    def _forget_lazily(self, shown: bytes, cells: list[Cell | None]) -> None:
-        """Pages that the engine may forget, and has forgotten, are zeros from now on."""
+    def _settle(self, shown: bytes, cells: list[Cell | None]) -> None:
+        """What the engine was free to forget."""
         page = self.geometry.page_size
         for number, cell in enumerate(cells):
-            if cell is not None and cell.lazy and not any(shown[number * page : (number + 1) * page]):
-                cell.data = cell.durable = self.model.zeros
-                cell.lazy = False
+            if cell is not None and cell.other is not None:
+                cell.settle(shown[number * page : (number + 1) * page])
 
     def peek(self, obj: MemoryObject, first: int, count: int) -> bytes:
         """The bytes of pages, wherever they are."""

@@ -93,9 +93,9 @@ class AdviceCalls(MemoryCalls):
     def _forget(self, owner: Owner, part: range, *, lazily: bool) -> None:
         for cell in self.cells(owner, part):
             if lazily:
-                cell.lazy = True
+                cell.other, cell.kept = self.zeros, False
             else:
-                cell.data = cell.durable = self.zeros
+                cell.data, cell.durable, cell.other = self.zeros, self.zeros, None
 
     def _populate_all(self, view: View, numbers: range, wanted: int) -> None:
         position = numbers.start
@@ -131,9 +131,9 @@ class AdviceCalls(MemoryCalls):
         view = self.view(cred, pid, tid)
         if flags & ~c.MLOCK_ONFAULT:
             raise Refused("EINVAL")
-        numbers = self._lockable_range(address, length)
         if not limit_of(view.task, "locked"):
             raise Refused("EPERM")
+        numbers = self._lockable_range(address, length)
         locked = sum(
             len(part) for owner, part in view.seen(numbers) if owner.pages[part.start].flags & f.LOCKED
         )

@@ -28,11 +28,31 @@ class Refused(Exception):  # noqa: N818 - as EngineError does
 
 @dataclass
 class Cell:
-    """A page's bytes now, and as they would be after a crash. `lazy`: they may become zeros (MADV_FREE)."""
+    """A page's bytes now, and as they would be after a crash.
+
+    `other`: what they are if the page was forgotten meanwhile, after MADV_FREE; `kept`: it cannot be forgotten any more,
+    since it was written, but may have been just before.
+    """
 
     data: bytes
     durable: bytes
-    lazy: bool = False
+    other: bytes | None = None
+    kept: bool = False
+
+    def write(self, low: int, part: bytes) -> None:
+        high = low + len(part)
+        self.data = self.data[:low] + part + self.data[high:]
+        if self.other is not None:
+            self.other = self.other[:low] + part + self.other[high:]
+            self.kept = True
+
+    def settle(self, shown: bytes) -> None:
+        """Seen: it was forgotten, or it was not."""
+        if self.other is not None and shown == self.other:
+            self.data = self.durable = shown
+            self.other = None
+        elif self.kept:
+            self.other = None
 
 
 @dataclass(frozen=True)
@@ -235,6 +255,8 @@ class State:
         first, after = min(new), max(new) + 1
         for vpn, page in new.items():
             pages[vpn] = replace(page, joined=vpn != first)
+        if after in pages:
+            pages[after] = replace(pages[after], joined=False)
         for vpn, wanted in ((first, left), (after, right)):
             if vpn not in pages:
                 continue
@@ -386,9 +408,8 @@ class State:
             number, low = divmod(address + position, self.page)
             part = data[position : position + self.page - low]
             cell = cell_at(number)
-            cell.data = cell.data[:low] + part + cell.data[low + len(part) :]
+            cell.write(low, part)
             cell.durable = cell.data if durable else cell.durable
-            cell.lazy = False
             position += len(part)
 
     def zero_cell(self) -> Cell:
