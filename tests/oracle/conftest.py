@@ -1,9 +1,11 @@
 """Tests that need the real kernel are left out, with the reason, where it is missing or another one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from tests.oracle.kernel import Missing
 from tests.oracle.modes import MODES
 from tests.oracle.oracle import Oracle
 from tests.oracle.support import unsupported
@@ -17,15 +19,27 @@ def kernel() -> None:
         pytest.skip(reason)
 
 
+OpenOracle = Callable[[str], Oracle]
+
+
+@pytest.fixture(scope="module")
+def open_oracle(kernel: None) -> Iterator[OpenOracle]:
+    """Both sides of a mode, by its name; one pair for all tests of a module."""
+    opened: dict[str, Oracle] = {}
+    with ExitStack() as stack:
+
+        def open_one(mode: str) -> Oracle:
+            if mode not in opened:
+                try:
+                    opened[mode] = stack.enter_context(Oracle(MODES[mode]))
+                except Missing as reason:
+                    pytest.skip(str(reason))
+            return opened[mode]
+
+        yield open_one
+
+
 @pytest.fixture(params=list(MODES))
-def oracle(request: pytest.FixtureRequest, kernel: None) -> Iterator[Oracle]:
+def oracle(request: pytest.FixtureRequest, open_oracle: OpenOracle) -> Oracle:
     """Both sides, in each mode."""
-    with Oracle(MODES[request.param]) as both:
-        yield both
-
-
-@pytest.fixture
-def plain(kernel: None) -> Iterator[Oracle]:
-    """Both sides, nothing special."""
-    with Oracle(MODES["plain"]) as both:
-        yield both
+    return open_oracle(request.param)

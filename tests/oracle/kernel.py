@@ -14,11 +14,15 @@ from tests.oracle.wire import receive, send
 ROOT_FOLDER = Path(__file__).parents[2]
 
 
+class Missing(Exception):  # noqa: N818 - no error of anybody's
+    """The machine does not let a process be as a mode wants it."""
+
+
 class Kernel:
-    """The process that stands for the kernel, as seen by the tests."""
+    """The process that stands for the kernel, as seen by the tests. `Missing`: not here."""
 
     def __init__(self, mode: Mode, *, maps_text: bool = False) -> None:
-        command = [sys.executable, "-m", "tests.oracle.kernel_child", mode.name]
+        command = [sys.executable, "-S", "-m", "tests.oracle.kernel_child", mode.name]
         self._process = subprocess.Popen(
             [*command, *(["--maps-text"] if maps_text else [])],
             cwd=ROOT_FOLDER,
@@ -27,6 +31,9 @@ class Kernel:
             stdout=subprocess.PIPE,
         )
         self.can: dict[str, Any] = self._answer()
+        if "missing" in self.can:
+            self.close()
+            raise Missing(self.can["missing"])
 
     def __enter__(self) -> Self:
         return self

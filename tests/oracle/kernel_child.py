@@ -13,6 +13,7 @@ import struct
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.oracle.calls import HEAP, PAGE, RESOURCES, WINDOW, WINDOW_SIZE
 from tests.oracle.modes import MODES, Mode
@@ -218,26 +219,36 @@ def require_harmless(name: str, args: tuple[int, ...], mode: Mode) -> None:
             raise ValueError(f"{name}{args} leaves the window")
 
 
-def main() -> None:
-    """Answer sequences until standard input ends."""
-    mode = MODES[sys.argv[1]]
-    if mode.bottom_up:
-        restart_bottom_up()
-    world = KernelWorld(mode, maps_text="--maps-text" in sys.argv)
-    can = {
+def set_up(mode: Mode) -> tuple[KernelWorld | None, dict[str, Any]]:
+    """The world, and what it can; or why there is none."""
+    try:
+        if mode.bottom_up:
+            restart_bottom_up()
+        world = KernelWorld(mode, maps_text="--maps-text" in sys.argv)
+    except OSError as error:
+        return None, {"missing": f"mode {mode.name}: {error}"}
+    return world, {
         "unreadable": executable_is_unreadable(),
         "locked": lockable(),
         "uid": os.geteuid(),
         "gid": os.getegid(),
         "brk": set_heap(HEAP),
     }
+
+
+def main() -> None:
+    """Answer sequences until standard input ends."""
+    mode = MODES[sys.argv[1]]
+    world, can = set_up(mode)
     send(sys.stdout.buffer, can)
+    if world is None:
+        return
     while True:
         try:
             steps = [(name, tuple(args)) for name, args in receive(sys.stdin.buffer)]
         except EOFError:
             return
-        world.clear(with_heap=bool(can["brk"]))
+        world.clear(with_heap=can["brk"])
         rest = partial(play, steps=steps)
         # the kernel's count of locked pages may go wrong; a child's starts from 0
         records, _ = world.fork(rest) if mode.unprivileged else rest(world)

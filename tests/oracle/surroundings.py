@@ -34,6 +34,7 @@ ADDR_COMPAT_LAYOUT = 0x0200000
 NOBODY = 65534
 CROWD = 0x6000_0000_0000
 """Every second page from here is a region, in a crowded process."""
+CROWD_MAX = 200_000
 CROWD_ROOM = 300
 """Regions more than any sequence makes."""
 LIMITS = {
@@ -46,10 +47,10 @@ STACK_LIMIT = LOCKED_LIMIT = 8 << 20
 
 
 def restart_bottom_up() -> None:
-    """Become a process with the legacy layout: execute this program once more."""
+    """Become a process with the legacy layout: execute this program once more. OSError: that is forbidden here."""
     if not required(system("personality", 0xFFFF_FFFF)) & ADDR_COMPAT_LAYOUT:
         required(system("personality", ADDR_COMPAT_LAYOUT))
-        os.execv(sys.executable, [sys.executable, "-m", "tests.oracle.kernel_child", *sys.argv[1:]])
+        os.execv(sys.executable, [sys.executable, "-S", "-m", "tests.oracle.kernel_child", *sys.argv[1:]])
 
 
 def settle(mode: Mode) -> None:
@@ -133,6 +134,8 @@ class Crowd:
 
     def __init__(self) -> None:
         self._most = int(Path("/proc/sys/vm/max_map_count").read_text())
+        if self._most > CROWD_MAX:
+            raise OSError(f"vm.max_map_count is {self._most}: too many to be made each time")
         self._own = len(own_map())
         self.size = 0
 

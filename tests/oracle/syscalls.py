@@ -35,7 +35,7 @@ def system(name: str, *args: int) -> int | str:
 def required(value: int | str) -> int:
     """The value of a call that this program itself cannot do without. OSError."""
     if isinstance(value, str):
-        raise OSError(f"the process cannot go on: {value}")
+        raise OSError(f"a system call of the process's own answers {value}")
     return value
 
 

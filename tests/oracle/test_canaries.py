@@ -1,7 +1,6 @@
 """An engine that is wrong on purpose is found out, and what is printed says where it is wrong."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from engine.page_map import PageMap
 from engine.vma import Vma
 from tests.oracle.calls import PAGE
 from tests.oracle.compare import Difference
-from tests.oracle.modes import MODES
+from tests.oracle.conftest import OpenOracle
 from tests.oracle.oracle import Oracle
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -164,18 +163,11 @@ def first_difference(oracle: Oracle) -> Difference | None:
     return next((found for calls in sequences if (found := oracle.difference(calls))), None)
 
 
-@pytest.fixture(scope="module")
-def oracles(kernel: None) -> Iterator[dict[str, Oracle]]:
-    """Both sides of the modes that the canaries need."""
-    with ExitStack() as stack:
-        yield {mode: stack.enter_context(Oracle(MODES[mode])) for mode in set(CANARIES.values())}
-
-
 @pytest.mark.parametrize(("break_it", "mode"), CANARIES.items(), ids=lambda it: getattr(it, "__name__", it))
 def test_a_wrong_engine_is_caught(
-    break_it: Patch, mode: str, oracles: dict[str, Oracle], monkeypatch: pytest.MonkeyPatch
+    break_it: Patch, mode: str, open_oracle: OpenOracle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    oracle = oracles[mode]
+    oracle = open_oracle(mode)
     break_it(monkeypatch)
     found = first_difference(oracle)
     assert found is not None
@@ -186,11 +178,12 @@ def test_a_wrong_engine_is_caught(
     assert oracle.difference(shrunk.calls) is None
 
 
-def test_a_counterexample_can_be_read(oracles: dict[str, Oracle], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_counterexample_can_be_read(open_oracle: OpenOracle, monkeypatch: pytest.MonkeyPatch) -> None:
     neighbours_do_not_merge(monkeypatch)
-    found = first_difference(oracles["plain"])
+    oracle = open_oracle("plain")
+    found = first_difference(oracle)
     assert found is not None
-    shrunk = oracles["plain"].shrunk(found)
+    shrunk = oracle.shrunk(found)
     assert len(shrunk.calls) == 2
     lines = str(shrunk).splitlines()
     assert "addr=P" in lines[0]

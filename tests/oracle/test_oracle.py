@@ -10,6 +10,8 @@ import pytest
 
 from tests.oracle.calls import SIGNATURES
 from tests.oracle.compare import Difference, steps_of
+from tests.oracle.conftest import OpenOracle
+from tests.oracle.generate import generate
 from tests.oracle.kernel import Kernel
 from tests.oracle.modes import MODES
 from tests.oracle.oracle import Oracle
@@ -50,17 +52,16 @@ def require_agreement(oracle: Oracle, first: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("part", range(PLAIN_PARTS))
-def test_known_sequences_agree(plain: Oracle, part: int) -> None:
+def test_known_sequences_agree(open_oracle: OpenOracle, part: int) -> None:
     count = PLAIN // PLAIN_PARTS
-    require_agreement(plain, SEEDS + part * count, count)
+    require_agreement(open_oracle("plain"), SEEDS + part * count, count)
 
 
 @pytest.mark.parametrize("part", range(OTHERS_PARTS))
 @pytest.mark.parametrize("mode", [name for name in MODES if name != "plain"])
-def test_known_sequences_agree_in_other_surroundings(mode: str, part: int, kernel: None) -> None:
+def test_known_sequences_agree_in_other_surroundings(mode: str, part: int, open_oracle: OpenOracle) -> None:
     count = OTHERS // OTHERS_PARTS
-    with Oracle(MODES[mode]) as oracle:
-        require_agreement(oracle, SEEDS + part * count, count)
+    require_agreement(open_oracle(mode), SEEDS + part * count, count)
 
 
 def test_new_sequences_agree(oracle: Oracle, seed: int) -> None:
@@ -84,16 +85,16 @@ def test_the_kernel_agrees_with_itself(oracle: Oracle) -> None:
             assert first == again, str(Difference(calls, first, again))
 
 
-def test_sequences_are_worth_comparing(kernel: None) -> None:
+def test_sequences_are_worth_comparing(open_oracle: OpenOracle) -> None:
     """Most calls do something, every kind of call is made, and every errno is seen."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for mode in MODES.values():
-        with Oracle(mode) as oracle:
-            generated = (oracle.generate(seed, CALLS) for seed in range(SEEDS, SEEDS + WORTH))
-            rules = (rule.calls for rule in RULES if rule.mode == mode.name)
-            for calls in chain(generated, rules):
-                for name, answer, _ in oracle.kernel.run(steps_of(calls)):
-                    answers[name][answer if isinstance(answer, str) else "ok"] += 1
+        oracle = open_oracle(mode.name)
+        generated = (oracle.generate(seed, CALLS) for seed in range(SEEDS, SEEDS + WORTH))
+        rules = (rule.calls for rule in RULES if rule.mode == mode.name)
+        for calls in chain(generated, rules):
+            for name, answer, _ in oracle.kernel.run(steps_of(calls)):
+                answers[name][answer if isinstance(answer, str) else "ok"] += 1
     made = Counter({name: sum(answers[name].values()) for name in SIGNATURES})
     done = sum(answers[name]["ok"] for name in EXPECTED)
     print(f"{done / sum(made[name] for name in EXPECTED):.1%} of the calls succeed")
@@ -108,7 +109,7 @@ def test_sequences_are_worth_comparing(kernel: None) -> None:
     } == {}
 
 
-def test_a_seed_gives_the_same_sequence_again(plain: Oracle) -> None:
-    first, second = (plain.generate(7, CALLS) for _ in range(2))
+def test_a_seed_gives_the_same_sequence_again() -> None:
+    first, second = (generate(7, MODES["plain"], CALLS) for _ in range(2))
     assert first == second
     assert len(first) == CALLS
