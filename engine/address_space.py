@@ -115,11 +115,25 @@ class AddressSpace:
                 self._stop_showing(obj)
 
     def change(self, vma: Vma, start: int, end: int, access: Access, flags: int) -> None:
-        """Give the part [start, end) of `vma` other rights and flags. ENOMEM: too many regions."""
+        """Give the part [start, end) of `vma` other rights and flags.
+
+        ENOMEM: too many regions; a task's region that has to be split twice may then be split once, as on Linux.
+        """
         if vma.access == access and vma.flags == flags:
             return
         part = vma.part(max(vma.start, start), min(vma.end, end), self.geometry.page_shift)
-        self.vmas.replace(part.start, part.end, (part._replace(access=access, flags=flags),))
+        try:
+            self.vmas.replace(part.start, part.end, (part._replace(access=access, flags=flags),))
+        except EngineError as error:
+            if (
+                not self.vid
+                and vma.start < part.start
+                and part.end < vma.end
+                and len(self.vmas) < self.vmas.limit
+            ):
+                self.vmas.cut(part.start)
+                error.partial = True
+            raise
         self.zap(part.start, part.end)
 
     def before_write(self, vma: Vma) -> None:

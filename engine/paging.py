@@ -8,6 +8,8 @@ from engine.frames import STORED, SWAPPED
 from engine.memory_object import MemoryObject
 from engine.page_map import LEAF_SHIFT
 
+WILLNEED_PART = 8
+"""Of all frames, one in so many may be asked for by one advice."""
 READ_AHEAD_PAGES = 16
 """A page that is fetched from the store brings its successors with it, so many in all."""
 
@@ -15,9 +17,10 @@ READ_AHEAD_PAGES = 16
 def read_ahead(obj: MemoryObject, first: int, count: int) -> None:
     """Read the pages of [first, first + count) that are swapped out; PagesNeeded for those in the store only.
 
-    As many as free frames can take.
+    Not more than a part of all frames, from the range's start on: what was read last must not push out what was first.
     """
     wanted: list[PageIndex] = []
+    count = min(count, max(obj.pool.capacity // WILLNEED_PART, 1))
     for number in obj.leaves_in_store(first, count):
         room = obj.pool.free_count - len(wanted)
         if room <= 0:

@@ -85,7 +85,8 @@ class Reclaim:
         movable &= counts > 0
         lazy = np.flatnonzero(movable & pool.lazy)
         freed += self._substitute(users, lazy, np.zeros(len(lazy), np.int64))
-        left = np.flatnonzero(movable & ~pool.lazy)
+        movable[lazy] = False
+        left = np.flatnonzero(movable)
         oldest = left[np.argsort(pool.stamps[left], kind="stable")][: max(wanted - freed, 0)]
         if len(oldest):
             entries = self._slots.store(pool.pages[oldest].reshape(-1).data, counts[oldest])

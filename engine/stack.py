@@ -24,28 +24,27 @@ def grow(owner: AddressSpace, vma: Vma, address: int) -> str | None:
     start = address & -geometry.page_size
     if start < geometry.user_start:
         return "below the user's range"
-    limit = owner.limits.stack
-    if limit != RLIM_INFINITY and vma.end - start > limit:
-        return "no region"
-    gap = geometry.stack_guard_gap
+    far = owner.limits.stack != RLIM_INFINITY and vma.end - start > owner.limits.stack
     for each in (owner, *owner.peers):
         below = each.vmas.below(start)
-        if below is not None and not below.flags & GROWS_DOWN and below.access and start - below.end < gap:
-            return f"stack guard gap above {below.range}"
+        if below is None or below.flags & GROWS_DOWN or not below.access:
+            continue
+        if start - below.end < geometry.stack_guard_gap:
+            return "no region" if far else f"stack guard gap above {below.range}"
+    owner.before_write(vma)
+    if far:
+        return "no region"
+    stack = owner.vmas.find(vma.start) or vma
     try:
         for peer in owner.peers:
-            peer.refuse_held(EFAULT, VirtRange(start, vma.start))
-        owner.require_room(vma.start - start, data=False)
-        if vma.flags & LOCKED:
-            owner.require_lockable(vma.start - start, EAGAIN)
+            peer.refuse_held(EFAULT, VirtRange(start, stack.start))
+        owner.require_room(stack.start - start, data=False)
+        if stack.flags & LOCKED:
+            owner.require_lockable(stack.start - start, EAGAIN)
     except EngineError as error:
         return error.detail
-    owner.before_write(vma)
-    grown = owner.vmas.find(vma.start)
-    if grown is None:
-        return "no region"
-    pages = (vma.start - start) >> geometry.page_shift
-    longer = grown._replace(start=start, offset=grown.offset - pages)
-    owner.vmas.replace(start, grown.end, (longer,), join_left=False, join_right=False)
-    owner.zap_on_undo(start, grown.start)
+    pages = (stack.start - start) >> geometry.page_shift
+    longer = stack._replace(start=start, offset=stack.offset - pages)
+    owner.vmas.replace(start, stack.end, (longer,), join_left=False, join_right=False)
+    owner.zap_on_undo(start, stack.start)
     return None

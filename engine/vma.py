@@ -178,6 +178,22 @@ class VmaMap:
             self._journal.undo(lambda: self._put_back(span, went))
         self._changed(went, came)
 
+    def cut(self, address: int) -> None:
+        """Split the region that `address` lies inside of, if there is one, in two. ENOMEM: too many regions."""
+        index = self._first_index(address)
+        if index == len(self._vmas) or self._vmas[index].start >= address:
+            return
+        if len(self._vmas) >= self.limit:
+            raise EngineError(ENOMEM, f"more than {self.limit} regions")
+        whole = self._vmas[index]
+        parts = [
+            whole.part(whole.start, address, self._page_shift),
+            whole.part(address, whole.end, self._page_shift),
+        ]
+        self._set(index, index + 1, parts)
+        self._journal.undo(self._put_back, (whole.start, whole.end), [whole])
+        self._changed([whole], parts)
+
     def _put_back(self, span: tuple[int, int], vmas: list[Vma]) -> None:
         self._set(bisect_left(self._starts, span[0]), bisect_left(self._starts, span[1]), vmas)
 

@@ -55,6 +55,8 @@ def _grow(owner: AddressSpace, start: int, end: int) -> None:
                 holder=each.holder(above),
             )
     owner.require_room(end - start, data=True)
+    if len(owner.vmas) > owner.limits.map_count:
+        raise EngineError(ENOMEM, f"more than {owner.limits.map_count} regions")
     shift = owner.geometry.page_shift
     grown = Vma(start, end, READ_WRITE, owner.memory, start >> shift, flags=ACCOUNT)
     owner.map(grown, join_left=start > owner.brk.start, join_right=False)

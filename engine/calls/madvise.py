@@ -70,7 +70,7 @@ def madvise(seen: Union, address: int, length: int, advice: int, reclaim: Reclai
         try:
             _follow(Part(seen, owner, vma, low, high, reclaim), advice)
         except EngineError as error:
-            error.partial = low > address
+            error.partial = error.partial or low > address
             raise
         position = high
     if hole is not None or position < end:
@@ -120,13 +120,13 @@ def _follow(part: Part, advice: int) -> None:
     owner, vma = part.owner, part.vma
     if owner is part.seen.space and advice == c.MADV_VAS_SHARED:
         raise EngineError(EINVAL, "a space's region is never part of a task's own memory", address=part.low)
-    if owner is part.seen.space and advice == c.MADV_VAS_PRIVATE:
-        return
+    if owner.vid:
+        return  # a hint: a space keeps no flags, since nobody would know them after a restart
     gained, lost = _FLAGS[advice]
     try:
         owner.change(vma, part.low, part.high, vma.access, vma.flags & ~lost | gained)
     except EngineError as error:
-        raise EngineError(EAGAIN, error.detail, address=part.low) from error
+        raise EngineError(EAGAIN, error.detail, partial=error.partial, address=part.low) from error
 
 
 def _discard(part: Part) -> None:

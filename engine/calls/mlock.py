@@ -12,6 +12,8 @@ from engine.vm_flags import LOCK_FLAGS, LOCK_ON_FAULT, LOCKED
 def mlock(seen: Union, address: int, length: int, flags: int = 0) -> None:
     """Keep pages resident; MLOCK_ONFAULT: from their first use on. The address is rounded down to its page.
 
+    Pages of a space or a segment become resident, but are not kept so.
+
     EINVAL: flags, a range that wraps; EPERM: no memory may be locked; ENOMEM: the limit, a hole (what lies before it is
     locked), or memory that cannot be accessed.
     """
@@ -80,4 +82,10 @@ def _refuse_wrap(start: int, end: int) -> None:
 def _set(seen: Union, start: int, end: int, lock: int) -> None:
     seen.touch()
     for owner, vma, low, high in seen.parts(start, end):
-        owner.change(vma, low, high, vma.access, vma.flags & ~LOCK_FLAGS | lock)
+        if owner.vid:
+            continue  # it has many users, none of whom decides for the others
+        try:
+            owner.change(vma, low, high, vma.access, vma.flags & ~LOCK_FLAGS | lock)
+        except EngineError as error:
+            error.partial = error.partial or low > start
+            raise

@@ -30,9 +30,9 @@ def mmap(seen: Union, address: int, length: int, prot: int, flags: int) -> int:
     owner = seen.owner_of_new("mmap")
     owner.touch_neighbours()
     wanted = place(owner, address, length, flags)
-    if flags & MAP_LOCKED and not owner.limits.locked:
+    if flags & MAP_LOCKED and not seen.own.limits.locked:
         raise EngineError(EPERM, "this task may not lock memory")
-    if flags & MAP_LOCKED:
+    if flags & MAP_LOCKED and not owner.vid:
         owner.require_lockable(wanted.length, EAGAIN)
     if flags & MAP_TYPE not in (MAP_PRIVATE, MAP_SHARED) or not flags & MAP_ANONYMOUS:
         raise EngineError(
@@ -77,12 +77,12 @@ def munmap(seen: Union, address: int, length: int) -> None:
 
 
 def region_flags(owner: AddressSpace, flags: int, access: Access, *, shared: bool) -> int:
-    """The flags of a new region. A space has no stacks, and what it may use is not reserved."""
+    """The flags of a new region. A space's have none: nobody would know them after a restart."""
+    if owner.vid:
+        return 0
     kept = LOCKED if flags & MAP_LOCKED else 0
     if flags & MAP_STACK and owner.geometry.has_huge_pages:
         kept |= NOHUGEPAGE
-    if owner.vid:
-        return kept
     if flags & MAP_NORESERVE:
         kept |= NORESERVE
     elif access & Access.WRITE and not shared:
@@ -91,5 +91,13 @@ def region_flags(owner: AddressSpace, flags: int, access: Access, *, shared: boo
 
 
 def _require_room(owner: AddressSpace, start: int, end: int, *, data: bool) -> None:
-    replaced = sum(min(vma.end, end) - max(vma.start, start) for vma in owner.vmas.overlapping(start, end))
-    owner.require_room(end - start - replaced, data=data)
+    """ENOMEM; what was to be replaced is then split at the edges, as on Linux."""
+    held = owner.vmas.overlapping(start, end)
+    replaced = sum(min(vma.end, end) - max(vma.start, start) for vma in held)
+    try:
+        owner.require_room(end - start - replaced, data=data)
+    except EngineError as error:
+        owner.vmas.cut(start)
+        owner.vmas.cut(end)
+        error.partial = True
+        raise

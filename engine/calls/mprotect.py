@@ -46,7 +46,7 @@ def mprotect(seen: Union, address: int, length: int, prot: int) -> None:
             _require_rights(seen, owner, vma, access)
             _change(seen, owner, vma, position, stop, access)
         except EngineError as error:
-            error.partial = partial
+            error.partial = partial or error.partial
             error.data["address"] = position
             raise
         position = stop

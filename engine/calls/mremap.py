@@ -139,7 +139,11 @@ def _grow_in_place(seen: Union, owner: AddressSpace, vma: Vma, wish: Remap) -> i
         return None
     shift = owner.geometry.page_shift
     owner.touch_neighbours()
-    owner.map(vma._replace(start=vma.end, end=end, offset=vma.page_of(vma.end, shift)))
+    piece = vma._replace(start=vma.end, end=end, offset=vma.page_of(vma.end, shift), forked=False)
+    above = owner.vmas.find(end)
+    if above is not None and piece.merges_with(above, shift):  # as on Linux, also if a parent has these pages
+        piece = piece.merged_with(above)
+    owner.map(piece)
     if vma.flags & LOCKED:
         seen.populate_range(vma.end, end)
     return wish.address
@@ -182,7 +186,10 @@ def _move_to(seen: Union, owner: AddressSpace, vma: Vma, wish: Remap) -> int:
     if wish.flags & MREMAP_DONTUNMAP:
         owner.require_room(wish.old, data=is_data(vma))
     if not wish.flags & MREMAP_FIXED:
-        return _move(seen, owner, vma, wish, find_free(owner, wish.target, wish.new).start)
+        target = find_free(owner, wish.target, wish.new).start
+        if target < owner.geometry.user_start:
+            raise EngineError(EPERM, f"{target:#x} is below the user's range", address=target)
+        return _move(seen, owner, vma, wish, target)
     source = owner.vmas.find(wish.address)
     if source is None:
         raise EngineError(EFAULT, f"no region at {wish.address:#x}", address=wish.address)

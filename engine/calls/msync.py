@@ -24,6 +24,8 @@ def msync(seen: Union, address: int, length: int, flags: int) -> None:
         return
     seen.touch()
     end = address + size if length else geometry.user_end
+    if end > WORD:
+        raise EngineError(ENOMEM, f"{length} bytes at {address:#x} wrap", address=address)
     shift = geometry.page_shift
     position, hole = address, None
     for vma in seen.overlapping(address, end):
