@@ -175,12 +175,12 @@ class MemoryObject(PagedMemory):
         return sorted(page for page in self.dirty if first <= page < first + count)
 
     def _put(self, pages: tuple[int, ...], data: bytes) -> None:
-        version = self.version
         self.journal.change(PutPages(self.object_id, pages, data), self)
+        self.journal.defer(self._now_clean, pages, self.version)
 
-        def now_clean() -> None:
-            for page in pages:
-                if self.dirty.get(page, version + 1) <= version:
-                    del self.dirty[page]
-
-        self.journal.defer(now_clean)
+    def _now_clean(self, pages: tuple[int, ...], version: int) -> None:
+        """The store has what `pages` held when the object's version was `version`."""
+        dirty, later = self.dirty, version + 1
+        for page in pages:
+            if dirty.get(page, later) <= version:
+                del dirty[page]

@@ -120,8 +120,11 @@ class Union:
                 self.table.remember(address >> shift, obj, page, start)
             else:
                 obj, page, start = recent
-                if self.own.journal.current is not None:
-                    self.touch()
+                txn = self.own.journal.current
+                if txn is not None:
+                    txn.touched.add(self.own)
+                    if self.space is not None:
+                        txn.touched.add(self.space)
                 elif not obj.object_id:
                     start += low
                     obj.pool.memory[start : start + length] = data
