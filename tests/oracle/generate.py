@@ -25,7 +25,9 @@ from tests.oracle.modes import Mode
 
 ANONYMOUS = c.MAP_PRIVATE | c.MAP_ANONYMOUS
 SHARED_MEMORY = c.MAP_SHARED | c.MAP_ANONYMOUS
-PROTS = (3, 3, 3, 3, 1, 0, 2, 5, 7)
+PROTS = (3, 3, 3, 3, 3, 1, 1, 0, 2, 5, 6, 7)
+ODD_PROTS = (c.PROT_SEM, c.PROT_GROWSDOWN, c.PROT_GROWSUP, c.PROT_GROWSDOWN | c.PROT_GROWSUP, 0x10)
+"""Bits that may come on top; mmap takes no notice of them."""
 EXTRAS = {
     c.MAP_GROWSDOWN: 0.06, c.MAP_NORESERVE: 0.06, c.MAP_POPULATE: 0.1, c.MAP_LOCKED: 0.05, c.MAP_STACK: 0.03,
 }  # fmt: skip
@@ -46,7 +48,7 @@ WEIGHTS = {
     "munlock": 2, "load": 4, "store": 9, "look": 1, "fork": 1, "exit": 1, "limit": 4,
 }  # fmt: skip
 FORKS_MAX = 3
-STACK_PAGES = 2048
+DEFAULT_PAGES = 2048
 HEAP_PAGES = (HEAP - CORE) // PAGE
 
 
@@ -115,7 +117,8 @@ class Generator:
     def _length(self, page: int, pages: int = 0) -> int:
         """Mostly whole pages up to the core's end."""
         if self._rarely():
-            return self.rng.choice(BAD_LENGTHS[:WRAPPING] if self.mode.filled else BAD_LENGTHS)
+            bad = self.rng.choice(BAD_LENGTHS[:WRAPPING] if self.mode.filled else BAD_LENGTHS)
+            return bad if bad > HUGE else min(bad, (CORE_PAGES - page) * PAGE)
         pages = pages or self.rng.choice((1, 1, 1, 2, 2, 3, 4, 5, 8, 12))
         length = min(pages, CORE_PAGES - page) * PAGE
         return length - self.rng.randrange(1, PAGE) if self._rarely(0.05) else length
@@ -158,6 +161,8 @@ class Generator:
             flags = flags & ~c.MAP_TYPE | rng.choice((0, 3))
         prot = 3 if self.plain and rng.random() < 0.8 else rng.choice(self.prots)
         self._map(addr, length, prot)
+        if self._rarely(0.01):
+            prot |= rng.choice(ODD_PROTS)
         return Call("mmap", (addr, length, prot, flags, self._home()))
 
     def _munmap(self) -> Call:
@@ -171,7 +176,7 @@ class Generator:
         for page in self._covered(addr, length) & self.rights.keys():
             self.rights[page] = prot
         if self._rarely(0.04):
-            prot |= self.rng.choice((c.PROT_SEM, c.PROT_GROWSDOWN, c.PROT_GROWSUP, 0x10, 0x0300_0000))
+            prot |= self.rng.choice(ODD_PROTS)
         return Call("mprotect", (addr, length, prot))
 
     def _mremap(self) -> Call:
@@ -258,8 +263,11 @@ class Generator:
         resources = [name for name in self.mode.resources if name != "data" or not self.weights.get("brk")]
         name = self.rng.choice(resources)
         pages = UNLIMITED_PAGES if self.rng.random() < 0.25 else self.rng.choice((0, 1, 2, 3, 5, 8, 13, 20))
-        if name == "stack":  # without a limit the program's own stack would grow down into the core
-            pages = min(pages, STACK_PAGES)
+        if name in (
+            "stack",
+            "locked",
+        ):  # an unlimited stack, the program's own, would grow down into the core
+            pages = min(pages, DEFAULT_PAGES)
         return Call("limit", (RESOURCES.index(name), pages))
 
     # -- what should be mapped -----------------------------------------------------------------------------------

@@ -30,14 +30,15 @@ CAN: dict[str, Any] = {"uid": 1000, "gid": 1000, "locked": 8 << 20, "brk": True}
 
 
 class EngineWorld:
-    """One task of a machine."""
+    """One task of a machine. `lockable` bytes are the most that its limit of locked memory may be."""
 
-    def __init__(self, machine: Machine, pid: int, mode: Mode) -> None:
+    def __init__(self, machine: Machine, pid: int, mode: Mode, lockable: int) -> None:
         self.machine = machine
         self.mode = mode
         self.low, self.high = mode.bounds
         self.pid = pid
         self.cred = machine.tasks_table.get(pid).cred
+        self.lockable = lockable
 
     def call(self, name: str, args: tuple[int, ...]) -> Answer:
         """Make a call; brk answers as the system call does, with the break that holds afterwards."""
@@ -79,7 +80,7 @@ class EngineWorld:
         with self.machine.transaction() as txn:
             child = self.machine.fork(ROOT, self.pid).pid
         txn.settle()
-        result = rest(EngineWorld(self.machine, child, self.mode))
+        result = rest(EngineWorld(self.machine, child, self.mode, self.lockable))
         with self.machine.transaction() as txn:
             self.machine.exit(ROOT, child)
         txn.settle()
@@ -97,6 +98,8 @@ class EngineWorld:
         }.get(resource, 0)
         unit = 1 if resource == "map_count" else PAGE
         value = RLIM_INFINITY if pages >= UNLIMITED_PAGES else (used + pages) * unit
+        if resource == "locked":
+            value = min(value, self.lockable)
         self.machine.prlimit(ROOT, self.pid, resource, value)
         return 0
 
@@ -120,7 +123,6 @@ def run(steps: Sequence[Step], mode: Mode, can: dict[str, Any]) -> list[Record]:
     machine = Machine(X86_64, FRAMES)
     cred = ROOT if can["uid"] == 0 else Credentials(can["uid"], (can["gid"],))
     pid = machine.spawn(cred, None, 60).pid
-    world = EngineWorld(machine, pid, mode)
     machine.prlimit(ROOT, pid, "locked", can["locked"])
     if mode.bottom_up:
         machine.prlimit(ROOT, pid, "stack", RLIM_INFINITY)
@@ -131,7 +133,7 @@ def run(steps: Sequence[Step], mode: Mode, can: dict[str, Any]) -> list[Record]:
         space.brk = replace(space.brk, start=HEAP, now=HEAP, top=X86_64.user_end)
     if mode.filled:
         fill(machine, pid)
-    records, _ = play(world, steps)
+    records, _ = play(EngineWorld(machine, pid, mode, can["locked"]), steps)
     broken = list(check(machine))
     return [*records, ("the engine's check", broken, [])] if broken else records
 
