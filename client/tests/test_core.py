@@ -171,6 +171,15 @@ def test_a_refusal_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("name", "error"), [("none/core", FileNotFoundError), ("", IsADirectoryError)])
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path, name: str, error: type[OSError]) -> None:
+    path = tmp_path / name
+    client = everspace.connect(transport=HandlerTransport(answer))
+    with pytest.raises(error) as caught:
+        client.task(7).core(path)
+    assert Path(caught.value.filename) == path
+
+
 def test_a_target_that_is_no_regular_file_is_not_replaced() -> None:
     with sink_of("/dev/null") as sink:
         sink(memoryview(b"gone"))

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from everspace.transport import Sink
 
@@ -29,9 +29,7 @@ def sink_of(target: Target) -> Iterator[Sink]:
         with path.open("wb") as opened:
             yield opened.write
         return
-    import tempfile  # dear to import, and rarely needed
-
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with _beside(path) as file:
         try:
             yield file.write
             file.flush()
@@ -39,3 +37,13 @@ def sink_of(target: Target) -> Iterator[Sink]:
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
+
+
+def _beside(path: Path) -> IO[bytes]:
+    """A new file in the same directory. An error names the path that was asked for."""
+    import tempfile  # dear to import, and rarely needed
+
+    try:
+        return tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
