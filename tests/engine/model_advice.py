@@ -5,7 +5,7 @@ from engine import vm_flags as f
 from engine.credentials import Credentials
 from engine.limits import RESOURCES
 from tests.engine.model_memory import MemoryCalls
-from tests.engine.model_state import READ, WRITE, Owner, Refused, View, limit_of, region_of
+from tests.engine.model_state import READ, WRITE, Owner, Refused, Space, View, limit_of, region_of
 
 SETS = {
     c.MADV_NORMAL: (0, f.RAND_READ | f.SEQ_READ),
@@ -65,14 +65,14 @@ class AdviceCalls(MemoryCalls):
         page = owner.pages[part.start]
         if advice in NEVER_LOCKED and page.flags & f.LOCKED:
             raise Refused("EINVAL")
-        if advice in (c.MADV_VAS_PRIVATE, c.MADV_VAS_SHARED) and owner is view.space:
-            if advice == c.MADV_VAS_SHARED:
-                raise Refused("EINVAL")
-            return
+        if advice == c.MADV_VAS_SHARED and isinstance(owner, Space):
+            raise Refused("EINVAL")
         if (advice == c.MADV_FREE and page.shared) or (advice == c.MADV_REMOVE and not page.shared):
             raise Refused("EINVAL")
         if advice == c.MADV_REMOVE and not self._may_ever_write(view, owner, part.start):
             raise Refused("EACCES")
+        if advice in SETS and isinstance(owner, Space):
+            return
         if advice == c.MADV_COLLAPSE and (page.flags & f.NOHUGEPAGE or page.shared or owner is view.space):
             raise Refused("EINVAL")
         if advice in SETS:
@@ -152,7 +152,7 @@ class AdviceCalls(MemoryCalls):
     def _lockable_range(self, address: int, length: int) -> range:
         if address < 0 or length < 0:
             raise Refused("EINVAL")
-        return self.numbers(address, length) if length else range(0)
+        return self.numbers(address, length)
 
     def _lock(self, view: View, numbers: range, lock: int) -> None:
         position = numbers.start
@@ -163,12 +163,14 @@ class AdviceCalls(MemoryCalls):
                 raise Refused("ENOMEM", partial=partial)
             owner, page = found
             part = range(position, min(region_of(owner.pages, position).stop, numbers.stop))
+            position = part.stop
+            if isinstance(owner, Space):
+                continue
             try:
                 self.change(owner, part, page.prot, page.flags & ~(f.LOCKED | f.LOCK_ON_FAULT) | lock)
             except Refused as refused:
                 refused.partial = partial
                 raise
-            position = part.stop
 
     def mincore(
         self, cred: Credentials, pid: int, tid: int | None, address: int, length: int, given: object

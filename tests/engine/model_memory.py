@@ -85,16 +85,23 @@ class MemoryCalls(Places):
         owner = view.space or view.task
         start = self.place(owner, address, length, flags)
         wanted, kind = self.numbers(start, length), flags & MAP_TYPE
-        if flags & MAP_LOCKED and not limit_of(owner, "locked"):
+        if flags & MAP_LOCKED and not limit_of(view.task, "locked"):
             raise Refused("EPERM")
-        if flags & MAP_LOCKED and not self.fits_locked(owner, len(wanted)):
+        if flags & MAP_LOCKED and owner is view.task and not self.fits_locked(owner, len(wanted)):
             raise Refused("EAGAIN")
         if kind not in (MAP_PRIVATE, MAP_SHARED) or not flags & MAP_ANONYMOUS:
             raise Refused("EINVAL")
         if kind == MAP_SHARED and flags & MAP_GROWSDOWN:
             raise Refused("EINVAL")
         page = self._new_page(owner, prot & PROT_ALL, flags)
-        self.require_room(owner, len(wanted) - len(held_in(owner.pages, wanted)), data=page.counts_as_data)
+        try:
+            held = len(held_in(owner.pages, wanted))
+            self.require_room(owner, len(wanted) - held, data=page.counts_as_data)
+        except Refused as refused:
+            self.cut(owner, wanted.start)
+            self.cut(owner, wanted.stop)
+            refused.partial = True
+            raise
         self.take(owner, wanted)
         if page.memory:
             self.memories[page.memory] = [self.zero_cell() for _ in wanted]
@@ -273,31 +280,42 @@ class MemoryCalls(Places):
     def _access(self, view: View, address: int, length: int, wanted: int) -> dict[int, Cell]:
         """The cells that an access touches, by page number; EFAULT at the first byte that refuses.
 
-        A stack that had grown by then stays so. Nothing is written unless all can be.
+        Nothing is written then. But a stack that was to grow has grown, or is marked at least; and what lay before it
+        is marked as written before that.
         """
-        cells, grew = {}, False
+        cells: dict[int, Cell] = {}
+        marked: list[tuple[Owner, int]] = []
+        tried = False
         for vpn in self.numbers(address, length) if length else ():
-            first = max(address, vpn * self.page)
             found = view.find(vpn)
-            grown = self.grow_stack(view, vpn) if found is None else None
-            grew = grew or grown is not None
-            owner, page = found or (view.task, grown)
-            rights = 0 if page is None else view.rights(owner, page)
-            if page is None or page.cell is None or not rights & (WRITE if wanted == WRITE else READ | WRITE):
-                raise Refused("EFAULT", first, partial=grew)
+            if found is None and self.stack_above(view, vpn) is not None:
+                self._mark_all(marked)
+                tried = True
+                self.grow_stack(view, vpn)
+                found = view.find(vpn)
+            rights = view.rights(*found) if found is not None else 0
+            cell = found[1].cell if found is not None else None
+            if found is None or cell is None or not rights & (WRITE if wanted == WRITE else READ | WRITE):
+                raise Refused("EFAULT", max(address, vpn * self.page), partial=tried)
             if wanted == WRITE:
-                self.mark(owner, vpn)
-            cells[vpn] = page.cell
+                marked.append((found[0], vpn))
+            cells[vpn] = cell
+        self._mark_all(marked)
         return cells
 
+    def _mark_all(self, pages: list[tuple[Owner, int]]) -> None:
+        for owner, vpn in pages:
+            self.mark(owner, vpn)
+        pages.clear()
+
     def _new_page(self, owner: Owner, prot: int, flags: int) -> Page:
-        """What all pages of a new region have in common. A space has no stacks and reserves nothing."""
+        """What all pages of a new region have in common. A space keeps no flags."""
         shared = flags & MAP_TYPE == MAP_SHARED
+        if isinstance(owner, Space):
+            return Page(None, prot, 0, 0, shared)
         kept = LOCKED if flags & MAP_LOCKED else 0
         if flags & MAP_STACK and self.geometry.has_huge_pages:
             kept |= NOHUGEPAGE
-        if isinstance(owner, Space):
-            return Page(None, prot, 0, 0, shared, flags=kept)
         if flags & MAP_NORESERVE:
             kept |= NORESERVE
         elif prot & WRITE and not shared:

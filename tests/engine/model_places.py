@@ -6,7 +6,6 @@ from engine.constants import MAP_FIXED, MAP_FIXED_NOREPLACE
 from engine.vm_flags import GROWS_DOWN, LOCKED, VAS_PRIVATE
 from tests.engine.model_state import (
     Owner,
-    Page,
     Pages,
     Refused,
     State,
@@ -16,6 +15,11 @@ from tests.engine.model_state import (
     limit_of,
     region_of,
 )
+
+
+def is_free(pages: Pages, wanted: range) -> bool:
+    """Whether all of a range is free."""
+    return all(vpn not in pages for vpn in wanted)
 
 
 class Places(State):
@@ -50,72 +54,92 @@ class Places(State):
             raise Refused("EEXIST")
 
     def search(self, owner: Owner, hint: int, size: int, *, lowest: int) -> int:
-        """A free range: at the hint (at least `lowest`), or the first one from above (or below).
+        """A free range: at the hint (at least `lowest`), or the first one from above, or from below.
 
-        Stacks keep a gap free below them.
+        Stacks keep a gap free below them; who meets one looks on beyond it, whatever lies in it.
         """
-        geometry = self.geometry
-        used: set[int] = set()
-        for pages in (owner.pages, *self.peers(owner)):
-            used.update(pages, *(self.gap(pages, vpn) for vpn in pages))
+        geometry, everybody = self.geometry, [owner.pages, *self.peers(owner)]
         if hint > 0:
             hint = max(hint, lowest)
-            if hint + size <= geometry.user_end and used.isdisjoint(self.numbers(hint, size)):
+            wanted = self.numbers(hint, size)
+            if hint + size <= geometry.user_end and not self._in_the_way(everybody, wanted):
                 return hint
         places = [(geometry.arena_start, geometry.arena_end)]
         if isinstance(owner, Task):
             low = geometry.text_start + 4 * self.page
             places = [(geometry.arena_end, geometry.mmap_top), (low, geometry.arena_start)]
-        for low, high in places:
-            starts = range(low, high - size + 1, self.page)
-            for start in starts if owner.bottom_up else reversed(starts):
-                if used.isdisjoint(self.numbers(start, size)):
-                    return start
+        for upwards in (True,) if owner.bottom_up else (False, True):
+            for low, high in places:
+                found = self._search(everybody, low, high, size, upwards=upwards)
+                if found is not None:
+                    return found
         raise Refused("ENOMEM")
 
+    def _search(self, everybody: list[Pages], low: int, high: int, size: int, *, upwards: bool) -> int | None:
+        starts = range(low // self.page, (high - size) // self.page + 1)
+        limit = None
+        for start in starts if upwards else reversed(starts):
+            wanted = range(start, start + size // self.page)
+            if limit is not None and (start < limit if upwards else wanted.stop > limit):
+                continue
+            if any(not is_free(pages, wanted) for pages in everybody):
+                continue
+            stack = self._in_the_way(everybody, wanted)
+            if stack is None:
+                return start * self.page
+            limit = stack.stop if upwards else stack.start
+        return None
+
+    def _in_the_way(self, everybody: list[Pages], wanted: range) -> range | None:
+        """Something that lies in a range, or the stack above it that keeps it free, with its gap."""
+        for pages in everybody:
+            if not is_free(pages, wanted):
+                return wanted
+            above = min((vpn for vpn in pages if vpn >= wanted.stop), default=None)
+            gap = range(0) if above is None else self.gap(pages, above)
+            if above is not None and gap and gap.start < wanted.stop:
+                return range(gap.start, region_of(pages, above).stop)
+        return None
+
     def gap(self, pages: Pages, vpn: int) -> range:
-        """What stays free below this page: something if a stack begins with it, up to what was put there."""
-        page, first = pages[vpn], vpn
-        if page.flags & GROWS_DOWN and not page.joined:
-            while first - 1 not in pages and vpn - first < self.geometry.stack_guard_gap // self.page:
-                first -= 1
-        return range(first, vpn)
+        """What should stay free below this page: something if a stack begins with it."""
+        page, count = pages[vpn], self.geometry.stack_guard_gap // self.page
+        return range(vpn - count, vpn) if page.flags & GROWS_DOWN and not page.joined else range(0)
 
-    def grow_stack(self, view: View, vpn: int) -> Page | None:
-        """A page that nobody has is accessed: the stack above it grows down to it, or it stays nobody's."""
-        task = view.task
-        above = min((number for number in task.pages if number >= vpn), default=None)
-        if above is None or not task.pages[above].flags & GROWS_DOWN:
+    def stack_above(self, view: View, vpn: int) -> int | None:
+        """The first page of the stack right above a page that nobody has."""
+        above = min((number for number in view.task.pages if number >= vpn), default=None)
+        if above is None or not view.task.pages[above].flags & GROWS_DOWN:
             return None
-        top = task.pages[above]
-        if view.space is not None and top.flags & VAS_PRIVATE:
-            return None
-        new, stack = range(vpn, above), region_of(task.pages, above)
-        if not self._may_grow(task, stack, new):
-            return None
+        hidden = view.space is not None and view.task.pages[above].flags & VAS_PRIVATE
+        return None if hidden else above
+
+    def grow_stack(self, view: View, vpn: int) -> None:
+        """Let the stack above a page grow down to it, if it may; if only a limit forbids it, it is marked."""
+        task, above = view.task, self.stack_above(view, vpn)
+        if above is None or vpn * self.page < self.geometry.user_start or not self._has_gap(task, vpn):
+            return
         self.mark(task, above)
+        if not self._may_grow(task, region_of(task.pages, above), range(vpn, above)):
+            return
         top = task.pages[above]
-        grown = {
-            number: replace(
-                top, cell=self.zero_cell(), index=top.index - (above - number), joined=number != vpn
-            )
-            for number in new
-        }
-        task.pages.update(grown)
+        for number in range(vpn, above):
+            index = top.index - (above - number)
+            task.pages[number] = replace(top, cell=self.zero_cell(), index=index, joined=number != vpn)
         task.pages[above] = replace(top, joined=True)
-        return task.pages[vpn]
 
-    def _may_grow(self, task: Task, stack: range, new: range) -> bool:
-        if new.start * self.page < self.geometry.user_start:
-            return False
-        if (stack.stop - new.start) * self.page > limit_of(task, "stack"):
-            return False
+    def _has_gap(self, task: Task, vpn: int) -> bool:
         for pages in (task.pages, *self.peers(task)):
-            below = max((number for number in pages if number < new.start), default=None)
+            below = max((number for number in pages if number < vpn), default=None)
             if below is None or pages[below].flags & GROWS_DOWN or not pages[below].prot:
                 continue
-            if (new.start - below - 1) * self.page < self.geometry.stack_guard_gap:
+            if (vpn - below - 1) * self.page < self.geometry.stack_guard_gap:
                 return False
+        return True
+
+    def _may_grow(self, task: Task, stack: range, new: range) -> bool:
+        if (stack.stop - new.start) * self.page > limit_of(task, "stack"):
+            return False
         if any(held_in(pages, new) for pages in self.peers(task)):
             return False
         if len(task.pages) + len(new) > limit_of(task, "address_space") // self.page:

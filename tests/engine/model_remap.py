@@ -132,7 +132,7 @@ class RemapCalls(AdviceCalls):
         if page.memory:
             cells = self.memories[page.memory]
             cell = cells[index] if index < len(cells) else None
-        return replace(page, cell=cell, index=index)
+        return replace(page, cell=cell, index=index, forked=False)
 
     def _move_all(self, view: View, wish: Wish) -> int:
         """Every region of the source, with the gaps between them. Each is moved for itself."""
@@ -177,7 +177,7 @@ class RemapCalls(AdviceCalls):
         first = owner.pages[wish.first]
         new: dict[int, Page] = {}
         for position, vpn in enumerate(wish.place):
-            page = self._later(first, position)
+            page = replace(self._later(first, position), forked=first.forked)
             if position < wish.old:
                 page = replace(page, cell=owner.pages[wish.first + position].cell)
             if not page.memory and not page.anon:

@@ -257,13 +257,13 @@ class State:
             pages[vpn] = replace(page, joined=vpn != first)
         if after in pages:
             pages[after] = replace(pages[after], joined=False)
-        for vpn, wanted in ((first, left), (after, right)):
-            if vpn not in pages:
-                continue
-            joined = wanted and vpn - 1 in pages and pages[vpn].may_follow(pages[vpn - 1])
-            pages[vpn] = replace(pages[vpn], joined=joined)
-            if joined:
-                self._share_marks(pages, vpn)
+        left = left and first - 1 in pages and pages[first].may_follow(pages[first - 1])
+        right = right and after in pages and pages[after].may_follow(pages[after - 1])
+        if left and right and pages[first - 1].anon and pages[after].anon:
+            right = pages[first - 1].anon == pages[after].anon
+        for vpn in [first] * left + [after] * right:
+            pages[vpn] = replace(pages[vpn], joined=True)
+            self._share_marks(pages, vpn)
         self._require_count(owner, before)
 
     def _share_marks(self, pages: Pages, vpn: int) -> None:
@@ -280,6 +280,13 @@ class State:
             del owner.pages[vpn]
         if numbers.stop in owner.pages:
             owner.pages[numbers.stop] = replace(owner.pages[numbers.stop], joined=False)
+        self._require_count(owner, before)
+
+    def cut(self, owner: Owner, vpn: int) -> None:
+        """Let a region begin here if there is one."""
+        before = self._count(owner)
+        if vpn in owner.pages:
+            owner.pages[vpn] = replace(owner.pages[vpn], joined=False)
         self._require_count(owner, before)
 
     def _count(self, owner: Owner) -> int:

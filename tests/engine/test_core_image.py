@@ -1,14 +1,15 @@
 """What of a machine core files show, and of which moment."""
 
 import io
+import random
 
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from engine import constants as c
 from engine import core_file
-from engine.constants import MADV_DONTDUMP
 from engine.credentials import ROOT
-from engine.geometry import GEOMETRIES, TOY, X86_64
+from engine.geometry import GEOMETRIES, I386, TOY, X86_64
 from tests.engine.conftest import MakeHost
 from tests.engine.core_reading import dump, loads, memory, notes, read, tids
 from tests.engine.host import ALICE, BOB, FIXED, PRIVATE, RW, SHARED_MAP, Host
@@ -149,6 +150,51 @@ def test_pages_in_the_swap_area(make_host: MakeHost, meanwhile: str) -> None:
     image.release()
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_random_memory_is_in_the_core_as_it_is_read(make_host: MakeHost, seed: int) -> None:
+    """Private, shared, forked, swapped, stored, evicted: what a load gives is what the file has."""
+    chance = random.Random(seed)
+    host = make_host((X86_64, I386)[seed % 2], 24, 900)
+    pids, page = [], host.page
+    sid = host.segment("log", pages=40, at=200)
+    vid = host.space("lab")
+    host.do("vas_seg_attach", vid, sid, 2)
+    for _ in range(3):
+        pids.append(host.task())
+        host.enter(pids[-1], vid)
+    for step in range(700):
+        pid = chance.choice(pids)
+        at = host.base + chance.randrange(240) * page
+        match chance.randrange(24):
+            case 0 | 1:
+                host.refused("vas_switch", pid, None, chance.choice((0, vid)))
+                kind = chance.choice((PRIVATE, PRIVATE, SHARED_MAP))
+                host.refused("mmap", pid, None, at, chance.randrange(1, 60) * page, RW, kind | FIXED)
+            case 2:
+                host.refused("munmap", pid, None, at, chance.randrange(1, 10) * page)
+            case 3 if len(pids) < 6:
+                pids.append(host.do("fork", pid).pid)
+            case 4:
+                host.refused(
+                    "madvise", pid, None, at, 4 * page, chance.choice((c.MADV_DONTNEED, c.MADV_PAGEOUT))
+                )
+            case _:
+                host.refused(
+                    "write", pid, None, at + chance.randrange(page), b"%d" % step * chance.randrange(1, 900)
+                )
+    for pid in pids:
+        image = host.do("task_core", pid)
+        content = dump(host, image)
+        image.release()
+        segments = list(ELFFile(io.BytesIO(content)).iter_segments("PT_LOAD"))
+        shown = {s["p_vaddr"]: bytes(s.data()).ljust(s["p_memsz"], b"\0") for s in segments}
+        for vma, access in host.machine.tasks_table.get(pid).threads[pid].union.regions():
+            if access & 1:
+                parts = [shown[at] for at in sorted(shown) if vma.start <= at < vma.end]
+                pages = [host.do("read", pid, None, at, page) for at in range(vma.start, vma.end, page)]
+                assert b"".join(parts) == b"".join(pages)
+
+
 def test_memory_that_is_gone_reads_as_zeros(host: Host) -> None:
     sid, vid = host.segment("log", pages=2), host.space()
     host.do("vas_seg_attach", vid, sid, 2)
@@ -169,7 +215,7 @@ def test_what_a_core_leaves_out_and_what_not(host: Host) -> None:
     for number in range(2):
         host.do("mmap", pid, None, base + 4 * number * page, 2 * page, RW, PRIVATE | FIXED)
         host.do("write", pid, None, base + 4 * number * page, b"here")
-    host.do("madvise", pid, None, base, 2 * page, MADV_DONTDUMP)
+    host.do("madvise", pid, None, base, 2 * page, c.MADV_DONTDUMP)
     host.do("mprotect", pid, None, base + 4 * page, 2 * page, 0)
     image = host.do("task_core", pid)
     content = dump(host, image)
