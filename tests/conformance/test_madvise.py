@@ -228,6 +228,30 @@ def test_a_reader_of_a_space_discards_nothing(world: World) -> None:
     assert world.owner.read(at(16), 4) == b"kept"
 
 
+@row("MADVISE-SPACE-1")
+def test_advice_leaves_the_regions_of_a_space_as_they_are(world: World) -> None:
+    """Whoever has the space attached, for reading or for writing: what one task advises is not every task's."""
+    vid, _ = world.inside(sharing="shared")
+    put(world.owner, 16, 4)
+    reader = world.task("owner")
+    reader.vas_attach(0, vid, O_RDONLY)
+    reader.vas_switch(vid)
+    before = world.http("owner").get(f"/v1/vas/{vid}/regions")
+    for task in (world.owner, reader):
+        for advice in (
+            MADV_RANDOM,
+            MADV_DONTFORK,
+            MADV_DONTDUMP,
+            MADV_HUGEPAGE,
+            MADV_NOHUGEPAGE,
+            MADV_SEQUENTIAL,
+        ):
+            assert task.madvise(at(17), PAGE, advice) == 0
+            assert task.madvise(BASE + PAGE, PAGE, advice) == 0
+        task.mlock(at(18), PAGE)
+        assert world.http("owner").get(f"/v1/vas/{vid}/regions") == before
+
+
 @row("VAS-PRIVATE-1")
 def test_a_private_region_is_not_seen_in_spaces(world: World) -> None:
     task = world.owner

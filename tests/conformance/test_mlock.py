@@ -46,10 +46,12 @@ def test_on_fault_locks_what_is_touched(world: World) -> None:
 
 @row("MLOCK-EINVAL-1")
 def test_mlock_judges_its_arguments(world: World) -> None:
+    """The limit is looked at before a range that wraps: root has none."""
     put(world.owner, 0)
+    put(world.root, 0)
     for flags in (2, 4, -1, 2**31, 2**64):
         world.fails("EINVAL", world.owner.mlock, at(0), PAGE, flags)
-    for call in (world.owner.mlock, world.owner.munlock):
+    for call in (world.root.mlock, world.owner.munlock):
         for address, length in (
             (at(0), 2**64 - PAGE),
             (at(0), 2**64),
@@ -119,10 +121,13 @@ def test_locks_are_not_inherited(world: World) -> None:
 
 
 @row("MLOCK-SPACE-1")
-def test_memory_of_a_segment_is_locked_too(world: World) -> None:
-    world.inside()
-    world.owner.mlock(BASE, 2 * PAGE)
+def test_memory_of_a_segment_is_brought_and_not_kept(world: World) -> None:
+    vid, _ = world.inside()
+    regions_before = world.http("owner").get(f"/v1/vas/{vid}/regions")
     world.owner.write(BASE, b"locked")
+    world.owner.mlock(BASE, 2 * PAGE)
+    assert world.owner.mincore(BASE, 1) == b"\x01"
+    assert world.http("owner").get(f"/v1/vas/{vid}/regions") == regions_before
     assert world.owner.munlock(BASE, 4 * PAGE) == 0
     assert world.owner.read(BASE, 6) == b"locked"
 
