@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from engine import constants as c
 from tests.oracle.calls import CORE, PAGE, RESOURCES, Call
 
-FIXED = c.MAP_PRIVATE | c.MAP_ANONYMOUS | c.MAP_FIXED
+ANYWHERE = c.MAP_PRIVATE | c.MAP_ANONYMOUS
+FIXED = ANYWHERE | c.MAP_FIXED
 SHARED = c.MAP_SHARED | c.MAP_ANONYMOUS | c.MAP_FIXED
 MOVE = c.MREMAP_MAYMOVE | c.MREMAP_FIXED
 READ, RW = c.PROT_READ, c.PROT_READ | c.PROT_WRITE
@@ -32,6 +33,11 @@ def at(page: int) -> int:
 
 def mmap(page: int, pages: int, prot: int = RW, flags: int = FIXED) -> Call:
     return Call("mmap", (at(page), pages * PAGE, prot, flags, at(0)))
+
+
+def anywhere(pages: int) -> Call:
+    """mmap where the system likes."""
+    return Call("mmap", (0, pages * PAGE, RW, ANYWHERE, at(0)))
 
 
 def mremap(page: int, old: int, new: int, flags: int = 0, target: int = 0) -> Call:
@@ -152,5 +158,25 @@ RULES = (
         (mmap(0, 3), limit("map_count", 0), Call("munmap", (at(1), PAGE))),
         "ENOMEM, P0-P3 rw-p",
         "crowded",
+    ),
+    Rule("the highest free range is taken", (mmap(60, 4), anywhere(2)), "P58, P58-P64 rw-p", "downwards"),
+    Rule(
+        "a gap that is large enough is taken first",
+        (mmap(60, 2), mmap(56, 2), anywhere(2)),
+        "P62, P56-P58 rw-p, P60-P64 rw-p",
+        "downwards",
+    ),
+    Rule("the lowest free range is taken", (mmap(0, 4), anywhere(2)), "P4, P0-P6 rw-p", "upwards"),
+    Rule(
+        "nothing is placed in a stack's gap",
+        (mmap(40, 1, RW, FIXED | c.MAP_GROWSDOWN), anywhere(24)),
+        "ENOMEM, P40-P41 rw-p",
+        "downwards",
+    ),
+    Rule(
+        "a hint that is taken is forgotten",
+        (mmap(10, 2), mmap(11, 2, RW, ANYWHERE)),
+        "P62, P10-P12 rw-p, P62-P64 rw-p",
+        "downwards",
     ),
 )
