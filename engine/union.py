@@ -333,7 +333,8 @@ class Union:
         reason = "no region" if above is None or not self.shows(above) else grow(own, above, address)
         vma = own.vmas.find(address)
         if reason is not None or vma is None:
-            raise PageFault(address, word, reason or "no region", partial=partial)
+            tried = above is not None  # which settles what it merges with, as on Linux
+            raise PageFault(address, word, reason or "no region", partial=partial or tried)
         return vma
 
     def _pieces(self, address: int, length: int, wanted: Access) -> list[Piece]:

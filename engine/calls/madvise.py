@@ -180,13 +180,18 @@ def _cool(part: Part) -> None:
 def _collapse(part: Part) -> None:
     """COLLAPSE: every huge page that fits into the part holds its pages from now on.
 
-    EINVAL: memory that is not a task's private, NOHUGEPAGE, nothing there; ENOMEM: no run of frames.
+    EINVAL: memory that is not a task's private, was never written or is not to be in huge pages; none fits into the
+    region, or none could begin or end in the part; nothing there. ENOMEM: no run of frames.
     """
+    owner, vma = part.owner, part.vma
     part.refuse(NOHUGEPAGE, "not to be in huge pages")
-    if not may_be_huge(part.owner, part.vma):
-        raise EngineError(EINVAL, f"{part.vma.range} is not a task's private memory", address=part.low)
-    for number in whole_leaves(part.first, part.count):
-        collapse(part.vma.obj, number)
+    pages = (vma.end - vma.start) >> owner.geometry.page_shift
+    leaves = whole_leaves(part.first, part.count)
+    fits = whole_leaves(vma.offset, pages) and leaves.start <= leaves.stop
+    if not may_be_huge(owner, vma) or not vma.anon or not fits:
+        raise EngineError(EINVAL, f"{vma.range} cannot be in huge pages there", address=part.low)
+    for number in leaves:
+        collapse(vma.obj, number)
 
 
 def _populate(seen: Union, start: int, end: int, advice: int) -> None:

@@ -42,7 +42,8 @@ def mmap(seen: Union, address: int, length: int, prot: int, flags: int) -> int:
     if shared and flags & MAP_GROWSDOWN:
         raise EngineError(EINVAL, "shared memory does not grow")
     access = Access(prot & Access.ALL)
-    _require_room(owner, wanted.start, wanted.end, data=not shared and bool(access & Access.WRITE))
+    data = bool(access & Access.WRITE) and not shared and not flags & MAP_GROWSDOWN
+    _require_room(owner, wanted.start, wanted.end, data=data)
     memory, offset = owner.memory, wanted.start >> owner.geometry.page_shift
     if shared and not owner.vid:
         pages = wanted.length >> owner.geometry.page_shift

@@ -166,7 +166,7 @@ def _move_all(seen: Union, wish: Remap) -> int:
             _require_movable(seen, owner, vma, piece)
             _move_to(seen, owner, vma, piece)
         except EngineError as error:
-            error.partial = moved
+            error.partial = moved or error.partial
             raise
         position, moved = stop, True
     return wish.target
@@ -174,15 +174,6 @@ def _move_all(seen: Union, wish: Remap) -> int:
 
 def _move_to(seen: Union, owner: AddressSpace, vma: Vma, wish: Remap) -> int:
     """Move to the implied target; with MREMAP_FIXED it is emptied first, else it is a hint."""
-    if wish.flags & MREMAP_FIXED:
-        if wish.target < owner.geometry.user_start:
-            raise EngineError(EPERM, f"{wish.target:#x} is below the user's range", address=wish.target)
-        owner.touch_neighbours()
-        owner.refuse_peers(EEXIST, VirtRange(wish.target, wish.target + wish.new))
-        owner.unmap(wish.target, wish.target + wish.new)
-    if wish.new < wish.old:
-        munmap(seen, wish.address + wish.new, wish.old - wish.new)
-        wish = Remap(wish.address, wish.new, wish.new, wish.flags, wish.target)
     if wish.flags & MREMAP_DONTUNMAP:
         owner.require_room(wish.old, data=is_data(vma))
     if not wish.flags & MREMAP_FIXED:
@@ -190,9 +181,27 @@ def _move_to(seen: Union, owner: AddressSpace, vma: Vma, wish: Remap) -> int:
         if target < owner.geometry.user_start:
             raise EngineError(EPERM, f"{target:#x} is below the user's range", address=target)
         return _move(seen, owner, vma, wish, target)
+    if wish.target < owner.geometry.user_start:
+        raise EngineError(EPERM, f"{wish.target:#x} is below the user's range", address=wish.target)
+    owner.touch_neighbours()
+    owner.refuse_peers(EEXIST, VirtRange(wish.target, wish.target + wish.new))
+    owner.unmap(wish.target, wish.target + wish.new)
+    try:
+        return _move_shrunk(seen, owner, wish)
+    except EngineError as error:
+        error.partial = not owner.vid  # a task's target stays empty, as on Linux; a space's comes back
+        raise
+
+
+def _move_shrunk(seen: Union, owner: AddressSpace, wish: Remap) -> int:
+    """Move what is left after its end was cut off, to the place that was emptied for it."""
     source = owner.vmas.find(wish.address)
     if source is None:
         raise EngineError(EFAULT, f"no region at {wish.address:#x}", address=wish.address)
+    if wish.new < wish.old:
+        munmap(seen, wish.address + wish.new, wish.old - wish.new)
+        wish = Remap(wish.address, wish.new, wish.new, wish.flags, wish.target)
+        source = owner.vmas.find(wish.address) or source
     return _move(seen, owner, source, wish, wish.target)
 
 
