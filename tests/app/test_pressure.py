@@ -3,8 +3,10 @@
 The model is one bytearray for each task's own memory and one for the space that all of them share.
 """
 
+import errno
+import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from engine.check import check
 from storage.errors import StoreFull
+from storage.swap_area import SwapFile
 from tests.app.support import BASE, PAGE, Answer, HeldStore, Site, held
 
 PAGES = 200
@@ -21,6 +24,8 @@ TASKS_MAX = 5
 DONTNEED, POPULATE_WRITE = 4, 23
 HARMLESS = (3, 14, 15, 20, 21, 22, POPULATE_WRITE, 25)
 """Advice that keeps every byte."""
+SHORT = ("ENOMEM", "ENOSPC", "EIO")
+"""EIO only where the swap area fails."""
 STEPS = 1500
 
 
@@ -53,7 +58,7 @@ class Pressure:
         """Whether the call was done; memory or the disk may be short, anything else is wrong."""
         if answer.status < 300:
             return True
-        assert answer.errno in ("ENOMEM", "ENOSPC"), answer
+        assert answer.errno in SHORT, answer
         self.refused += 1
         return False
 
@@ -113,7 +118,7 @@ class Pressure:
             ("munmap", {"addr": place + 1, "length": PAGE}),
         ]
         answer = await self.site.batch(pid, *calls, query="?atomic=1")
-        assert answer.errno in ("EINVAL", "ENOMEM", "ENOSPC")
+        assert answer.errno in ("EINVAL", *SHORT)
 
     async def step(self) -> None:
         self.store.failure = StoreFull("no space left on the disk") if self.rng.random() < 0.03 else None
@@ -124,9 +129,9 @@ class Pressure:
         await move(self.rng.choice(list(self.own)))
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_every_byte_is_right_when_memory_is_short(tmp_path: Path, seed: int) -> None:
-    async with held(tmp_path, memory=MEMORY, swap_bytes=SWAP) as (site, store):
+async def run(data_dir: Path, seed: int) -> Pressure:
+    """Steps at random, with all invariants looked at now and then."""
+    async with held(data_dir, memory=MEMORY, swap_bytes=SWAP) as (site, store):
         pressure = Pressure(site, store, random.Random(seed))
         await pressure.begin()
         for number in range(STEPS):
@@ -137,4 +142,36 @@ async def test_every_byte_is_right_when_memory_is_short(tmp_path: Path, seed: in
                 assert list(check(site.service.machine)) == []
         counters = [(await site.ok("GET", f"/tasks/{pid}"))["counters"] for pid in pressure.own]
         assert sum(told["major_faults"] for told in counters) > 0
-        assert pressure.refused > 0
+        return pressure
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_every_byte_is_right_when_memory_is_short(tmp_path: Path, seed: int) -> None:
+    assert (await run(tmp_path, seed)).refused > 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_a_swap_area_that_fails_changes_no_byte(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, failures = random.Random(seed), [0]
+    store, load = SwapFile.store, SwapFile.load
+
+    def fail(error: int) -> None:
+        failures[0] += 1
+        raise OSError(error, os.strerror(error))
+
+    def flaky_store(area: SwapFile, slots: Sequence[int], data: memoryview) -> None:
+        if rng.random() < 0.1:
+            fail(errno.ENOSPC)
+        store(area, slots, data)
+
+    def flaky_load(area: SwapFile, slots: Sequence[int]) -> bytes:
+        if rng.random() < 0.05:
+            fail(errno.EIO)
+        return load(area, slots)
+
+    monkeypatch.setattr(SwapFile, "store", flaky_store)
+    monkeypatch.setattr(SwapFile, "load", flaky_load)
+    await run(tmp_path, seed)
+    assert failures[0] > 0
