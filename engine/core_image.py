@@ -104,7 +104,9 @@ class CoreImage:
         regions, pages = [_NONE], [_NONE]
         for held in self._held.values():
             known = np.array(stored.get(held.memory.object_id, ()), np.int64)
-            present = np.union1d(_in_memory(held.pages), known[held.pages.gather(known) == STORED])
+            present = _in_memory(held.pages)
+            if len(known):
+                present = np.union1d(present, known[held.pages.gather(known) == STORED])
             first, end = self._shown_by(held)
             for number, low, high, start in zip(
                 [number for number, _ in held.windows],
