@@ -199,7 +199,11 @@ def _populate(seen: Union, start: int, end: int, advice: int) -> None:
     for owner, vma, low, high in seen.parts(start, end):
         if not seen.rights(vma, owner) & wanted:
             raise EngineError(EINVAL, f"{vma.range} is {vma.access}", partial=low > start, address=low)
-        seen.fault_in(owner, vma, low, high, wanted)
+        try:
+            seen.fault_in(owner, vma, low, high, wanted)
+        except EngineError as error:
+            error.partial = error.partial or low > start
+            raise
 
 
 _DEEDS: Final[dict[int, Callable[[Part], None]]] = {
