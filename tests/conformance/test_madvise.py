@@ -23,6 +23,8 @@ from everspace import (
     MADV_VAS_SHARED,
     MADV_WILLNEED,
     MAP_FIXED,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
     O_RDONLY,
     O_RDWR,
     PROT_NONE,
@@ -308,3 +310,23 @@ def test_a_region_of_a_space_is_always_the_spaces(world: World) -> None:
     assert world.owner.madvise(at(16), PAGE, MADV_VAS_PRIVATE) == 0
     world.owner.write(at(16), b"shown")
     assert world.owner.read(at(16), 5) == b"shown"
+
+
+@row("VAS-PRIVATE-5")
+def test_calls_made_inside_leave_a_hidden_region_alone(world: World) -> None:
+    task = world.owner
+    put(task, 64, 2)
+    task.write(at(64), b"kept")
+    task.madvise(at(64), PAGE, MADV_VAS_PRIVATE)
+    world.inside()
+    put(task, 16)
+    world.fails("ENOMEM", task.mprotect, at(64), PAGE, PROT_READ)
+    world.fails("ENOMEM", task.madvise, at(64), PAGE, MADV_DONTNEED)
+    world.fails("ENOMEM", task.mlock, at(64), PAGE)
+    world.fails("ENOMEM", task.mincore, at(64), PAGE)
+    world.fails("EFAULT", task.mremap, at(64), PAGE, 2 * PAGE, MREMAP_MAYMOVE)
+    world.fails("EEXIST", task.mremap, at(16), PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at(64))
+    assert task.munmap(at(64), 2 * PAGE) == 0
+    task.vas_switch(0)
+    assert regions(task) == ["64-65 rw-p"]
+    assert task.read(at(64), 4) == b"kept"
