@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from storage.errors import StoreUnusable
 from storage.fsck import check_dir
 from storage.swap_area import SWAP_FILE
 from tests.app.support import BASE, PAGE, Site, running
@@ -166,6 +167,21 @@ async def test_the_file_is_private_and_gone_with_the_service(tmp_path: Path) -> 
     assert not (tmp_path / SWAP_FILE).exists()
     (tmp_path / SWAP_FILE).write_bytes(b"what a crash left")
     assert list(check_dir(tmp_path)) == []
+
+
+async def test_a_link_in_its_place_keeps_the_service_from_starting(tmp_path: Path) -> None:
+    async with running(tmp_path, **OPTIONS):
+        pass
+    victim = tmp_path.with_name("victim")
+    victim.write_bytes(b"precious")
+    (tmp_path / SWAP_FILE).symlink_to(victim)
+    with pytest.raises(StoreUnusable, match="not a plain file"):
+        async with running(tmp_path, **OPTIONS):
+            pass
+    assert victim.read_bytes() == b"precious"
+    (tmp_path / SWAP_FILE).unlink()
+    async with running(tmp_path, **OPTIONS) as site:  # the directory was let go
+        await site.space()
 
 
 async def test_exec_and_discarding_give_their_swap_back(tmp_path: Path) -> None:
