@@ -121,16 +121,21 @@ def test_shared_maps_do_not_merge_but_the_parts_of_one_do(host: Host, pid: int) 
 
 
 def test_too_many_regions_are_refused_and_nothing_is_unmapped(host: Host, pid: int) -> None:
+    """As on Linux a mapping may be the one too many, and the split of another region not."""
     fixed(host, pid, 0, 3)
     host.do("prlimit", pid, "map_count", 5)
-    assert host.refused("munmap", pid, None, host.base + host.page, host.page) == ""
-    assert host.refused("mmap", pid, None, host.base, host.page, 1, PRIVATE | FIXED) == ""
-    fixed(host, pid, 0, 1)
+    host.do("munmap", pid, None, host.base + host.page, host.page)
     assert regions(host, pid) == [(0, 1, "rw-"), (2, 3, "rw-")]
+    fixed(host, pid, 4, 7, prot=1)
+    assert host.refused("munmap", pid, None, host.base + 5 * host.page, host.page) == "ENOMEM"
+    assert host.refused("mprotect", pid, None, host.base + 5 * host.page, host.page, 0) == "ENOMEM"
+    assert host.refused("madvise", pid, None, host.base + 5 * host.page, host.page, 10) == "EAGAIN"
     assert (
-        host.refused("mmap", pid, None, host.base + 5 * host.page, host.page, 1, PRIVATE | FIXED) == "ENOMEM"
+        host.refused("mmap", pid, None, host.base + 7 * host.page, host.page, 1, PRIVATE | FIXED) == "ENOMEM"
     )
-    assert regions(host, pid) == [(0, 1, "rw-"), (2, 3, "rw-")]
+    assert regions(host, pid) == [(0, 1, "rw-"), (2, 3, "rw-"), (4, 7, "r--")]
+    host.do("munmap", pid, None, host.base + 5 * host.page, 2 * host.page)
+    assert regions(host, pid)[2:] == [(4, 5, "r--")]
 
 
 # -- munmap, mprotect --------------------------------------------------------------------------------------------
