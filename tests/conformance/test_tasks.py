@@ -12,6 +12,13 @@ from tests.conformance.support.world import ACCOUNTS, BASE, World
 ANON = MAP_PRIVATE | MAP_ANONYMOUS
 RW = PROT_READ | PROT_WRITE
 NO_PID = 2_000_000_000
+MORE_CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("mremap", {"old_addr": hex(BASE), "old_size": PAGE, "new_size": PAGE}),
+    ("madvise", {"addr": hex(BASE), "length": PAGE, "advice": 4}),
+    ("mincore", {"addr": hex(BASE), "length": PAGE}),
+    ("mlock", {"addr": hex(BASE), "length": PAGE}),
+    ("munlock", {"addr": hex(BASE), "length": PAGE}),
+)
 
 
 @row("TASK-SPAWN-1")
@@ -212,13 +219,16 @@ def test_a_task_that_ended_is_esrch(world: World) -> None:
     task = world.task("owner")
     http = world.http("owner")
     task.exit()
-    for method, path, body in (
+    routes: tuple[tuple[str, str, dict[str, Any] | None], ...] = (
         ("GET", "", None), ("DELETE", "", None), ("POST", "/fork", {}), ("POST", "/threads", {}),
         ("POST", "/heartbeat", {}), ("GET", "/memory?addr=0x10000&len=1", None), ("POST", "/batch", {"calls": []}),
         ("POST", "/mmap", {"addr": 0, "length": PAGE, "prot": 3, "flags": 34}), ("POST", "/brk", {"addr": 0}),
         ("POST", "/munmap", {"addr": 65536, "length": PAGE}), ("POST", "/msync", {}), ("GET", "/vas/1", None),
-        ("GET", f"/threads/{task.pid}/active", None),
-    ):  # fmt: skip
+        ("GET", f"/threads/{task.pid}/active", None), ("POST", "/exec", {}), ("GET", "/limits", None),
+        ("PUT", "/limits", {}), ("POST", "/prlimit", {"resource": "stack"}), ("GET", "/core", None),
+        *(("POST", f"/{call}", body) for call, body in MORE_CALLS),
+    )  # fmt: skip
+    for method, path, body in routes:
         for pid in (task.pid, NO_PID, 2**40):
             world.fails("ESRCH", http.call, method, f"/v1/tasks/{pid}{path}", body)
     if world.way == "sdk":
@@ -234,19 +244,21 @@ def test_every_call_of_memory_may_name_its_thread(world: World) -> None:
     inside, outside, foreign = world.owner.tid, world.owner.thread().tid, world.task("owner").tid
     range_ = {"addr": hex(BASE + PAGE), "length": PAGE}
     calls: tuple[tuple[str, dict[str, Any]], ...] = (
-        ("mprotect", range_ | {"prot": 1}), ("msync", range_), ("munmap", {"addr": hex(BASE + 64 * PAGE), "length": PAGE}),
+        ("mprotect", range_ | {"prot": 1}), ("msync", range_), ("madvise", range_ | {"advice": 3}), ("mincore", range_),
+        ("mlock", range_), ("munlock", range_), ("munmap", {"addr": hex(BASE + 64 * PAGE), "length": PAGE}),
         ("mmap", {"addr": hex(BASE + 64 * PAGE), "length": PAGE, "prot": 3, "flags": 0x100022}), ("brk", {"addr": 0}),
-        ("threads", {}), ("batch", {"calls": []}), ("fork", {}),
+        ("threads", {}), ("batch", {"calls": []}), ("fork", {}), ("mremap", MORE_CALLS[0][1]),
     )  # fmt: skip
     for call, body in calls:
         for tid, errno in ((NO_PID, "ESRCH"), (foreign, "ESRCH"), ("x", "EINVAL")):
             named = (f"{call}?tid={tid}", body) if call == "batch" else (call, body | {"tid": tid})
             failure = world.refused(http.call, "POST", f"/v1/tasks/{pid}/{named[0]}", named[1])
             assert failure.errno == errno, (call, tid, failure)
-    for call, body in calls[:2]:
+    for call, body in calls[:6]:
         world.fails("ENOMEM", http.call, "POST", f"/v1/tasks/{pid}/{call}", body | {"tid": outside})
         http.call("POST", f"/v1/tasks/{pid}/{call}", body | {"tid": inside})
-    http.call("POST", f"/v1/tasks/{pid}/mmap", calls[3][1] | {"tid": inside})
+    (mapping,) = (body for call, body in calls if call == "mmap")
+    http.call("POST", f"/v1/tasks/{pid}/mmap", mapping | {"tid": inside})
     load = f"/v1/tasks/{pid}/memory?addr={BASE + 64 * PAGE}&len=1&tid="
     assert http.call("GET", f"{load}{inside}").body == b"\0"
     world.fails("EFAULT", http.call, "GET", f"{load}{outside}")
@@ -277,7 +289,10 @@ def test_a_task_of_another_uid_is_not_acted_on(world: World) -> None:
         ("POST", f"/tasks/{pid}/mprotect", range_ | {"prot": 1}), ("POST", f"/tasks/{pid}/brk", {"addr": 0}),
         ("POST", f"/tasks/{pid}/msync", {}), ("POST", f"/tasks/{pid}/batch", {"calls": []}),
         ("GET", f"/proc/{pid}/maps", None), ("GET", f"/proc/{pid}/vas", None),
-        ("GET", f"/proc/{pid}/vas/{vid}/maps", None),
+        ("GET", f"/proc/{pid}/vas/{vid}/maps", None), ("GET", f"/proc/{pid}/smaps", None),
+        ("GET", f"/tasks/{pid}/core", None), ("POST", f"/tasks/{pid}/exec", {}), ("GET", f"/tasks/{pid}/limits", None),
+        ("PUT", f"/tasks/{pid}/limits", {"data": 1}), ("POST", f"/tasks/{pid}/prlimit", {"resource": "data"}),
+        *(("POST", f"/tasks/{pid}/{call}", body) for call, body in MORE_CALLS),
     )  # fmt: skip
     for account in ("other", "member"):
         for method, path, body in forbidden:
