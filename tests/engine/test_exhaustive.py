@@ -9,7 +9,16 @@ from itertools import product
 import pytest
 
 from engine.check import check
-from engine.constants import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED
+from engine.constants import (
+    MADV_DONTNEED,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+)
 from engine.credentials import ROOT
 from engine.errors import EngineError
 from engine.geometry import TOY
@@ -20,6 +29,8 @@ from tests.engine.model_state import Refused
 PAGE = TOY.page_size
 BASE = TOY.arena_start
 PARTS = [(first, count) for first, count in product(range(3), range(1, 4)) if first + count <= 3]
+SOME_PARTS = [(0, 1), (1, 1), (1, 2)]
+"""For what would only take longer on all: test_sequences.py has every range."""
 FIXED = MAP_ANONYMOUS | MAP_FIXED
 DEPTH = 3
 
@@ -27,17 +38,24 @@ Call = tuple[str, tuple[object, ...]]
 
 
 def calls(*, inside: bool) -> list[Call]:
-    """All calls, on each run of pages: map, unmap, protect, and a store to see where bytes go."""
+    """All calls, on each run of pages: map, unmap, protect; stores to see where bytes go; moves, and a heap beside it."""
     made: list[Call] = [
         ("write", (BASE + PAGE // 2, b"*" * (2 * PAGE), True)),
         ("write", (BASE + PAGE, b"#", False)),
+        ("mremap", (BASE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, BASE + 2 * PAGE)),
+        ("mremap", (BASE + PAGE, PAGE, 2 * PAGE, MREMAP_MAYMOVE, 0)),
+        ("mremap", (BASE, 2 * PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, BASE + 3 * PAGE)),
+        ("madvise", (BASE + PAGE, 2 * PAGE, MADV_DONTNEED)),
     ]
+    if not inside:
+        made.append(("brk", (TOY.text_start + 4 * PAGE,)))
     for first, count in PARTS:
         place = BASE + first * PAGE, count * PAGE
         made.append(("munmap", place))
-        made.append(("mprotect", (*place, 1)))
         made.append(("mmap", (*place, 3, FIXED | MAP_PRIVATE)))
-        if not inside:
+        if (first, count) in SOME_PARTS:
+            made.append(("mprotect", (*place, 1)))
+        if (first, count) in SOME_PARTS and not inside:
             made.append(("mmap", (*place, 3, FIXED | MAP_SHARED)))
     return made
 
