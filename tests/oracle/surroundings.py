@@ -6,7 +6,7 @@ import resource
 import sys
 from pathlib import Path
 
-from tests.oracle.calls import CORE, CORE_PAGES, PAGE, UNLIMITED_PAGES
+from tests.oracle.calls import CORE, CORE_PAGES, PAGE, UNLIMITED_PAGES, WINDOW, WINDOW_SIZE
 from tests.oracle.modes import Mode
 from tests.oracle.syscalls import (
     PR_SET_DUMPABLE,
@@ -54,7 +54,14 @@ def restart_bottom_up() -> None:
 
 
 def settle(mode: Mode) -> None:
-    """No huge pages; room in malloc's heap, so that this process's own memory stays where it is; no small gaps."""
+    """No huge pages; room in malloc's heap, so that this process's own memory stays where it is; no small gaps.
+
+    OSError: this machine's malloc or layout does not allow it.
+    """
+    if not hasattr(libc, "mallopt"):
+        raise OSError("malloc cannot be told to keep its heap")
+    if any(start < WINDOW + WINDOW_SIZE and WINDOW < end for start, end, _ in own_map()):
+        raise OSError("the window is not free")
     system("prctl", PR_SET_THP_DISABLE, 1)
     libc.mallopt(MALLOC_TRIM_THRESHOLD, 2**31 - 1)
     libc.mallopt(MALLOC_MMAP_MAX, 0)
