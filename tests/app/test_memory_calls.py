@@ -10,6 +10,8 @@ from pydantic import ValidationError
 import everspace
 from app.settings import Settings
 from engine import constants
+from engine.check import check
+from engine.geometry import GEOMETRIES
 from engine.limits import RESOURCES
 from everspace.wire import RESOURCE_NAMES
 from tests.app.support import BASE, PAGE, Site, running
@@ -151,3 +153,24 @@ async def test_exec_answers_the_task_as_it_is_now(site: Site) -> None:
     assert (await site.ok("GET", f"/vas/{vid}"))["attach_count"] == 0
     assert (await site.call("GET", f"/tasks/{pid}/threads/{tid}/active")).errno == "ESRCH"
     assert (await site.call("DELETE", f"/vas/{vid}")).status == 204
+
+
+@pytest.mark.parametrize("arch", sorted(set(GEOMETRIES) - {"toy"}))
+async def test_every_geometry_is_served(tmp_path: Path, arch: str) -> None:
+    page = GEOMETRIES[arch].page_size
+    async with running(tmp_path, arch=arch, memory=1 << 22, swap_bytes=1 << 24) as site:
+        pid = await site.task()
+        wanted = {"addr": 0, "length": 100 * page, "prot": 3, "flags": 0x22}
+        addr = int((await site.ok("POST", f"/tasks/{pid}/mmap", wanted))["addr"], 16)
+        assert (await site.write(pid, addr + page - 2, b"across")).status == 204
+        told = await site.ok("POST", f"/tasks/{pid}/mincore", {"addr": addr, "length": 3 * page})
+        assert base64.b64decode(told["value"]) == bytes([1, 1, 0])
+        wanted = {"old_addr": addr, "old_size": 100 * page, "new_size": 120 * page, "flags": 1}
+        addr = int((await site.ok("POST", f"/tasks/{pid}/mremap", wanted))["addr"], 16)
+        assert (await site.read(pid, addr + page - 2, 6)).body == b"across"
+        assert (await site.write(pid, GEOMETRIES[arch].user_end - (1 << 20), b"deep")).status == 204
+        assert b"[stack]" in (await site.send("GET", f"/v1/proc/{pid}/maps")).body
+        await site.ok("POST", f"/tasks/{pid}/exec")
+        assert (await site.read(pid, addr, 1)).errno == "EFAULT"
+        await site.service.executor.settled()
+        assert list(check(site.service.machine)) == []
