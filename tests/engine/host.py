@@ -140,5 +140,19 @@ class Host:
             self.do("mmap", pid, None, self.base, pages * self.page, RW, PRIVATE | FIXED)
         return pid, vid
 
+    def map_at(self, pid: int, first: int, last: int, prot: int = RW, flags: int = PRIVATE) -> int:
+        """Map pages [first, last) of the arena; the address."""
+        start = self.base + first * self.page
+        where: int = self.do("mmap", pid, None, start, (last - first) * self.page, prot, flags | FIXED)
+        return where
+
+    def pages_of(self, pid: int) -> list[tuple[int, int, str]]:
+        """The task's own regions in the arena, in pages from its start, and their rights."""
+        space = self.machine.require_task(ROOT, pid).space
+        return [
+            ((vma.start - self.base) // self.page, (vma.end - self.base) // self.page, str(vma.access))
+            for vma in space.vmas.overlapping(self.base, self.geometry.arena_end)
+        ]
+
     def counters(self, pid: int) -> dict[str, int]:
         return self.machine.task_status(ROOT, pid).counters

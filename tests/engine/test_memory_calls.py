@@ -3,34 +3,15 @@
 import pytest
 
 from engine.changes import DropPages, DropRegion, PutPages, PutRegion
-from engine.credentials import ROOT
 from engine.errors import Collision, EngineError, PageFault
 from tests.engine.host import EVE, FIXED, NOREPLACE, PRIVATE, RW, SHARED_MAP, Host
 
 MAP_GROWSDOWN = 0x100
 
 
-def regions(host: Host, pid: int) -> list[tuple[int, int, str]]:
-    """The task's regions in the arena, in pages from its start, and their rights."""
-    task = host.machine.require_task(ROOT, pid)
-    base, page = host.base, host.page
-    return [
-        ((v.start - base) // page, (v.end - base) // page, str(v.access))
-        for v in task.space.vmas
-        if base <= v.start < host.geometry.arena_end
-    ]
-
-
 @pytest.fixture
 def pid(host: Host) -> int:
     return host.task()
-
-
-def fixed(host: Host, pid: int, first: int, last: int, prot: int = RW, flags: int = PRIVATE) -> int:
-    """Map pages [first, last) of the arena."""
-    start = host.base + first * host.page
-    where: int = host.do("mmap", pid, None, start, (last - first) * host.page, prot, flags | FIXED)
-    return where
 
 
 # -- mmap --------------------------------------------------------------------------------------------------------
@@ -60,10 +41,10 @@ def test_mmap_refuses_in_the_order_of_linux(
     host: Host, pid: int, errno: str, place: float, length: float, flags: int, why: str
 ) -> None:
     """`place` and `length` in pages, from the arena's start."""
-    fixed(host, pid, 1, 2)
+    host.map_at(pid, 1, 2)
     where, size = host.base + int(place * host.page), int(length * host.page)
     assert host.refused("mmap", pid, None, where, size, RW, flags) == errno
-    assert regions(host, pid) == [(0 if why == "beside a neighbour" else 1, 2, "rw-")]
+    assert host.pages_of(pid) == [(0 if why == "beside a neighbour" else 1, 2, "rw-")]
 
 
 @pytest.mark.roomy
@@ -94,60 +75,60 @@ def test_places_are_found_top_down_around_what_both_owners_have(host: Host) -> N
 
 
 def test_fixed_replaces_splits_and_zeroes(host: Host, pid: int) -> None:
-    where = fixed(host, pid, 0, 4)
+    where = host.map_at(pid, 0, 4)
     host.do("write", pid, None, where, b"x" * (4 * host.page))
-    fixed(host, pid, 1, 2, prot=1)
-    assert regions(host, pid) == [(0, 1, "rw-"), (1, 2, "r--"), (2, 4, "rw-")]
+    host.map_at(pid, 1, 2, prot=1)
+    assert host.pages_of(pid) == [(0, 1, "rw-"), (1, 2, "r--"), (2, 4, "rw-")]
     shown = host.do("read", pid, None, where, 4 * host.page)
     assert shown == b"x" * host.page + bytes(host.page) + b"x" * (2 * host.page)
 
 
 def test_neighbours_merge_and_a_filled_hole_merges_three(host: Host, pid: int) -> None:
-    fixed(host, pid, 0, 1)
-    fixed(host, pid, 2, 3)
-    assert regions(host, pid) == [(0, 1, "rw-"), (2, 3, "rw-")]
-    fixed(host, pid, 1, 2)
-    assert regions(host, pid) == [(0, 3, "rw-")]
+    host.map_at(pid, 0, 1)
+    host.map_at(pid, 2, 3)
+    assert host.pages_of(pid) == [(0, 1, "rw-"), (2, 3, "rw-")]
+    host.map_at(pid, 1, 2)
+    assert host.pages_of(pid) == [(0, 3, "rw-")]
 
 
 def test_shared_maps_do_not_merge_but_the_parts_of_one_do(host: Host, pid: int) -> None:
-    where = fixed(host, pid, 0, 2, flags=SHARED_MAP)
-    fixed(host, pid, 2, 3, flags=SHARED_MAP)
-    assert regions(host, pid) == [(0, 2, "rw-"), (2, 3, "rw-")]
+    where = host.map_at(pid, 0, 2, flags=SHARED_MAP)
+    host.map_at(pid, 2, 3, flags=SHARED_MAP)
+    assert host.pages_of(pid) == [(0, 2, "rw-"), (2, 3, "rw-")]
     host.do("mprotect", pid, None, where, host.page, 1)
-    assert regions(host, pid) == [(0, 1, "r--"), (1, 2, "rw-"), (2, 3, "rw-")]
+    assert host.pages_of(pid) == [(0, 1, "r--"), (1, 2, "rw-"), (2, 3, "rw-")]
     host.do("mprotect", pid, None, where, host.page, 3)
-    assert regions(host, pid) == [(0, 2, "rw-"), (2, 3, "rw-")]
+    assert host.pages_of(pid) == [(0, 2, "rw-"), (2, 3, "rw-")]
 
 
 def test_too_many_regions_are_refused_and_nothing_is_unmapped(host: Host, pid: int) -> None:
     """As on Linux a mapping may be the one too many, and the split of another region not."""
-    fixed(host, pid, 0, 3)
+    host.map_at(pid, 0, 3)
     host.do("prlimit", pid, "map_count", 5)
     host.do("munmap", pid, None, host.base + host.page, host.page)
-    assert regions(host, pid) == [(0, 1, "rw-"), (2, 3, "rw-")]
-    fixed(host, pid, 4, 7, prot=1)
+    assert host.pages_of(pid) == [(0, 1, "rw-"), (2, 3, "rw-")]
+    host.map_at(pid, 4, 7, prot=1)
     assert host.refused("munmap", pid, None, host.base + 5 * host.page, host.page) == "ENOMEM"
     assert host.refused("mprotect", pid, None, host.base + 5 * host.page, host.page, 0) == "ENOMEM"
     assert host.refused("madvise", pid, None, host.base + 5 * host.page, host.page, 10) == "EAGAIN"
     assert (
         host.refused("mmap", pid, None, host.base + 7 * host.page, host.page, 1, PRIVATE | FIXED) == "ENOMEM"
     )
-    assert regions(host, pid) == [(0, 1, "rw-"), (2, 3, "rw-"), (4, 7, "r--")]
+    assert host.pages_of(pid) == [(0, 1, "rw-"), (2, 3, "rw-"), (4, 7, "r--")]
     host.do("munmap", pid, None, host.base + 5 * host.page, 2 * host.page)
-    assert regions(host, pid)[2:] == [(4, 5, "r--")]
+    assert host.pages_of(pid)[2:] == [(4, 5, "r--")]
 
 
 # -- munmap, mprotect --------------------------------------------------------------------------------------------
 
 
 def test_munmap_passes_over_holes_and_splits(host: Host, pid: int) -> None:
-    fixed(host, pid, 0, 3)
-    fixed(host, pid, 4, 5)
+    host.map_at(pid, 0, 3)
+    host.map_at(pid, 4, 5)
     host.do("munmap", pid, None, host.base + host.page, host.page)
-    assert regions(host, pid) == [(0, 1, "rw-"), (2, 3, "rw-"), (4, 5, "rw-")]
+    assert host.pages_of(pid) == [(0, 1, "rw-"), (2, 3, "rw-"), (4, 5, "rw-")]
     host.do("munmap", pid, None, host.base, 4 * host.page)
-    assert regions(host, pid) == [(4, 5, "rw-")]
+    assert host.pages_of(pid) == [(4, 5, "rw-")]
     host.do("munmap", pid, None, host.base, host.page)
 
 
@@ -159,20 +140,20 @@ def test_munmap_refuses_bad_ranges(host: Host, pid: int, place: int, length: int
 
 
 def test_mprotect_changes_what_lies_before_a_hole(host: Host, pid: int) -> None:
-    fixed(host, pid, 0, 2)
+    host.map_at(pid, 0, 2)
     with pytest.raises(EngineError) as refused:
         host.do("mprotect", pid, None, host.base + host.page, 3 * host.page, 1)
     assert (refused.value.errno, refused.value.data["address"]) == ("ENOMEM", host.base + 2 * host.page)
     assert refused.value.partial
-    assert regions(host, pid) == [(0, 1, "rw-"), (1, 2, "r--")]
+    assert host.pages_of(pid) == [(0, 1, "rw-"), (1, 2, "r--")]
 
 
 def test_mprotect_that_starts_in_a_hole_changes_nothing(host: Host, pid: int) -> None:
-    fixed(host, pid, 1, 2)
+    host.map_at(pid, 1, 2)
     with pytest.raises(EngineError, match="ENOMEM") as refused:
         host.do("mprotect", pid, None, host.base, 2 * host.page, 1)
     assert not refused.value.partial
-    assert regions(host, pid) == [(1, 2, "rw-")]
+    assert host.pages_of(pid) == [(1, 2, "rw-")]
 
 
 def test_mprotect_refuses_bad_arguments_but_not_an_empty_range(host: Host, pid: int) -> None:
@@ -245,17 +226,17 @@ def test_the_heap_grows_inside_a_space_and_is_seen_everywhere(host: Host) -> Non
 def test_rights_are_those_of_the_processor(
     host: Host, pid: int, prot: int, may_load: bool, may_store: bool
 ) -> None:
-    where = fixed(host, pid, 0, 1, prot=prot)
+    where = host.map_at(pid, 0, 1, prot=prot)
     assert (host.refused("read", pid, None, where, 1) == "") is may_load
     assert (host.refused("write", pid, None, where, b"x") == "") is may_store
 
 
 def test_a_fault_names_the_first_byte_that_could_not_be_accessed(host: Host, pid: int) -> None:
-    where = fixed(host, pid, 0, 1)
+    where = host.map_at(pid, 0, 1)
     with pytest.raises(PageFault) as fault:
         host.do("read", pid, None, where + 5, 2 * host.page)
     assert fault.value.data == {"address": where + host.page, "access": "read", "reason": "no region"}
-    fixed(host, pid, 1, 2, prot=1)
+    host.map_at(pid, 1, 2, prot=1)
     with pytest.raises(PageFault) as fault:
         host.do("write", pid, None, where, bytes(2 * host.page))
     assert fault.value.data == {"address": where + host.page, "access": "write", "reason": "region is r--"}
@@ -272,7 +253,7 @@ def test_nothing_is_read_and_written_anywhere(host: Host, pid: int) -> None:
 
 def test_threads_and_tids_are_the_task_s_own(host: Host, pid: int) -> None:
     tid = host.do("thread", pid)
-    where = fixed(host, pid, 0, 1)
+    where = host.map_at(pid, 0, 1)
     host.do("write", pid, tid, where, b"one")
     assert host.do("read", pid, 0, where, 3) == b"one"
     assert host.refused("read", pid, host.task(), where, 1) == "ESRCH"
