@@ -260,11 +260,29 @@ class AddressSpace:
         """Drop cached translations of pages [first, first + count) of `obj`."""
         shift = self.geometry.page_shift
         own = obj is self.memory  # shown at the addresses of its page numbers
+        if own and count << shift > self.geometry.user_end:
+            self._zap_all_own()
+            return
         for vma in self.vmas.overlapping(first << shift, (first + count) << shift) if own else self.vmas:
             pages = (vma.end - vma.start) >> shift
             low, high = max(first - vma.offset, 0), min(first + count - vma.offset, pages)
             if vma.obj is obj and low < high:
                 self._zap((vma.start >> shift) + low, high - low)
+
+    def _zap_all_own(self) -> None:
+        """Drop the translations of all own memory, at one go between what is not."""
+        shift, end = self.geometry.page_shift, self.geometry.user_end
+        others = sorted(
+            (vma.start, vma.end)
+            for owner in (self, *self.peers)
+            for vma in owner.vmas
+            if vma.obj is not self.memory
+        )
+        position = 0
+        for start, stop in [*others, (end, end)]:
+            if position < start:
+                self._zap(position >> shift, (start - position) >> shift)
+            position = max(position, stop)
 
     def locked_pages(self, obj: PagedMemory) -> Iterator[tuple[int, int]]:
         """Pages of `obj` that locked regions show: (first, count)."""

@@ -51,6 +51,7 @@ class PagedMemory:
         "_hand",
         "_holes",
         "_in_store",
+        "_needed",
         "dirty",
         "epoch",
         "journal",
@@ -87,6 +88,7 @@ class PagedMemory:
         self.mappers: list[Mapper] = []
         self._in_store = in_store
         self._hand = 0
+        self._needed = 0, 0
         self._holes: list[tuple[int, int]] = []
         self.pages = PageMap(pool, self._new_leaf)
 
@@ -231,16 +233,21 @@ class PagedMemory:
         return [pages for mapper in self.mappers for pages in mapper.locked_pages(self)]
 
     def _make_room(self, first: int, count: int) -> None:
-        """Try to have a free frame for each page of the range that has none of its own; evict no more than that."""
+        """Try to have a free frame for each page of the range that has none of its own; evict no more than that.
+
+        What the range has already stays.
+        """
         pool = self.pool
+        self._needed = first, count
         while count > pool.free_count:
             free, entries = pool.free_count, self.writable_entries(first, count)
             missing = count - int(np.count_nonzero(owned_frames(entries, pool.refs)))
             if missing <= free:
-                return
+                break
             pool.reserve(missing)
             if pool.free_count == free:
-                return
+                break
+        self._needed = 0, 0
 
     def writable_entries(self, first: int, count: int) -> Frames:
         """Entries of a range whose leaves are first made this object's own, so that `refs` tell who shares."""
@@ -284,7 +291,7 @@ class PagedMemory:
             clean = owned_frames(entries, self.pool.refs)
             clean[: max(first - start, 0)] = False
             clean[max(first + count - start, 0) :] = False
-            for page, pages in locked:
+            for page, pages in (*locked, self._needed):
                 clean[max(page - start, 0) : max(page + pages - start, 0)] = False
             if self.dirty:
                 dirty = [page - start for page in range(start, start + LEAF_PAGES) if page in self.dirty]

@@ -9,7 +9,9 @@ from engine.vma import Vma
 
 
 def growable(owner: AddressSpace, address: int) -> Vma | None:
-    """The stack right above `address`, which no region holds."""
+    """The stack right above `address`, if no region holds that."""
+    if owner.vmas.find(address) is not None:
+        return None  # held, though it may not be seen here
     above = owner.vmas.above(address)
     return above if above is not None and above.flags & GROWS_DOWN else None
 
