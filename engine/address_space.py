@@ -189,11 +189,16 @@ class AddressSpace:
 
     def require_room(self, length: int, *, data: bool) -> None:
         """ENOMEM when `length` bytes more would pass the limit of the address space, or of data."""
-        limit = self._limits.address_space
-        if limit != RLIM_INFINITY and self.mapped() + length > limit & -self.geometry.page_size:
+        if not self.has_room(length):
+            limit = self._limits.address_space
             raise EngineError(ENOMEM, f"the address space is limited to {limit} bytes", length=length)
         if data:
             self.require_data(length)
+
+    def has_room(self, length: int) -> bool:
+        """Whether the limit of the address space leaves room for `length` bytes more."""
+        limit = self._limits.address_space
+        return limit == RLIM_INFINITY or self.mapped() + length <= limit & -self.geometry.page_size
 
     def require_data(self, length: int) -> None:
         """ENOMEM when `length` bytes more would pass the limit of data."""

@@ -68,12 +68,18 @@ def _require_rights(seen: Union, owner: AddressSpace, vma: Vma, access: Access) 
         raise EngineError(EACCES, f"segment {vma.sid} is attached read-only")
 
 
+def _require_data(owner: AddressSpace, length: int) -> None:
+    """ENOMEM at the limit of data; it is not looked at when as much more would pass that of the address space, too."""
+    if owner.has_room(length):
+        owner.require_data(length)
+
+
 def _change(seen: Union, owner: AddressSpace, vma: Vma, start: int, end: int, access: Access) -> None:
     """Linux's mprotect_fixup: becoming writable is counted, and no longer being so may be forgotten."""
     flags = vma.flags
     writable = bool(access & Access.WRITE)
     if writable and not vma.access & Access.WRITE and not vma.shared and not flags & GROWS_DOWN:
-        owner.require_data(end - start)
+        _require_data(owner, end - start)
     if not owner.vid and access != vma.access:
         if not writable and flags & ACCOUNT and not vma.shared and not vma.anon:
             flags &= ~ACCOUNT
