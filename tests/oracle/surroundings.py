@@ -60,7 +60,7 @@ def settle(mode: Mode) -> None:
     """
     if not hasattr(libc, "mallopt"):
         raise OSError("malloc cannot be told to keep its heap")
-    if any(start < WINDOW + WINDOW_SIZE and WINDOW < end for start, end, _ in own_map()):
+    if any(start < WINDOW + WINDOW_SIZE and end > WINDOW for start, end, _ in own_map()):
         raise OSError("the window is not free")
     system("prctl", PR_SET_THP_DISABLE, 1)
     libc.mallopt(MALLOC_TRIM_THRESHOLD, 2**31 - 1)
