@@ -304,18 +304,23 @@ class AddressSpace:
         Locks are not inherited, nor is what was advised DONTFORK. What was written is from now on the parent's too.
         """
         shift = self.geometry.page_shift
+        copies: list[Vma] = []
         for vma in self.vmas:
-            if vma.obj is self.memory and (vma.flags & DONT_COPY or not vma.anon):
+            own = vma.obj is self.memory
+            if own and (vma.flags & DONT_COPY or not vma.anon):
                 child.memory.discard(vma.offset, (vma.end - vma.start) >> shift)
             if vma.flags & DONT_COPY:
                 continue
-            copy = vma._replace(flags=vma.flags & ~LOCK_FLAGS)
-            if vma.obj is self.memory:
-                copy = copy._replace(obj=child.memory)
-            if vma.anon:
-                copy = copy._replace(anon=child.new_anon(), forked=True)
-            child.vmas.replace(copy.start, copy.end, (copy,), join_left=False, join_right=False)
-            child._show(copy.obj)
+            copy = vma
+            if own or vma.flags & LOCK_FLAGS:
+                obj = child.memory if own else vma.obj
+                anon = child.new_anon() if vma.anon else 0
+                flags = vma.flags & ~LOCK_FLAGS
+                copy = vma._replace(obj=obj, flags=flags, anon=anon, forked=bool(anon))
+            copies.append(copy)
+        child.vmas.fill(copies)
+        for obj in {id(copy.obj): copy.obj for copy in copies}.values():
+            child._show(obj)
         child.brk = replace(self.brk)
 
     def release(self) -> None:

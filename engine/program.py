@@ -24,12 +24,15 @@ def new_program(pid: int, memory: MemoryObject, limits: Limits) -> AddressSpace:
     geometry = space.geometry
     page, text = geometry.page_size, geometry.text_start
     stack = geometry.user_end - geometry.stack_size
-    for start, end, access, flags in (
+    parts = (
         (text, text + page, Access(5), 0),
         (text + page, text + 2 * page, READ_WRITE, ACCOUNT),
         (stack, geometry.user_end, READ_WRITE, ACCOUNT | GROWS_DOWN),
-    ):
-        space.map(Vma(start, end, access, memory, start >> geometry.page_shift, flags=flags))
+    )
+    shift = geometry.page_shift
+    space.vmas.fill(
+        [Vma(start, end, access, memory, start >> shift, flags=flags) for start, end, access, flags in parts]
+    )
     heap = text + 3 * page
     space.brk = Break(heap, heap, geometry.arena_start)
     return space

@@ -178,6 +178,11 @@ class VmaMap:
             self._journal.undo(lambda: self._put_back(span, went))
         self._changed(went, came)
 
+    def fill(self, vmas: list[Vma]) -> None:
+        """The regions, ascending and disjoint, of an owner that is new and has none. They are not merged."""
+        self._set(0, 0, vmas)
+        self._changed((), vmas)
+
     def cut(self, address: int) -> None:
         """Split the region that `address` lies inside of, if there is one, in two. ENOMEM: too many regions."""
         index = self._first_index(address)
