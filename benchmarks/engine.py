@@ -26,8 +26,11 @@ def new_machine(frames: int = 4096) -> Machine:
     return Machine(GEOMETRIES["x86_64"], frames)
 
 
-def switching() -> Callable[[], float]:
-    """A thread that goes to and fro between two spaces: seconds a switch, every check included."""
+def switching(*, undoable: bool = False) -> Callable[[], float]:
+    """A thread that goes to and fro between two spaces: seconds a switch, every check included.
+
+    `undoable`: each in a transaction of its own, as the service makes calls.
+    """
     machine = new_machine()
     pid = machine.spawn(ROOT, None, 60).pid
     vids = [machine.vas_create(ROOT, name, 0o600) for name in ("first", "second")]
@@ -40,22 +43,33 @@ def switching() -> Callable[[], float]:
             machine.vas_switch(ROOT, pid, pid, first)
             machine.vas_switch(ROOT, pid, pid, second)
 
-    return lambda: per_operation(work, SWITCHES)
+    def work_undoable() -> None:
+        for _ in range(SWITCHES // 2):
+            for vid in vids:
+                with machine.transaction() as txn:
+                    machine.vas_switch(ROOT, pid, pid, vid)
+                txn.settle()
+
+    return lambda: per_operation(work_undoable if undoable else work, SWITCHES)
 
 
-def creating() -> Callable[[], float]:
-    """Spaces with a name, an owner and a mode, each in a transaction of its own: seconds a space."""
+def creating(*, undoable: bool = False) -> Callable[[], float]:
+    """Spaces with a name, an owner and a mode: seconds a space. `undoable`: each in a transaction of its own."""
     machine = new_machine()
     names = [f"space {number}" for number in range(CREATES)]
 
     def work() -> None:
+        for name in names:
+            machine.vas_create(ROOT, name, 0o600)
+
+    def work_undoable() -> None:
         for name in names:
             with machine.transaction() as txn:
                 machine.vas_create(ROOT, name, 0o600)
             txn.settle()
 
     def measure() -> float:
-        taken = per_operation(work, CREATES)
+        taken = per_operation(work_undoable if undoable else work, CREATES)
         for attributes in machine.vas_list(ROOT):
             machine.vas_delete(ROOT, attributes.vid)
         return taken
@@ -158,9 +172,21 @@ def pairs(program: Path) -> Iterator[Pair]:
             lambda: peers.run(program, "switch", 20_000),
         ),
         Pair(
+            "switch of a thread in a transaction",
+            "process switch, C",
+            switching(undoable=True),
+            lambda: peers.run(program, "switch", 20_000),
+        ),
+        Pair(
             "creation of a space",
             "fork, _exit and wait, C",
             creating(),
+            lambda: peers.run(program, "fork", 200, 0),
+        ),
+        Pair(
+            "creation of a space in a transaction",
+            "fork, _exit and wait, C",
+            creating(undoable=True),
             lambda: peers.run(program, "fork", 200, 0),
         ),
         Pair(

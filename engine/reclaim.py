@@ -19,6 +19,8 @@ from engine.swap import Slots
 
 BATCH: Final = 32
 """At least one of so many frames is freed at once, since looking for victims costs what is resident."""
+PAGE_OUT_PART: Final = 8
+"""Of all frames, one in so many may be paged out by one advice."""
 Mask = NDArray[np.bool_]
 
 
@@ -62,7 +64,11 @@ class Reclaim:
         return self._sweep(max(wanted, self._pool.capacity // BATCH), None)
 
     def page_out(self, obj: PagedMemory, first: int, count: int) -> int:
-        """Free the frames of pages [first, first + count) of one object, as far as nobody else holds them (MADV_PAGEOUT)."""
+        """Free the frames of pages [first, first + count) of one object, as far as nobody else holds them (MADV_PAGEOUT).
+
+        At most a part of all frames at a time: it is a hint, and others wait meanwhile.
+        """
+        count = min(count, max(self._pool.capacity // PAGE_OUT_PART, 1))
         if obj.persistent:
             return obj.evict(count, first, count)
         return self._sweep(count, Range(obj, first, count))
