@@ -6,8 +6,8 @@ from typing import Any
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
 
-from engine.core_image import CoreImage
 from engine.errors import PagesNeeded
+from engine.inspection.core_image import CoreImage
 from tests.engine.host import ROUNDS_MAX, Host
 
 

@@ -15,11 +15,11 @@ from engine.address_space import AddressSpace
 from engine.check import check
 from engine.credentials import ROOT, Credentials
 from engine.errors import EngineError, PagesNeeded
-from engine.frames import STORED, SWAPPED
 from engine.geometry import Geometry
 from engine.journal import Transaction
 from engine.machine import Machine
-from engine.memory_object import MemoryObject
+from engine.memory.frames import STORED, SWAPPED
+from engine.memory.memory_object import MemoryObject
 from storage.memory import MemoryStore
 from tests.engine.host import MemorySwap
 from tests.engine.model import Model

@@ -25,6 +25,7 @@ NEVER_LOCKED = (c.MADV_DONTNEED, c.MADV_FREE, c.MADV_REMOVE, c.MADV_COLD, c.MADV
 FORGET = (c.MADV_DONTNEED, c.MADV_DONTNEED_LOCKED, c.MADV_FREE)
 POPULATE = {c.MADV_POPULATE_READ: READ, c.MADV_POPULATE_WRITE: WRITE}
 KNOWN = {*SETS, *NEVER_LOCKED, *FORGET, *POPULATE, c.MADV_WILLNEED, c.MADV_COLLAPSE}
+HUGE_PAGES = 512
 HUGE = (c.MADV_HUGEPAGE, c.MADV_NOHUGEPAGE, c.MADV_COLLAPSE)
 
 
@@ -73,8 +74,11 @@ class AdviceCalls(MemoryCalls):
             raise Refused("EACCES")
         if advice in SETS and isinstance(owner, Space):
             return
-        if advice == c.MADV_COLLAPSE and (page.flags & f.NOHUGEPAGE or page.shared or owner is view.space):
-            raise Refused("EINVAL")
+        if advice == c.MADV_COLLAPSE:
+            region = region_of(owner.pages, part.start)
+            has_room = region.stop // HUGE_PAGES > -(-region.start // HUGE_PAGES)
+            if page.flags & f.NOHUGEPAGE or not page.anon or not has_room:
+                raise Refused("EINVAL")
         if advice in SETS:
             gained, lost = SETS[advice]
             self.change(owner, part, page.prot, page.flags & ~lost | gained)

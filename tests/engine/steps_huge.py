@@ -3,7 +3,7 @@
 from engine import constants as c
 from engine.credentials import ROOT
 from engine.errors import EngineError
-from engine.page_map import LEAF_PAGES
+from engine.memory.page_map import LEAF_PAGES
 from tests.engine.lockstep import Lockstep
 from tests.engine.steps import disturb
 

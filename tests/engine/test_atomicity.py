@@ -10,9 +10,9 @@ import pytest
 from engine.check import check
 from engine.credentials import ROOT
 from engine.errors import EngineError, PageFault, PagesNeeded
-from engine.frames import FramePool
 from engine.geometry import TOY, X86_64, Geometry
 from engine.journal import Journal
+from engine.memory.frames import FramePool
 from engine.vma import VmaMap
 from tests.engine.conftest import MakeHost
 from tests.engine.host import FIXED, PRIVATE, RW, SHARED_MAP, Host

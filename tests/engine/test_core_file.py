@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from engine import core_file
-from engine.core_file import Process, Regions
 from engine.geometry import AARCH64, I386, X86_64, Geometry
+from engine.inspection import core_file
+from engine.inspection.core_file import Process, Regions
 from tests.engine.core_reading import loads, notes, tids
 from tests.engine.host import RW
 

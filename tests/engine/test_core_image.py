@@ -7,9 +7,9 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from engine import constants as c
-from engine import core_file
 from engine.credentials import ROOT
 from engine.geometry import GEOMETRIES, I386, TOY, X86_64
+from engine.inspection import core_file
 from tests.engine.conftest import MakeHost
 from tests.engine.core_reading import dump, loads, memory, notes, read, tids
 from tests.engine.host import ALICE, BOB, FIXED, PRIVATE, RW, SHARED_MAP, Host

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from engine.errors import EngineError
-from engine.frames import ZERO_FRAME, FramePool, runs
 from engine.geometry import TOY
 from engine.invariant import InvariantError
-from engine.page_map import LEAF_PAGES, PageMap, absent_leaf
-from engine.page_table import FRAME_SHIFT, PRESENT, WRITABLE, PageTable
+from engine.memory.frames import ZERO_FRAME, FramePool, runs
+from engine.memory.page_map import LEAF_PAGES, PageMap, absent_leaf
+from engine.memory.page_table import FRAME_SHIFT, PRESENT, WRITABLE, PageTable
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from engine.credentials import ROOT
-from engine.page_map import LEAF_PAGES, Leaf, PageMap
-from engine.page_table import PageTable
+from engine.memory.page_map import LEAF_PAGES, Leaf, PageMap
+from engine.memory.page_table import PageTable
 from tests.engine.host import FIXED, PRIVATE, RW, Host
 
 

@@ -6,13 +6,13 @@ import pytest
 
 from engine.address_space import AddressSpace
 from engine.errors import PagesNeeded
-from engine.frames import Frames
 from engine.geometry import TOY, X86_64, Geometry
 from engine.journal import Journal
-from engine.memory_object import MemoryObject
-from engine.page_map import PageMap
-from engine.page_table import PageTable
-from engine.swap import Slots
+from engine.memory.frames import Frames
+from engine.memory.memory_object import MemoryObject
+from engine.memory.page_map import PageMap
+from engine.memory.page_table import PageTable
+from engine.memory.swap import Slots
 from engine.union import Union
 from engine.vma import Vma
 from tests.engine.lockstep import Lockstep, run

@@ -5,14 +5,14 @@ import pytest
 
 from engine.changes import DropPages, PutPages
 from engine.errors import EngineError, PagesNeeded
-from engine.fault import COPY, FETCH, REPLACE, REUSE, ZERO_FILL, plan_page_write, plan_write_fault
-from engine.frames import ABSENT, STORED, ZERO_FRAME, FramePool
 from engine.geometry import TOY
 from engine.invariant import InvariantError
 from engine.journal import Journal
-from engine.memory_object import MemoryObject
-from engine.objects import Objects
-from engine.page_map import LEAF_PAGES
+from engine.memory.fault import COPY, FETCH, REPLACE, REUSE, ZERO_FILL, plan_page_write, plan_write_fault
+from engine.memory.frames import ABSENT, STORED, ZERO_FRAME, FramePool
+from engine.memory.memory_object import MemoryObject
+from engine.memory.objects import Objects
+from engine.memory.page_map import LEAF_PAGES
 
 PAGE = TOY.page_size
 FRAMES = 16

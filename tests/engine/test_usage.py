@@ -8,8 +8,8 @@ import pytest
 
 from engine import constants as c
 from engine.credentials import ROOT
-from engine.frames import ZERO_FRAME
 from engine.geometry import AARCH64, I386, X86_64
+from engine.memory.frames import ZERO_FRAME
 from tests.engine.conftest import MakeHost
 from tests.engine.host import BOB, FIXED, PRIVATE, RW, SHARED_MAP, Host
 from tests.engine.proc_text import kib, mapped, smaps, status, used

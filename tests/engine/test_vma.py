@@ -6,10 +6,10 @@ import pytest
 
 from engine.access import READ_WRITE, Access
 from engine.errors import EngineError
-from engine.frames import FramePool
 from engine.geometry import TOY
 from engine.journal import Journal
-from engine.memory_object import MemoryObject
+from engine.memory.frames import FramePool
+from engine.memory.memory_object import MemoryObject
 from engine.vm_flags import GROWS_DOWN
 from engine.vma import Vma, VmaMap
 
