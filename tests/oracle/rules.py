@@ -179,4 +179,20 @@ RULES = (
         "P62, P10-P12 rw-p, P62-P64 rw-p",
         "downwards",
     ),
+    Rule(
+        "a merge joins the next region, not the one after it",
+        (mmap(0, 1), mmap(2, 2), part("mlock", 3, 1, c.MLOCK_ONFAULT), Call("fork"), mremap(0, 1, 2)),
+        "P0, P0-P3 rw-p, P3-P4 rw-p",
+    ),
+    Rule(
+        "a filler joins one region on either side",
+        (mmap(0, 2), mmap(3, 2), part("mlock", 0, 1, 1), part("mlock", 4, 1, 1), Call("fork"), mmap(2, 1)),
+        "P2, P0-P1 rw-p, P1-P4 rw-p, P4-P5 rw-p",
+    ),
+    Rule(
+        "where no address space is left, data is not looked at",
+        (mmap(0, 2, READ), limit("address_space", 1), limit("data", 1), part("mprotect", 0, 2, RW)),
+        "0x0, P0-P2 rw-p",
+        "limited",
+    ),
 )

@@ -10,7 +10,7 @@ from engine import placement
 from engine.credentials import Credentials
 from engine.errors import EngineError
 from engine.machine import Machine
-from engine.page_map import PageMap
+from engine.memory.page_map import PageMap
 from engine.vma import Vma
 from tests.oracle.calls import PAGE
 from tests.oracle.compare import Difference
