@@ -8,7 +8,7 @@ attached, for a task the spaces it has attached.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from engine.access import Access
 from engine.address import VirtRange
@@ -18,14 +18,18 @@ from engine.errors import EBUSY, ENOMEM, Collision, EngineError
 from engine.geometry import Geometry
 from engine.journal import Journal
 from engine.limits import UNLIMITED, Limits
-from engine.memory_object import MemoryObject
-from engine.page_map import LEAF_PAGES, LEAF_SHIFT
-from engine.paged_memory import PagedMemory
+from engine.memory.memory_object import MemoryObject
+from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
+from engine.memory.page_table import PageTable
+from engine.memory.paged_memory import PagedMemory
 from engine.vm_flags import DONT_COPY, GROWS_DOWN, LOCK_FLAGS, LOCKED
 from engine.vma import Vma, VmaMap
 
-if TYPE_CHECKING:
-    from engine.union import Union
+
+class Seer(Protocol):
+    """Who sees these regions, and caches translations of them in `table`."""
+
+    table: PageTable
 
 
 @dataclass(slots=True)
@@ -80,7 +84,7 @@ class AddressSpace:
         self.pending = 0
         self.brk = Break(0, 0, 0)
         self.peers: list[AddressSpace] = []
-        self.unions: list[Union] = []
+        self.unions: list[Seer] = []
         self.vmas = VmaMap(self.journal, geometry.page_shift, self._regions_changed)
         self._anons = 0
         self.limits = limits

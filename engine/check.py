@@ -9,11 +9,11 @@ import numpy as np
 from engine.access import Access
 from engine.address_space import AddressSpace
 from engine.constants import EXCLUSIVE, MAP_COUNT_MAX, O_RDONLY
-from engine.frames import STORED, SWAPPED, ZERO_FRAME
 from engine.machine import Machine
-from engine.memory_object import MemoryObject
-from engine.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf
-from engine.page_table import FRAME_SHIFT, WRITABLE
+from engine.memory.frames import STORED, SWAPPED, ZERO_FRAME
+from engine.memory.memory_object import MemoryObject
+from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf
+from engine.memory.page_table import FRAME_SHIFT, WRITABLE
 from engine.union import Union
 from engine.vm_flags import (
     ACCOUNT,

@@ -8,9 +8,9 @@ import numpy as np
 
 from engine.address_space import AddressSpace
 from engine.errors import EINVAL, ENOMEM, EngineError
-from engine.frames import ABSENT, SWAPPED, ZERO_FRAME
-from engine.page_map import LEAF_PAGES, LEAF_SHIFT
-from engine.paged_memory import PagedMemory
+from engine.memory.frames import ABSENT, SWAPPED, ZERO_FRAME
+from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
+from engine.memory.paged_memory import PagedMemory
 from engine.vm_flags import HUGEPAGE
 from engine.vma import Vma
 

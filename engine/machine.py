@@ -7,7 +7,6 @@ them, and make the call again. Calls raise `EngineError`; the errnos are those o
 
 from collections.abc import Iterable
 
-from engine import procfs, render
 from engine.access import Access
 from engine.calls.brk import brk
 from engine.calls.madvise import madvise
@@ -18,21 +17,22 @@ from engine.calls.mremap import mremap
 from engine.calls.msync import msync
 from engine.changes import Image
 from engine.constants import EXCLUSIVE, MS_SYNC
-from engine.core_file import Process
-from engine.core_image import CoreImage
 from engine.credentials import Credentials
 from engine.errors import EINVAL, ENOENT, EngineError, PagesNeeded
-from engine.frames import FramePool
 from engine.geometry import Geometry
+from engine.inspection import procfs, render
+from engine.inspection.core_file import Process
+from engine.inspection.core_image import CoreImage
 from engine.journal import Journal, Transaction
 from engine.limits import Limits, default_limits
-from engine.objects import Objects
-from engine.paged_memory import PagedMemory
+from engine.memory.frames import FramePool
+from engine.memory.objects import Objects
+from engine.memory.paged_memory import PagedMemory
+from engine.memory.reclaim import Reclaim
+from engine.memory.swap import Slots
 from engine.ports import SwapArea
-from engine.reclaim import Reclaim
 from engine.segments import Segments
 from engine.spaces import Spaces
-from engine.swap import Slots
 from engine.tasks import Task, Tasks
 from engine.union import Union
 from engine.views import AttachmentStatus, Region, SegAttr, SegmentAttachment, TaskStatus, VasAttr

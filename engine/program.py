@@ -4,7 +4,7 @@ from engine.access import READ_WRITE, Access
 from engine.address_space import AddressSpace, Break
 from engine.constants import RLIM_INFINITY
 from engine.limits import Limits
-from engine.memory_object import MemoryObject
+from engine.memory.memory_object import MemoryObject
 from engine.vm_flags import ACCOUNT, GROWS_DOWN
 from engine.vma import Vma
 

@@ -10,8 +10,8 @@ from engine.credentials import Credentials, Owner
 from engine.errors import EBUSY, EEXIST, EFAULT, EINVAL, EngineError
 from engine.geometry import Geometry
 from engine.journal import Journal
-from engine.memory_object import MemoryObject
-from engine.objects import Objects
+from engine.memory.memory_object import MemoryObject
+from engine.memory.objects import Objects
 from engine.registry import (
     Registry,
     change_owner,

@@ -11,7 +11,7 @@ from engine.credentials import Credentials, Owner
 from engine.errors import EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, Collision, EngineError
 from engine.geometry import Geometry
 from engine.journal import Journal
-from engine.objects import Objects
+from engine.memory.objects import Objects
 from engine.registry import (
     Registry,
     change_owner,

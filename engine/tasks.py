@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from engine.address_space import AddressSpace
 from engine.credentials import Credentials
 from engine.errors import EINVAL, EPERM, ESRCH, EngineError
-from engine.frames import FramePool
 from engine.journal import Journal
 from engine.limits import Limits, limits_for
-from engine.memory_object import MemoryObject
+from engine.memory.frames import FramePool
+from engine.memory.memory_object import MemoryObject
 from engine.program import empty_space, new_program
 from engine.registry import require_name
 from engine.union import Counters, Union

@@ -13,13 +13,13 @@ from engine.access import Access, attach_limit
 from engine.address_space import AddressSpace
 from engine.constants import O_RDWR
 from engine.errors import EACCES, ENOMEM, EngineError, PageFault, PagesNeeded
-from engine.fault import deny
-from engine.frames import ZERO_FRAME, Frames
 from engine.huge import promote
-from engine.memory_object import MemoryObject
-from engine.page_map import LEAF_PAGES, LEAF_SHIFT, leaf_spans
-from engine.page_table import FRAME_SHIFT, PRESENT, WRITABLE, PageTable
-from engine.paging import with_successors
+from engine.memory.fault import deny
+from engine.memory.frames import ZERO_FRAME, Frames
+from engine.memory.memory_object import MemoryObject
+from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, leaf_spans
+from engine.memory.page_table import FRAME_SHIFT, PRESENT, WRITABLE, PageTable
+from engine.memory.paging import with_successors
 from engine.stack import grow, growable
 from engine.vm_flags import HUGEPAGE, LOCK_ON_FAULT, RAND_READ, VAS_PRIVATE
 from engine.vma import Vma

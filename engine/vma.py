@@ -13,7 +13,7 @@ from engine.address import VirtRange
 from engine.constants import MAP_COUNT_MAX, O_RDWR
 from engine.errors import ENOMEM, EngineError
 from engine.journal import Journal
-from engine.memory_object import MemoryObject
+from engine.memory.memory_object import MemoryObject
 from engine.vm_flags import GROWS_DOWN
 
 

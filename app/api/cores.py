@@ -15,9 +15,9 @@ from app.hot import HotRoute
 from app.http import BYTES_HEADER, Exchange, number, object_id, task_id
 from app.service import Service
 from app.streaming import stream
-from engine.core_file import Layout
-from engine.core_image import CoreImage
 from engine.errors import EAGAIN, EngineError, PagesNeeded
+from engine.inspection.core_file import Layout
+from engine.inspection.core_image import CoreImage
 
 PIECE_BYTES: Final = 1 << 20
 """Bytes read in one go."""

@@ -9,8 +9,8 @@ from engine.access import Access, attach_limit
 from engine.address_space import AddressSpace
 from engine.errors import EACCES, EAGAIN, EINVAL, ENOMEM, EngineError
 from engine.huge import collapse, may_be_huge, whole_leaves
-from engine.paging import free_lazily, read_ahead
-from engine.reclaim import Reclaim
+from engine.memory.paging import free_lazily, read_ahead
+from engine.memory.reclaim import Reclaim
 from engine.union import Union
 from engine.vm_flags import (
     DONT_COPY,

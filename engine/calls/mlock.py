@@ -4,7 +4,7 @@ import numpy as np
 
 from engine.constants import MLOCK_ONFAULT, RLIM_INFINITY, WORD
 from engine.errors import EINVAL, ENOMEM, EPERM, EngineError, PageFault
-from engine.frames import ABSENT
+from engine.memory.frames import ABSENT
 from engine.union import Union
 from engine.vm_flags import LOCK_FLAGS, LOCK_ON_FAULT, LOCKED
 

@@ -14,7 +14,7 @@ from engine.constants import (
     MAP_TYPE,
 )
 from engine.errors import EAGAIN, EINVAL, EPERM, EngineError
-from engine.memory_object import MemoryObject
+from engine.memory.memory_object import MemoryObject
 from engine.placement import place
 from engine.union import Union
 from engine.vm_flags import ACCOUNT, GROWS_DOWN, LOCKED, NOHUGEPAGE, NORESERVE

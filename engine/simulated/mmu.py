@@ -11,7 +11,7 @@ from typing import Final
 
 from engine.geometry import Geometry
 from engine.invariant import invariant
-from engine.page_table import FRAME_SHIFT, PRESENT, WRITABLE
+from engine.memory.page_table import FRAME_SHIFT, PRESENT, WRITABLE
 from engine.simulated.costs import Clock, Work
 from engine.simulated.tags import UNTAGGED, Context, Tags
 from engine.simulated.tlb import Tlb

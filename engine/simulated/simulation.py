@@ -14,9 +14,9 @@ from engine.changes import Change
 from engine.constants import EXCLUSIVE, O_RDWR
 from engine.credentials import ROOT, Credentials
 from engine.errors import EngineError, PagesNeeded
-from engine.frames import ABSENT, ZERO_FRAME
 from engine.journal import Transaction
 from engine.machine import Machine
+from engine.memory.frames import ABSENT, ZERO_FRAME
 from engine.simulated.costs import Clock, Costs, Work
 from engine.simulated.mmu import Cpu, Hardware, Mmu
 from engine.tasks import Task, Thread

@@ -6,7 +6,7 @@ It caches entries of page tables and knows nothing of them: who changes a page t
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from engine.page_table import PRESENT
+from engine.memory.page_table import PRESENT
 
 UPPER_ENTRIES: Final = 32
 """Upper levels remembered, so that a miss near an earlier one reads the last level alone."""

@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.frames import FramePool
 from engine.geometry import TOY
 from engine.journal import Journal
-from engine.memory_object import MemoryObject
+from engine.memory.frames import FramePool
+from engine.memory.memory_object import MemoryObject
 from engine.simulated.tags import Context, Tags
 from tests.simulation.unions import make_union
 

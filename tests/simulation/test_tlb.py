@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.page_table import FRAME_SHIFT, PRESENT, WRITABLE
+from engine.memory.page_table import FRAME_SHIFT, PRESENT, WRITABLE
 from engine.simulated.mmu import Hardware
 from engine.simulated.tlb import UPPER_ENTRIES, Tlb
 

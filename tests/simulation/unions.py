@@ -2,7 +2,7 @@
 
 from engine.address_space import AddressSpace
 from engine.geometry import Geometry
-from engine.memory_object import MemoryObject
+from engine.memory.memory_object import MemoryObject
 from engine.union import Counters, Union
 
 

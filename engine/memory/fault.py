@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.access import Access
-from engine.frames import ABSENT, STORED, ZERO_FRAME, Frames
+from engine.memory.frames import ABSENT, STORED, ZERO_FRAME, Frames
 
 Positions = NDArray[np.int64]
 """Positions in the range of pages that faulted."""

@@ -11,11 +11,11 @@ from engine.access import Access, attach_limit
 from engine.address_space import AddressSpace
 from engine.geometry import Geometry
 from engine.huge import may_be_huge, whole_leaves
-from engine.paged_memory import PagedMemory
-from engine.render import Label, header
+from engine.inspection.render import Label, header
+from engine.inspection.usage import OwnedRegions, Usage, totals, usage
+from engine.memory.paged_memory import PagedMemory
 from engine.tasks import Task
 from engine.union import Union
-from engine.usage import OwnedRegions, Usage, totals, usage
 from engine.vma import Vma
 
 Volatile = Callable[[], Iterable[PagedMemory]]

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.address_space import AddressSpace
-from engine.frames import SWAPPED, ZERO_FRAME, Frames
-from engine.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf, PageNumbers
-from engine.page_table import EVERYTHING
-from engine.paged_memory import PagedMemory
+from engine.memory.frames import SWAPPED, ZERO_FRAME, Frames
+from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf, PageNumbers
+from engine.memory.page_table import EVERYTHING
+from engine.memory.paged_memory import PagedMemory
 from engine.union import Union
 from engine.vma import Vma
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.frames import FramePool, Frames
+from engine.memory.frames import FramePool, Frames
 
 LEAF_SHIFT: Final = 9
 LEAF_PAGES: Final = 1 << LEAF_SHIFT

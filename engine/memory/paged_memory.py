@@ -10,7 +10,9 @@ import numpy as np
 
 from engine.address import PageIndex
 from engine.errors import EngineError, PagesNeeded
-from engine.fault import (
+from engine.invariant import invariant
+from engine.journal import Journal
+from engine.memory.fault import (
     COPY,
     FETCH,
     REUSE,
@@ -21,10 +23,8 @@ from engine.fault import (
     plan_read_fault,
     plan_write_fault,
 )
-from engine.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME, FramePool, Frames
-from engine.invariant import invariant
-from engine.journal import Journal
-from engine.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap, PageNumbers, absent_leaf
+from engine.memory.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME, FramePool, Frames
+from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap, PageNumbers, absent_leaf
 
 
 class Mapper(Protocol):

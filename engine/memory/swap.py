@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EIO, EngineError
-from engine.frames import ABSENT, SWAPPED, FramePool, Frames
 from engine.invariant import invariant
+from engine.memory.frames import ABSENT, SWAPPED, FramePool, Frames
 from engine.ports import SwapArea
 
 

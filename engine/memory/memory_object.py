@@ -10,9 +10,9 @@ import numpy as np
 from engine.address import PageIndex
 from engine.changes import DropPages, PutPages
 from engine.errors import EINVAL, ENOMEM, EngineError, PagesNeeded
-from engine.frames import ABSENT, STORED, ZERO_FRAME, Frames
-from engine.page_map import LEAF_PAGES, LEAF_SHIFT
-from engine.paged_memory import PagedMemory
+from engine.memory.frames import ABSENT, STORED, ZERO_FRAME, Frames
+from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
+from engine.memory.paged_memory import PagedMemory
 
 
 class MemoryObject(PagedMemory):

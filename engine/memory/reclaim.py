@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.frames import ABSENT, SWAPPED, ZERO_FRAME, FramePool, Frames
 from engine.journal import Journal
-from engine.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf
-from engine.paged_memory import PagedMemory
-from engine.swap import Slots
+from engine.memory.frames import ABSENT, SWAPPED, ZERO_FRAME, FramePool, Frames
+from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf
+from engine.memory.paged_memory import PagedMemory
+from engine.memory.swap import Slots
 
 BATCH: Final = 32
 """At least one of so many frames is freed at once, since looking for victims costs what is resident."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from engine.frames import Frames
-from engine.page_map import LEAF_PAGES, LEAF_SHIFT, PageNumbers, leaf_spans
+from engine.memory.frames import Frames
+from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, PageNumbers, leaf_spans
 
 if TYPE_CHECKING:
-    from engine.memory_object import MemoryObject
+    from engine.memory.memory_object import MemoryObject
 
 PRESENT: Final = 1
 WRITABLE: Final = 2

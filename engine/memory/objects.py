@@ -4,9 +4,9 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from engine.errors import EINVAL, EngineError
-from engine.frames import FramePool
 from engine.journal import Journal
-from engine.memory_object import MemoryObject
+from engine.memory.frames import FramePool
+from engine.memory.memory_object import MemoryObject
 
 
 class Objects:

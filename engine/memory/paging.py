@@ -4,9 +4,9 @@ import numpy as np
 
 from engine.address import PageIndex
 from engine.errors import PagesNeeded
-from engine.frames import STORED, SWAPPED
-from engine.memory_object import MemoryObject
-from engine.page_map import LEAF_SHIFT
+from engine.memory.frames import STORED, SWAPPED
+from engine.memory.memory_object import MemoryObject
+from engine.memory.page_map import LEAF_SHIFT
 
 WILLNEED_PART = 8
 """Of all frames, one in so many may be asked for by one advice."""

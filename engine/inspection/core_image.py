@@ -12,14 +12,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import core_file
 from engine.access import Access
-from engine.core_file import Layout, Process, Regions, runs_of
 from engine.errors import EINVAL, EngineError
-from engine.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME
 from engine.geometry import Geometry
-from engine.memory_object import MemoryObject
-from engine.page_map import LEAF_SHIFT, PageMap
+from engine.inspection import core_file
+from engine.inspection.core_file import Layout, Process, Regions, runs_of
+from engine.memory.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME
+from engine.memory.memory_object import MemoryObject
+from engine.memory.page_map import LEAF_SHIFT, PageMap
 from engine.vm_flags import DONT_DUMP
 from engine.vma import Vma
 

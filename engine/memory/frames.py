@@ -11,7 +11,7 @@ from engine.geometry import Geometry
 from engine.invariant import invariant
 
 if TYPE_CHECKING:
-    from engine.swap import Slots
+    from engine.memory.swap import Slots
 
 Frames = NDArray[np.int64]
 """Frame numbers, or entries of a page map: ABSENT, STORED or a frame number."""
