@@ -16,6 +16,7 @@ from engine.memory.frames import FramePool
 from engine.vma import VmaMap
 from tests.engine.conftest import MakeHost
 from tests.engine.host import FIXED, PRIVATE, RW, SHARED_MAP, Host
+from tests.engine.lockstep import regions
 
 
 def crowded(make_host: MakeHost, geometry: Geometry = X86_64, frames: int = 64) -> tuple[Host, int, int]:
@@ -45,7 +46,9 @@ def everything(host: Host) -> object:
     attributes = machine.vas_list(ROOT), machine.vas_seg_list(ROOT)
     tasks = [(told.pid, told.threads, told.attachments) for told in machine.tasks(ROOT)]
     heaps = [task.space.brk.now for task in machine.tasks_table]
-    return attributes, tasks, heaps, memory, machine.pool.free_count
+    marks = [regions(task.space) for task in machine.tasks_table]
+    limits = [task.space.limits for task in machine.tasks_table]
+    return attributes, tasks, heaps, marks, limits, memory, machine.pool.free_count
 
 
 def page_by_page(host: Host, pid: int) -> list[bytes]:
@@ -199,8 +202,42 @@ def end_of_all(host: Host, pid: int, vid: int) -> None:
     host.machine.vas_delete(ROOT, vid)
 
 
+def move(host: Host, pid: int, vid: int) -> None:
+    page, base = host.page, host.base
+    host.machine.mremap(ROOT, pid, None, base, 2 * page, 2 * page, 3, base + 6 * page)
+    host.machine.mremap(ROOT, pid, None, base + 6 * page, 2 * page, page, 0)
+    host.machine.mremap(ROOT, pid, None, base + 6 * page, page, 2 * page, 0)
+    host.machine.write(ROOT, pid, None, base + 6 * page, b"y" * (2 * page))
+    host.machine.mremap(ROOT, pid, None, base + 6 * page, page, page, 7, base)
+
+
+def grow_a_stack(host: Host, pid: int, vid: int) -> None:
+    stack = host.geometry.user_end - host.geometry.stack_size
+    host.machine.write(ROOT, pid, None, stack - 3, b"growth")
+    host.machine.mlock(ROOT, pid, None, stack, host.page)
+    host.machine.mprotect(ROOT, pid, None, stack, host.page, 1)
+
+
+def advise(host: Host, pid: int, vid: int) -> None:
+    machine, data = host.machine, host.data
+    machine.write(ROOT, pid, None, data, b"data")
+    for advice in (1, 10, 18, 8, 21, 4):
+        machine.madvise(ROOT, pid, None, data, host.page, advice)
+    machine.madvise(ROOT, pid, None, host.base, 2 * host.page, 4)
+    machine.madvise(ROOT, pid, None, host.base + 2 * host.page, host.page, 9)
+    machine.mlock(ROOT, pid, None, host.base, host.page)
+
+
+def limit(host: Host, pid: int, vid: int) -> None:
+    host.machine.prlimit(ROOT, pid, "map_count", 6)
+    host.machine.prlimit(ROOT, pid, "stack", 1)
+    host.machine.vas_switch(ROOT, pid, None, 0)
+    host.machine.mprotect(ROOT, pid, None, host.data, host.page, 0)
+
+
 SCRIPTS: list[Script] = [
-    write, map_over, by_offset, new_segment, new_space, fork, chown, grow, protect, unmap, run_another_program, end_of_all,
+    write, map_over, by_offset, new_segment, new_space, fork, chown, grow, protect, unmap,
+    advise, move, grow_a_stack, limit, run_another_program, end_of_all,
 ]  # fmt: skip
 
 
