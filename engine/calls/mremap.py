@@ -141,9 +141,10 @@ def _grow_in_place(seen: Union, owner: AddressSpace, vma: Vma, wish: Remap) -> i
     owner.touch_neighbours()
     piece = vma._replace(start=vma.end, end=end, offset=vma.page_of(vma.end, shift), forked=False)
     above = owner.vmas.find(end)
-    if above is not None and piece.merges_with(above, shift):  # as on Linux, also if a parent has these pages
+    joins = above is not None and piece.merges_with(above, shift)  # also if a parent has these pages
+    if above is not None and joins:
         piece = piece.merged_with(above)
-    owner.map(piece)
+    owner.map(piece, join_right=not joins)  # one neighbour on each side, as on Linux
     if vma.flags & LOCKED:
         seen.populate_range(vma.end, end)
     return wish.address

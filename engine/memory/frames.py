@@ -1,7 +1,7 @@
 """Physical memory: page frames in one array, with reference counts and runs of free frames."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,15 +92,19 @@ class FramePool:
         if count > self.free_count:
             self._reclaim(count - self.free_count)
 
+    def refuse(self, count: int) -> NoReturn:
+        """ENOMEM: `count` frames are not to be had."""
+        swap = self.slots.describe() if self.slots is not None else "there is no swap"
+        raise EngineError(
+            ENOMEM,
+            f"{count} page frames wanted, {self.free_count} of {self.capacity} free; {swap}",
+            length=count * self.page_size,
+        )
+
     def allocate(self, count: int, *, zeroed: bool) -> Frames:
         """`count` frames with one reference each, consecutive where possible. ENOMEM: the resident limit."""
         if count > self.free_count:
-            swap = self.slots.describe() if self.slots is not None else "there is no swap"
-            raise EngineError(
-                ENOMEM,
-                f"{count} page frames wanted, {self.free_count} of {self.capacity} free; {swap}",
-                length=count * self.page_size,
-            )
+            self.refuse(count)
         self.free_count -= count
         if count == 1 and not self._free:
             self._fresh += 1

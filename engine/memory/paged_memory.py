@@ -10,7 +10,6 @@ import numpy as np
 
 from engine.address import PageIndex
 from engine.errors import EngineError, PagesNeeded
-from engine.invariant import invariant
 from engine.journal import Journal
 from engine.memory.fault import (
     COPY,
@@ -18,6 +17,7 @@ from engine.memory.fault import (
     REUSE,
     ZERO_FILL,
     FaultPlan,
+    Positions,
     owned_frames,
     plan_page_write,
     plan_read_fault,
@@ -184,23 +184,25 @@ class PagedMemory:
     def swap_in(
         self, first: int, entries: Frames, but: slice = slice(0, 0), *, to_write: bool = False
     ) -> Frames:
-        """`entries`, those from page `first` on, with frames for the pages in the swap area, except in `but`. ENOMEM, EIO."""
-        while entries.min() <= SWAPPED:
-            wanted = entries <= SWAPPED
-            wanted[but] = False
-            positions = np.flatnonzero(wanted)
+        """`entries`, those from page `first` on, with frames for the pages in the swap area, except in `but`. ENOMEM, EIO.
+
+        When frames are short, pages are exchanged: some come back, which gives slots to others.
+        """
+        slots, before = self.pool.slots, len(entries) + 1
+        while slots is not None and entries.min() <= SWAPPED:
+            positions = _swapped(entries, but)
             if not len(positions):
                 break
-            free = self.pool.free_count
-            if len(positions) > free:
-                self.pool.reserve(len(positions))
-                entries = self.pages.entries(first, len(entries))  # some more may have been swapped out
-                if self.pool.free_count > free:
-                    continue
-            swapped, slots = entries[positions], self.pool.slots
-            if slots is None:
-                invariant(False, "I19: a page is swapped out, but there are no slots")
-                break
+            if len(positions) > self.pool.free_count:
+                self._needed = first, len(entries)
+                with slots.exchange():
+                    self.pool.reserve(len(positions))
+                self._needed = 0, 0
+            if not self.pool.free_count or len(positions) >= before:
+                self.pool.refuse(len(positions))
+            before = len(positions)
+            positions = positions[: self.pool.free_count]
+            swapped = entries[positions]
             frames = slots.bring_in(self.pool, swapped, to_write=to_write)
             self.pool.stamps[frames] = self.journal.last
             entries[positions] = frames
@@ -229,8 +231,8 @@ class PagedMemory:
         return self.pool.allocate_run(LEAF_PAGES) if self.pool.free_count >= LEAF_PAGES else None
 
     def locked_pages(self) -> list[tuple[int, int]]:
-        """Pages that must stay resident: (first, count)."""
-        return [pages for mapper in self.mappers for pages in mapper.locked_pages(self)]
+        """Pages that must stay resident, for good or while a call needs them: (first, count)."""
+        return [self._needed, *(pages for mapper in self.mappers for pages in mapper.locked_pages(self))]
 
     def _make_room(self, first: int, count: int) -> None:
         """Try to have a free frame for each page of the range that has none of its own; evict no more than that.
@@ -291,7 +293,7 @@ class PagedMemory:
             clean = owned_frames(entries, self.pool.refs)
             clean[: max(first - start, 0)] = False
             clean[max(first + count - start, 0) :] = False
-            for page, pages in (*locked, self._needed):
+            for page, pages in locked:
                 clean[max(page - start, 0) : max(page + pages - start, 0)] = False
             if self.dirty:
                 dirty = [page - start for page in range(start, start + LEAF_PAGES) if page in self.dirty]
@@ -372,6 +374,12 @@ class PagedMemory:
         """Drop every cached translation of pages [first, first + count)."""
         for mapper in self.mappers:
             mapper.zap_object(self, first, count)
+
+
+def _swapped(entries: Frames, but: slice) -> Positions:
+    wanted = entries <= SWAPPED
+    wanted[but] = False
+    return np.flatnonzero(wanted)
 
 
 def _with_range(ranges: list[tuple[int, int]], low: int, high: int) -> list[tuple[int, int]]:

@@ -4,6 +4,10 @@ A page map's entry of a page that was put aside is SWAPPED minus its slot. A slo
 remembers the frame for the others, and holds a reference to it (Linux: the swap cache): what was shared stays so.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,21 +16,46 @@ from engine.invariant import invariant
 from engine.memory.frames import ABSENT, SWAPPED, FramePool, Frames
 from engine.ports import SwapArea
 
+RESERVED_PART: Final = 64
+"""Of all slots, one in so many is kept for exchanges."""
+
 
 class Slots:
     """Free and used slots (Linux: swap_map). `capacity` and `used` are in pages; `failures` counts refused stores."""
 
-    __slots__ = ("_area", "_cache", "_free", "_fresh", "capacity", "failures", "refs", "used")
+    __slots__ = (
+        "_area",
+        "_cache",
+        "_exchanging",
+        "_free",
+        "_fresh",
+        "_reserve",
+        "capacity",
+        "failures",
+        "refs",
+        "used",
+    )
 
     def __init__(self, area: SwapArea | None) -> None:
         self._area = area
         self.capacity = area.capacity if area is not None else 0
+        self._reserve = min(self.capacity // RESERVED_PART + 1, self.capacity)
+        self._exchanging = False
         self.refs = np.zeros(self.capacity, np.int32)
         self.used = 0
         self.failures = 0
         self._fresh = 0
         self._free: list[int] = []
         self._cache: dict[int, int] = {}
+
+    @contextmanager
+    def exchange(self) -> Iterator[None]:
+        """Pages leave for others to come back: for that a few slots are kept, so that nothing stays out for ever."""
+        self._exchanging = True
+        try:
+            yield
+        finally:
+            self._exchanging = False
 
     def hold(self, entries: Frames) -> None:
         """One more reference for each slot among `entries`, which are unique."""
@@ -61,7 +90,8 @@ class Slots:
     def store(self, data: memoryview, refs: NDArray[np.int64]) -> Frames:
         """Put pages aside, which so many references name; their entries. Fewer, or none, when there is no room."""
         page_size = len(data) // len(refs) if len(refs) else 0
-        count = min(len(refs), self.capacity - self.used)
+        room = self.capacity if self._exchanging else self.capacity - self._reserve
+        count = max(min(len(refs), room - self.used), 0)
         if not count or self._area is None:
             return np.empty(0, np.int64)
         fresh = max(count - len(self._free), 0)
