@@ -187,7 +187,8 @@ class MemoryCalls(Places):
             raise Refused("EACCES")
         flags = page.flags
         becomes = writable and not page.prot & WRITE
-        if becomes and replace(page, prot=prot).counts_as_data and not self.fits_data(owner, len(part)):
+        becomes_data = becomes and replace(page, prot=prot).counts_as_data
+        if becomes_data and self.fits(owner, len(part)) and not self.fits_data(owner, len(part)):
             raise Refused("ENOMEM")
         if becomes and not page.shared and not flags & (ACCOUNT | NORESERVE) and owner is view.task:
             flags |= ACCOUNT

@@ -142,6 +142,6 @@ class Places(State):
             return False
         if any(held_in(pages, new) for pages in self.peers(task)):
             return False
-        if len(task.pages) + len(new) > limit_of(task, "address_space") // self.page:
+        if not self.fits(task, len(new)):
             return False
         return not task.pages[stack.start].flags & LOCKED or self.fits_locked(task, len(new))

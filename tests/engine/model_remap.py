@@ -149,28 +149,31 @@ class RemapCalls(AdviceCalls):
                 self._movable(view, part.start)
                 self._move_to(view, owner, Wish(part.start, len(part), len(part), wish.flags, target))
             except Refused as refused:
-                refused.partial = moved
+                refused.partial = refused.partial or moved
                 raise
             position, moved = part.stop, True
         return wish.target
 
     def _move_to(self, view: View, owner: Owner, wish: Wish) -> int:
-        if wish.flags & MREMAP_FIXED:
-            if wish.target * self.page < self.geometry.user_start:
-                raise Refused("EPERM")
-            self.refuse_others(owner, wish.place)
-            self.take(owner, wish.place)
-        if wish.new < wish.old:
-            self._shrink(view, wish)
-            wish = replace(wish, old=wish.new)
         if wish.flags & MREMAP_DONTUNMAP:
             self.require_room(owner, wish.old, data=owner.pages[wish.first].counts_as_data)
         if not wish.flags & MREMAP_FIXED:
             free = self.search(owner, wish.target * self.page, wish.new * self.page, lowest=0)
             if free < self.geometry.user_start:
                 raise Refused("EPERM")
-            wish = replace(wish, target=free // self.page)
-        return self._move(view, owner, wish)
+            return self._move(view, owner, replace(wish, target=free // self.page))
+        if wish.target * self.page < self.geometry.user_start:
+            raise Refused("EPERM")
+        self.refuse_others(owner, wish.place)
+        self.take(owner, wish.place)
+        try:
+            if wish.new < wish.old:
+                self._shrink(view, wish)
+                wish = replace(wish, old=wish.new)
+            return self._move(view, owner, wish)
+        except Refused as refused:
+            refused.partial = owner is view.task  # its target stays empty, a space's does not
+            raise
 
     def _move(self, view: View, owner: Owner, wish: Wish) -> int:
         """The pages go to their new place with all they are. What was never written is numbered anew there."""

@@ -390,10 +390,13 @@ class State:
 
     def require_room(self, owner: Owner, count: int, *, data: bool) -> None:
         """ENOMEM: `count` pages more are too much address space, or too much data."""
-        if len(owner.pages) + count > limit_of(owner, "address_space") // self.page:
+        if not self.fits(owner, count):
             raise Refused("ENOMEM")
         if data and not self.fits_data(owner, count):
             raise Refused("ENOMEM")
+
+    def fits(self, owner: Owner, count: int) -> bool:
+        return len(owner.pages) + count <= limit_of(owner, "address_space") // self.page
 
     def fits_data(self, owner: Owner, count: int) -> bool:
         held = sum(page.counts_as_data for page in owner.pages.values())

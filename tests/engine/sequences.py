@@ -23,6 +23,7 @@ from engine.journal import Transaction
 from engine.machine import Machine
 
 PAGE, PAGES = TOY.page_size, 8
+FRAMES = 3 * PAGES
 FIRST = TOY.arena_start // PAGE
 KINDS = ("map private", "map shared", "unmap", "protect", "write", "discard", "fork")
 FIXED = MAP_ANONYMOUS | MAP_FIXED
@@ -148,7 +149,7 @@ def _key(place: int, edges: list[int], nth: int) -> tuple[int, int]:
 
 def broken_rules(path: Path, *, read: bool) -> list[str]:
     """What `check` says of a machine that made these calls, and after that read every page."""
-    machine = Machine(TOY, 64)
+    machine = Machine(TOY, FRAMES)
     machine.spawn(ROOT, None, 60)
     for call in path:
         attempt(machine, call).settle()
@@ -162,7 +163,7 @@ def broken_rules(path: Path, *, read: bool) -> list[str]:
 
 def search(depth: int) -> Search:
     """Every sequence of up to `depth` calls. Raises AssertionError with the first that breaks a rule."""
-    machine = Machine(TOY, 64)
+    machine = Machine(TOY, FRAMES)
     machine.spawn(ROOT, None, 60)
     known = {shape(machine)[0]}
     done = Search()

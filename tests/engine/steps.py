@@ -319,11 +319,11 @@ def prlimit(world: Lockstep) -> None:
     """Mostly a bit more than what is used, so that the limits are met."""
     rng, page = world.rng, world.geometry.page_size
     pid = a_pid(world)
-    pages = len(world.model.tasks[pid].pages) if pid in world.model.tasks else 0
+    pages = list(world.model.tasks[pid].pages.values()) if pid in world.model.tasks else []
     resource = seldom(rng, ("address_space", "data", "stack", "locked"), ("core",))
     around = {
-        "address_space": pages,
-        "data": rng.randint(1, 4),
+        "address_space": len(pages),
+        "data": sum(each.counts_as_data for each in pages),
         "stack": rng.randint(2, 5),
         "locked": rng.randint(0, 4),
     }

@@ -34,7 +34,7 @@ from tests.engine.steps import (
 )
 
 FRAMES = 300
-STEPS = 600
+STEPS = 400
 
 DURABLE: dict[Step, int] = {
     **BROAD, spawn: 1, fork: 1, thread: 1, switch: 3, brk: 1, delete: 6, setattr_some: 6, detach: 2,

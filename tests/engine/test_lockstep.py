@@ -227,44 +227,44 @@ def what_may_be_taken_back_is_swapped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "oldest_open", property(lambda journal: 1 << 62))
 
 
-def swapped_pages_are_mixed_up(patch: pytest.MonkeyPatch) -> None:
+def swapped_pages_are_turned_round(patch: pytest.MonkeyPatch) -> None:
     real = Slots.load
-    patch.setattr(Slots, "load", lambda slots, entries: real(slots, entries[::-1]))
+    patch.setattr(Slots, "load", lambda slots, entries: real(slots, entries)[::-1])
 
 
 CANARIES: dict[Patch, int] = {
-    clones_share_pages: 0,
-    nothing_is_zapped: 0,
-    moved_pages_are_not_zapped: 0,
+    clones_share_pages: 8,
+    nothing_is_zapped: 1,
+    moved_pages_are_not_zapped: 1,
     nothing_is_undone: 0,
-    relaxed_stores_are_forgotten: 0,
-    unsaved_pages_are_evicted: 0,
-    late_bytes_are_believed: 12,
-    discarded_pages_come_back: 0,
-    holes_stay_after_an_undo: 42,
-    the_store_is_not_told_of_regions: 0,
-    read_only_attachments_may_write: 0,
-    neighbours_do_not_merge: 0,
-    split_regions_show_the_wrong_page: 0,
-    peers_may_collide: 0,
-    regions_written_apart_merge: 0,
+    relaxed_stores_are_forgotten: 8,
+    unsaved_pages_are_evicted: 8,
+    late_bytes_are_believed: 90,
+    discarded_pages_come_back: 1,
+    holes_stay_after_an_undo: 8,
+    the_store_is_not_told_of_regions: 2,
+    read_only_attachments_may_write: 14,
+    neighbours_do_not_merge: 2,
+    split_regions_show_the_wrong_page: 1,
+    peers_may_collide: 1,
+    regions_written_apart_merge: 29,
     writes_leave_no_mark: 0,
     all_writes_leave_one_mark: 0,
     stacks_do_not_grow: 0,
     stacks_have_no_gap: 0,
-    the_heap_may_touch_what_is_above: 0,
-    moved_memory_stays_behind: 0,
-    moved_memory_is_not_told_to_the_store: 0,
-    a_move_is_not_undone: 0,
-    limits_of_data_are_ignored: 0,
-    limits_of_the_address_space_are_ignored: 0,
-    limits_of_locks_are_ignored: 0,
-    everything_is_forked: 0,
-    locks_are_inherited: 0,
-    hidden_regions_are_seen: 0,
-    swap_slots_are_not_counted: 0,
-    what_may_be_taken_back_is_swapped: 0,
-    swapped_pages_are_mixed_up: 0,
+    the_heap_may_touch_what_is_above: 12,
+    moved_memory_stays_behind: 11,
+    moved_memory_is_not_told_to_the_store: 44,
+    a_move_is_not_undone: 67,
+    limits_of_data_are_ignored: 34,
+    limits_of_the_address_space_are_ignored: 6,
+    limits_of_locks_are_ignored: 5,
+    everything_is_forked: 59,
+    locks_are_inherited: 6,
+    hidden_regions_are_seen: 26,
+    swap_slots_are_not_counted: 8,
+    what_may_be_taken_back_is_swapped: 8,
+    swapped_pages_are_turned_round: 6,
 }
 """With the seed to begin with: the rare ones would take long from 0."""
 
