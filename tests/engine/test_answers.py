@@ -34,7 +34,7 @@ from tests.engine.steps import (
 )
 
 FRAMES = 300
-STEPS = 400
+STEPS = 500
 
 DURABLE: dict[Step, int] = {
     **BROAD, spawn: 1, fork: 1, thread: 1, switch: 3, brk: 1, delete: 6, setattr_some: 6, detach: 2,
@@ -102,6 +102,7 @@ def readers(world: Answering) -> dict[str, Callable[[], object]]:
     inside = rng.choice(list(world.model.spaces[vid].pages) or [4]) * page if vid in world.model.spaces else 0
     where = rng.choice((place, inside))
     wanted = where, page * rng.randint(1, 3)
+    advice = rng.choice((3, 4, 9, 22))
     kind, flags, heap = rng.choice((0, 2)), rng.choice((0x32, 0x100022)), rng.choice((0, where))
 
     def status(pid: int) -> object:
@@ -139,6 +140,12 @@ def readers(world: Answering) -> dict[str, Callable[[], object]]:
         "munmap": lambda: machine.munmap(cred, pid, tid, *wanted),
         "mprotect": lambda: machine.mprotect(cred, pid, tid, *wanted, 1),
         "brk": lambda: machine.brk(cred, pid, tid, heap),
+        "mremap": lambda: machine.mremap(cred, pid, tid, where, page, 2 * page, kind // 2),
+        "madvise": lambda: machine.madvise(cred, pid, tid, *wanted, advice),
+        "mlock": lambda: machine.mlock(cred, pid, tid, *wanted),
+        "munlock": lambda: machine.munlock(cred, pid, tid, *wanted),
+        "mincore": lambda: machine.mincore(cred, pid, tid, *wanted),
+        "prlimit": lambda: machine.prlimit(cred, pid, "data"),
         "msync": lambda: machine.msync(cred, pid, tid, *wanted),
         "maps": lambda: machine.maps_text(cred, pid, tid),
         "vas_dir": lambda: machine.vas_dir(cred, pid),

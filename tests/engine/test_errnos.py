@@ -1,4 +1,4 @@
-"""Every errno of the sixteen calls, and which of two comes first: as the source, with our corrections."""
+"""Every errno of the calls, and which of two comes first: as the source and Linux, with our corrections."""
 
 from collections.abc import Callable
 from typing import Any
@@ -242,6 +242,60 @@ ROWS: dict[str, list[Row]] = {
         ("EPERM", EVE, "another's", lambda s: (s.own,)),
         ("ESRCH", ALICE, "no such thread", lambda s: (s.own, NOBODY)),
         ("", ALICE, "one's own", lambda s: (s.own,)),
+    ],
+    "exec": [
+        ("ESRCH", ROOT, "no such task", lambda s: (NOBODY,)),
+        ("EPERM", EVE, "another's", lambda s: (s.own,)),
+        ("", ALICE, "inside a space, too", lambda s: (s.other,)),
+    ],
+    "prlimit": [
+        ("ESRCH", ROOT, "no such task before no such limit", lambda s: (NOBODY, "core")),
+        ("EPERM", EVE, "another's before no such limit", lambda s: (s.own, "core")),
+        ("EINVAL", ALICE, "no such limit", lambda s: (s.own, "core")),
+        ("EINVAL", ALICE, "negative", lambda s: (s.own, "data", -1)),
+        ("EINVAL", ROOT, "no unsigned long", lambda s: (s.own, "data", 2**64)),
+        ("EPERM", ALICE, "raised", lambda s: (s.own, "locked", 2**40)),
+        ("", ROOT, "raised by root", lambda s: (s.own, "locked", 2**40)),
+    ],
+    "mremap": [
+        ("ESRCH", ROOT, "no such task", lambda s: (NOBODY, None, s.base, s.page, s.page, 99)),
+        ("EPERM", EVE, "another's before nonsense", lambda s: (s.own, None, 1, 0, 0, 99)),
+        ("ESRCH", ALICE, "no such thread", lambda s: (s.own, NOBODY, s.base, s.page, s.page)),
+        ("EINVAL", ALICE, "an unknown flag before a hole", lambda s: (s.own, None, s.end, s.page, s.page, 8)),
+        ("EINVAL", ALICE, "not aligned before a hole", lambda s: (s.own, None, s.end + 1, s.page, s.page)),
+        ("EFAULT", ALICE, "a hole", lambda s: (s.own, None, s.end, s.page, s.page)),
+        ("EBUSY", ALICE, "a segment", lambda s: (s.other, None, s.base, s.page, 2 * s.page, 1)),
+        ("", ALICE, "the same size", lambda s: (s.own, None, s.base, s.page, s.page)),
+    ],
+    "madvise": [
+        ("EPERM", EVE, "another's before nonsense", lambda s: (s.own, None, 1, 1, 99)),
+        ("EINVAL", ALICE, "unknown, though nothing is named", lambda s: (s.own, None, s.end, 0, 99)),
+        ("EINVAL", ALICE, "not aligned, though nothing is named", lambda s: (s.own, None, s.end + 1, 0, 4)),
+        ("", ALICE, "nothing", lambda s: (s.own, None, s.end, 0, 4)),
+        ("ENOMEM", ALICE, "a hole", lambda s: (s.own, None, s.end, s.page, 4)),
+        ("EINVAL", ALICE, "REMOVE of private memory", lambda s: (s.own, None, s.base, s.page, 9)),
+        ("EINVAL", ALICE, "FREE of a segment", lambda s: (s.other, None, s.base, s.page, 8)),
+        ("EINVAL", ALICE, "a space's region made the task's", lambda s: (s.other, None, s.base, s.page, 19)),
+    ],
+    "mlock": [
+        ("EPERM", EVE, "another's", lambda s: (s.own, None, s.base, s.page, 9)),
+        ("EINVAL", ALICE, "unknown flags before a hole", lambda s: (s.own, None, s.end, s.page, 2)),
+        ("ENOMEM", ALICE, "the limit before a hole", lambda s: (s.own, None, s.end, 1 << 40)),
+        ("ENOMEM", ALICE, "a hole", lambda s: (s.own, None, s.end, s.page)),
+        ("", ALICE, "nothing, in a hole", lambda s: (s.own, None, s.end, 0)),
+        ("", ALICE, "an address inside a page", lambda s: (s.own, None, s.base + 1, 1)),
+    ],
+    "munlock": [
+        ("EPERM", EVE, "another's", lambda s: (s.own, None, s.base, s.page)),
+        ("ENOMEM", ALICE, "a hole", lambda s: (s.own, None, s.end, s.page)),
+        ("", ALICE, "what is not locked", lambda s: (s.own, None, s.base, s.page)),
+    ],
+    "mincore": [
+        ("EPERM", EVE, "another's", lambda s: (s.own, None, s.base, s.page)),
+        ("EINVAL", ALICE, "not aligned before not the user's", lambda s: (s.own, None, s.base + 1, 1 << 60)),
+        ("ENOMEM", ALICE, "not the user's", lambda s: (s.own, None, s.base, 1 << 60)),
+        ("ENOMEM", ALICE, "a hole", lambda s: (s.own, None, s.base, s.page + 1)),
+        ("", ALICE, "nothing, in a hole", lambda s: (s.own, None, s.end, 0)),
     ],
     "exit_thread": [
         ("ESRCH", ALICE, "no such thread", lambda s: (s.own, NOBODY)),
