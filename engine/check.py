@@ -204,7 +204,7 @@ def check_frames(machine: Machine, objects: list[MemoryObject], *, pending: bool
 
 
 def check_swap(machine: Machine, objects: list[MemoryObject], *, pending: bool) -> Iterator[str]:
-    """I19: references of swap slots are counted right; slots are in use or free."""
+    """I19: references of swap slots are counted right; slots are in use or free; remembered frames have their bytes."""
     slots = machine.slots
     counted: Counter[int] = Counter()
     for leaf in all_leaves(objects):
@@ -213,6 +213,9 @@ def check_swap(machine: Machine, objects: list[MemoryObject], *, pending: bool) 
         refs = int(slots.refs[slot])
         if refs < count or (refs > count and not pending):
             yield f"I19: swap slot {slot} has {refs} references, {count} leaves hold it"
+    frames, entries = slots.cached()
+    if len(frames) and machine.pool.pages[frames].tobytes() != slots.load(entries):
+        yield "I19: a frame that a swap slot remembers has other bytes than the slot"
     free = slots.free_slots()
     if free & counted.keys():
         yield f"I19: swap slots are free and in use: {sorted(free & counted.keys())[:5]}"

@@ -15,7 +15,7 @@ from engine.memory.page_table import PageTable
 from engine.memory.swap import Slots
 from engine.union import Union
 from engine.vma import Vma
-from tests.engine.lockstep import Lockstep, run
+from tests.engine.lockstep import Divergence, Lockstep, run
 from tests.engine.steps import Step, broad_step, deep_step, own_step
 from tests.engine.steps_huge import huge_step
 
@@ -277,3 +277,9 @@ def test_a_broken_engine_is_caught(break_it: Patch, first: int, monkeypatch: pyt
             geometry, step = (TOY, X86_64)[number % 2], STEPPERS[number // 2 % 3]
             run(Lockstep(number, geometry, *(TIGHT, SWAPPING)[number // 6 % 2]), STEPS, step)
     assert str(caught.value)
+
+
+def test_huge_pages_that_are_never_split_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PageMap, "split", lambda pages, number: None)
+    with pytest.raises(Divergence, match="I20"):
+        run(Lockstep(0, X86_64, 4096), STEPS, huge_step)
