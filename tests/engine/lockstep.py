@@ -117,6 +117,7 @@ class Lockstep:
                 self._fetch(need)
             except EngineError as error:
                 if error.errno == "ENOMEM" and "frames" in error.detail:
+                    txn.rollback()  # also what is partial: the model does not know how far it went
                     raise OutOfFrames from None
                 address = (
                     error.data.get("address") if error.errno == "EFAULT" and "access" in error.data else None

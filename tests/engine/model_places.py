@@ -91,15 +91,19 @@ class Places(State):
         return None
 
     def _in_the_way(self, everybody: list[Pages], wanted: range) -> range | None:
-        """Something that lies in a range, or the stack above it that keeps it free, with its gap."""
-        for pages in everybody:
-            if not is_free(pages, wanted):
-                return wanted
-            above = min((vpn for vpn in pages if vpn >= wanted.stop), default=None)
-            gap = range(0) if above is None else self.gap(pages, above)
-            if above is not None and gap and gap.start < wanted.stop:
-                return range(gap.start, region_of(pages, above).stop)
-        return None
+        """Something that lies in a range, or the stack next above it that keeps it free, with its gap."""
+        if any(not is_free(pages, wanted) for pages in everybody):
+            return wanted
+        above = [
+            (min(vpn for vpn in pages if vpn >= wanted.stop), pages)
+            for pages in everybody
+            if any(vpn >= wanted.stop for vpn in pages)
+        ]
+        if not above:
+            return None
+        first, pages = min(above, key=lambda each: each[0])
+        gap = self.gap(pages, first)
+        return range(gap.start, region_of(pages, first).stop) if gap and gap.start < wanted.stop else None
 
     def gap(self, pages: Pages, vpn: int) -> range:
         """What should stay free below this page: something if a stack begins with it."""

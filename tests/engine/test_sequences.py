@@ -12,6 +12,7 @@ DEPTH = 4
 RANGES = PAGES * (PAGES + 1) // 2
 
 
+@pytest.mark.timeout(600)  # half a minute of one processor, which may be a busy one
 def test_every_sequence_of_four_calls_over_eight_pages_keeps_every_rule() -> None:
     """6 kinds of calls on each of 36 ranges, and fork: 217 calls, 217 + 217² + 217³ + 217⁴ sequences.
 
