@@ -25,6 +25,11 @@ class Rule:
     outcome: str
     mode: str = "plain"
 
+    @property
+    def needs_heap(self) -> bool:
+        """Whether the heap must be where the rule has it."""
+        return any(call.name == "brk" for call in self.calls)
+
 
 def at(page: int) -> int:
     """The address of a page of the core."""
@@ -193,6 +198,24 @@ RULES = (
         "where no address space is left, data is not looked at",
         (mmap(0, 2, READ), limit("address_space", 1), limit("data", 1), part("mprotect", 0, 2, RW)),
         "0x0, P0-P2 rw-p",
+        "limited",
+    ),
+    Rule(
+        "who may lock nothing maps nothing locked",
+        (limit("locked", 0), mmap(0, 1, RW, FIXED | c.MAP_LOCKED)),
+        "EPERM",
+        "limited",
+    ),
+    Rule(
+        "a locked mapping counts whole",
+        (limit("locked", 1), mmap(0, 2, RW, FIXED | c.MAP_LOCKED)),
+        "EAGAIN",
+        "limited",
+    ),
+    Rule(
+        "who may lock nothing locks nothing",
+        (mmap(0, 1), limit("locked", 0), part("mlock", 0, 1, 0)),
+        "EPERM, P0-P1 rw-p",
         "limited",
     ),
 )
