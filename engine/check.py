@@ -10,6 +10,7 @@ from engine.access import Access
 from engine.address_space import AddressSpace
 from engine.constants import EXCLUSIVE, MAP_COUNT_MAX, O_RDONLY
 from engine.machine import Machine
+from engine.memory.fault import deny
 from engine.memory.frames import STORED, SWAPPED, ZERO_FRAME
 from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf
@@ -144,6 +145,8 @@ def check_union(union: Union) -> Iterator[str]:
         frame = entry >> FRAME_SHIFT
         if frame != held:
             yield f"I4: {vpn << shift:#x} is cached as frame {frame}, the object has {held}"
+        if deny(union.rights(vma, owner), Access.READ) is not None:
+            yield f"I4: {vpn << shift:#x} is cached in a region that cannot be read"
         if entry & WRITABLE:
             if not union.rights(vma, owner) & Access.WRITE:
                 yield f"I4: {vpn << shift:#x} is cached writable in a region that is not"

@@ -171,16 +171,19 @@ class Union:
         EFAULT: no right, or past the end of its memory; ENOMEM: more pages than there are frames; PagesNeeded.
         """
         rights = self.rights(vma, owner)
-        reason = None if force and rights else deny(rights, wanted)
-        if reason is not None:
+        reason = deny(rights, wanted)
+        if reason is not None and not (force and rights):
             raise PageFault(low, _WORDS[wanted], reason)
         if (high - low) >> self._page_shift > vma.obj.pool.capacity:
             raise EngineError(ENOMEM, f"{high - low} bytes are more than all page frames", address=low)
         if owner is self.space:
             wanted = Access.READ  # a space's pages are written when they have something to remember
         exists = min(high, self._memory_end(vma))
-        if exists > low:
+        if exists > low and reason is None:
             self._frames(Piece(owner, vma, low, exists), wanted, overwrites=False)
+        elif exists > low:
+            first, count = vma.page_of(low, self._page_shift), (exists - low) >> self._page_shift
+            vma.obj.frames_for_read(first, count)  # resident, but no entry: it can be executed only
         if exists < high:
             raise PageFault(max(low, exists), _WORDS[wanted], _PAST_END, partial=exists > low)
 
@@ -413,7 +416,10 @@ class Union:
         geometry = self.own.geometry
         pages = (vma.end - vma.start) >> geometry.page_shift
         vpn = vma.start >> geometry.page_shift
-        may_write = bool(self.rights(vma, owner) & Access.WRITE)
+        rights = self.rights(vma, owner)
+        if deny(rights, Access.READ) is not None:
+            return
+        may_write = bool(rights & Access.WRITE)
         for number in vma.obj.pages.present(vma.offset, pages):
             start = max(number << LEAF_SHIFT, vma.offset)
             stop = min((number + 1) << LEAF_SHIFT, vma.offset + pages)
