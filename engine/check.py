@@ -155,6 +155,12 @@ def check_union(union: Union) -> Iterator[str]:
             alone = frame != ZERO_FRAME and int(vma.obj.pool.refs[frame]) == 1
             if not alone or not pages.is_exclusive(page >> LEAF_SHIFT):
                 yield f"I4: {vpn << shift:#x} is cached writable, but its frame is shared"
+    yield from check_recent(union)
+
+
+def check_recent(union: Union) -> Iterator[str]:
+    """I4: what was stored to lately has a writable entry for the frame and the object that are remembered."""
+    shift = union.own.geometry.page_shift
     for vpn, (obj, page, start) in union.table.recent.items():
         found, entry = union.find(vpn << shift), union.table.entry(vpn)
         if not entry & WRITABLE or entry >> FRAME_SHIFT << shift != start:
