@@ -1,16 +1,18 @@
 """What is read before it is used, and what may be thrown away, on advice."""
 
+from typing import Final
+
 import numpy as np
 
 from engine.address import PageIndex
 from engine.errors import PagesNeeded
-from engine.memory.frames import STORED, SWAPPED
+from engine.memory.frames import STORED, SWAPPED, ZERO_FRAME
 from engine.memory.memory_object import MemoryObject
-from engine.memory.page_map import LEAF_SHIFT
+from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
 
-WILLNEED_PART = 8
+WILLNEED_PART: Final = 8
 """Of all frames, one in so many may be asked for by one advice."""
-READ_AHEAD_PAGES = 16
+READ_AHEAD_PAGES: Final = 16
 """A page that is fetched from the store brings its successors with it, so many in all."""
 
 
@@ -64,8 +66,8 @@ def free_lazily(obj: MemoryObject, first: int, count: int) -> None:
             continue
         start = number << LEAF_SHIFT
         low, high = max(first - start, 0), first + count - start
-        entries = obj.pages.entries(start, 1 << LEAF_SHIFT)[low:high]
-        frames = entries[entries > 1]
+        entries = obj.pages.entries(start, LEAF_PAGES)[low:high]
+        frames = entries[entries > ZERO_FRAME]
         frames = frames[(pool.refs[frames] == 1) & ~pool.lazy[frames]]
         pool.lazy[frames] = True
         pool.stamps[frames] = journal.serial
