@@ -240,6 +240,17 @@ class Union:
         ]
         return sorted(found, key=lambda each: each[1].start)
 
+    def first_in(self, start: int, end: int) -> tuple[AddressSpace, Vma] | None:
+        """The lowest region seen here that shares a byte with [start, end), and its owner."""
+        found: list[tuple[AddressSpace, Vma]] = []
+        for owner in self._owners():
+            vma = owner.vmas.find(start) or owner.vmas.above(start)
+            while vma is not None and not self.shows(vma):
+                vma = owner.vmas.above(vma.end)
+            if vma is not None and vma.start < end:
+                found.append((owner, vma))
+        return min(found, key=lambda each: each[1].start, default=None)
+
     def overlapping(self, start: int, end: int) -> list[Vma]:
         """Regions seen here that share a byte with [start, end), ascending."""
         return [vma for _, vma in self.owned_in(start, end)]

@@ -155,12 +155,12 @@ def _move_all(seen: Union, wish: Remap) -> int:
     end = wish.address + wish.old
     position, moved = wish.address, False
     while position < end:
-        found = seen.owned_in(position, end)
-        if not found or (not moved and found[0][1].start > position):
-            if moved:
-                break
+        found = seen.first_in(position, end)
+        if found is None and moved:
+            break
+        if found is None or (not moved and found[1].start > position):
             raise EngineError(EFAULT, f"no region at {position:#x}", address=position)
-        owner, vma = found[0]
+        owner, vma = found
         start, stop = max(vma.start, position), min(vma.end, end)
         piece = Remap(start, stop - start, stop - start, wish.flags, wish.target + start - wish.address)
         try:

@@ -133,6 +133,8 @@ class Reclaim:
     def _staying(self, users: list[User], within: Range | None) -> Mask:
         """Places in leaves whose pages stay: a locked region shows them, or they are not `within`."""
         staying = np.zeros((len(users), LEAF_PAGES), np.bool_)
+        objects = {id(obj): obj for user in users for obj, _ in user.shown}
+        locked = {key: obj.locked_pages() for key, obj in objects.items()}
         for mask, user in zip(staying, users, strict=True):
             if within is not None:
                 mask[:] = True
@@ -140,7 +142,7 @@ class Reclaim:
                     if obj is within.obj:
                         _set(mask, number, within.first, within.count, False)
             for obj, number in user.shown:
-                for first, count in obj.locked_pages():
+                for first, count in locked[id(obj)]:
                     _set(mask, number, first, count, True)
         return staying
 
