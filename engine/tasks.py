@@ -243,7 +243,10 @@ class Tasks:
         task.space.release()
 
     def prlimit(self, cred: Credentials, pid: int, resource: str, value: int | None) -> int:
-        """prlimit(2): set a limit unless `value` is None; the former one. EINVAL; EPERM: raised above the first one."""
+        """prlimit(2): set a limit unless `value` is None; the former one. EINVAL; EPERM: raised above the hard limit.
+
+        That is what the task began with, or what root set last.
+        """
         task = self.require(cred, pid)
         before = task.space.limits
         former = before.of(resource)
@@ -251,9 +254,15 @@ class Tasks:
             limits = before.with_limit(resource, value)
             if value > task.hard_limits.of(resource) and not cred.is_root:
                 raise EngineError(EPERM, f"only root raises {resource} above {task.hard_limits.of(resource)}")
-            space = task.space
+            space, hard = task.space, task.hard_limits
             space.limits = limits
-            self._journal.undo(lambda: setattr(space, "limits", before))
+            if cred.is_root:
+                task.hard_limits = hard.with_limit(resource, value)
+
+            def put_back() -> None:
+                space.limits, task.hard_limits = before, hard
+
+            self._journal.undo(put_back)
         return former
 
     def detach(self, attachment: Attachment) -> None:

@@ -226,8 +226,7 @@ class PagedMemory:
         self.zap(first, LEAF_PAGES)
 
     def huge_frames(self) -> Frames | None:
-        """Frames for one huge page, if there is a run of them."""
-        self.pool.reserve(LEAF_PAGES)
+        """Frames for one huge page, if there is a run of free ones: nobody's pages leave for it."""
         return self.pool.allocate_run(LEAF_PAGES) if self.pool.free_count >= LEAF_PAGES else None
 
     def locked_pages(self) -> list[tuple[int, int]]:

@@ -179,6 +179,8 @@ def test_only_root_raises_a_limit_above_what_the_task_was_given(host: Host) -> N
         (ALICE, "stack", 0, ""),
         (ALICE, "stack", given, ""),
         (ROOT, "stack", RLIM_INFINITY, ""),
+        (ALICE, "stack", given + 1, ""),
+        (ROOT, "stack", given, ""),
         (ALICE, "stack", given + 1, "EPERM"),
     ]
     assert [host.refused("prlimit", pid, name, value, cred=cred) for cred, name, value, _ in cases] == [
