@@ -23,7 +23,7 @@ async def limits(pid: Pid, caller: CallerDep) -> Limits:
 
 @router.put("/tasks/{pid}/limits", operation_id="set_limits")
 async def set_limits(pid: Pid, args: SetLimits, caller: CallerDep) -> Limits:
-    """Set the limits that are given, all or none. EINVAL; EPERM: above what the task began with, unless root."""
+    """Set the limits that are given, all or none. EINVAL; EPERM: above what the task began with or root set last."""
 
     def set_and_look(m: Machine, cred: Credentials) -> dict[str, int]:
         for name, value in args.given().items():

@@ -210,7 +210,7 @@ class Calls:
         """Set a limit of the task, or with None only ask; the former value, RLIM_INFINITY for none.
 
         Resources: address_space, data, stack, locked (bytes), map_count (regions). EINVAL, EPERM (raised above what
-        the task began with).
+        the task began with or root set last).
         """
         return self._run(tasks.prlimit(resource, value))
 
