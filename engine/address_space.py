@@ -85,7 +85,7 @@ class AddressSpace:
         self.brk = Break(0, 0, 0)
         self.peers: list[AddressSpace] = []
         self.unions: list[Seer] = []
-        self.vmas = VmaMap(self.journal, geometry.page_shift, self._regions_changed)
+        self.vmas = VmaMap(memory, geometry.page_shift, self._regions_changed)
         self._anons = 0
         self.limits = limits
         memory.mappers.append(self)
@@ -115,7 +115,7 @@ class AddressSpace:
             else:
                 others[id(vma.obj)] = vma.obj
         for obj in others.values():
-            if all(vma.obj is not obj for vma in self.vmas):
+            if not self.vmas.shows(obj):
                 self._stop_showing(obj)
 
     def change(self, vma: Vma, start: int, end: int, access: Access, flags: int) -> None:
@@ -272,7 +272,10 @@ class AddressSpace:
         if own and count << shift > self.geometry.user_end:
             self._zap_all_own()
             return
-        for vma in self.vmas.overlapping(first << shift, (first + count) << shift) if own else self.vmas:
+        shown = (
+            self.vmas.overlapping(first << shift, (first + count) << shift) if own else self.vmas.windows(obj)
+        )
+        for vma in shown:
             pages = (vma.end - vma.start) >> shift
             low, high = max(first - vma.offset, 0), min(first + count - vma.offset, pages)
             if vma.obj is obj and low < high:
@@ -296,7 +299,7 @@ class AddressSpace:
     def locked_pages(self, obj: PagedMemory) -> Iterator[tuple[int, int]]:
         """Pages of `obj` that locked regions show: (first, count)."""
         shift = self.geometry.page_shift
-        for vma in self.vmas:
+        for vma in self.vmas if obj is self.memory else self.vmas.windows(obj):
             if vma.flags & LOCKED and vma.obj is obj:
                 yield vma.offset, (vma.end - vma.start) >> shift
 

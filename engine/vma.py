@@ -14,6 +14,7 @@ from engine.constants import MAP_COUNT_MAX, O_RDWR
 from engine.errors import ENOMEM, EngineError
 from engine.journal import Journal
 from engine.memory.memory_object import MemoryObject
+from engine.memory.paged_memory import PagedMemory
 from engine.vm_flags import GROWS_DOWN
 
 
@@ -90,10 +91,12 @@ RegionsChanged = Callable[[Sequence[Vma], Sequence[Vma]], None]
 class VmaMap:
     """Disjoint regions in two parallel sorted lists (starts for bisect, regions). `limit` is their greatest number."""
 
-    __slots__ = ("_changed", "_journal", "_page_shift", "_starts", "_vmas", "limit")
+    __slots__ = ("_changed", "_journal", "_own", "_page_shift", "_starts", "_vmas", "_windows", "limit")
 
-    def __init__(self, journal: Journal, page_shift: int, changed: RegionsChanged) -> None:
-        self._journal = journal
+    def __init__(self, own: MemoryObject, page_shift: int, changed: RegionsChanged) -> None:
+        self._own = own
+        self._journal: Journal = own.journal
+        self._windows: dict[int, set[int]] = {}
         self._page_shift = page_shift
         self._changed = changed
         self._starts: list[int] = []
@@ -113,6 +116,15 @@ class VmaMap:
             return None
         vma = self._vmas[index]
         return vma if address < vma.end else None
+
+    def windows(self, obj: PagedMemory) -> list[Vma]:
+        """The regions that show `obj`, which is not the owner's own memory, ascending."""
+        found = (self.find(start) for start in sorted(self._windows.get(id(obj), ())))
+        return [vma for vma in found if vma is not None]
+
+    def shows(self, obj: PagedMemory) -> bool:
+        """Whether a region shows `obj`, which is not the owner's own memory."""
+        return bool(self._windows.get(id(obj)))
 
     def above(self, address: int) -> Vma | None:
         """The lowest region that starts at or above `address`."""
@@ -203,8 +215,17 @@ class VmaMap:
         self._set(bisect_left(self._starts, span[0]), bisect_left(self._starts, span[1]), vmas)
 
     def _set(self, low: int, high: int, vmas: list[Vma]) -> None:
+        for vma in self._vmas[low:high]:
+            if vma.obj is not self._own:
+                starts = self._windows[id(vma.obj)]
+                starts.discard(vma.start)
+                if not starts:
+                    del self._windows[id(vma.obj)]
         self._vmas[low:high] = vmas
         self._starts[low:high] = [vma.start for vma in vmas]
+        for vma in vmas:
+            if vma.obj is not self._own:
+                self._windows.setdefault(id(vma.obj), set()).add(vma.start)
 
     def _first_index(self, address: int) -> int:
         """Index of the lowest region that ends above `address`."""

@@ -10,7 +10,7 @@ from engine.address_space import AddressSpace
 from engine.errors import EACCES, EAGAIN, EINVAL, ENOMEM, EngineError
 from engine.huge import collapse, may_be_huge, whole_leaves
 from engine.memory.paging import free_lazily, read_ahead
-from engine.memory.reclaim import Reclaim
+from engine.memory.reclaim import Range, Reclaim
 from engine.union import Union
 from engine.vm_flags import (
     DONT_COPY,
@@ -63,16 +63,19 @@ def madvise(seen: Union, address: int, length: int, advice: int, reclaim: Reclai
         _populate(seen, address, end, advice)
         return
     position, hole = address, None
+    paged_out: list[Range] = []
     for owner, vma in seen.owned_in(address, end):
         low, high = max(vma.start, address), min(vma.end, end)
         if low > position and hole is None:
             hole = position
         try:
-            _follow(Part(seen, owner, vma, low, high, reclaim), advice)
+            _follow(Part(seen, owner, vma, low, high, paged_out), advice)
         except EngineError as error:
             error.partial = error.partial or low > address
             raise
         position = high
+    if paged_out:
+        reclaim.page_out(paged_out)
     if hole is not None or position < end:
         hole = position if hole is None else hole
         raise EngineError(ENOMEM, f"no region at {hole:#x}", partial=True, address=hole)
@@ -87,7 +90,8 @@ class Part:
     vma: Vma
     low: int
     high: int
-    reclaim: Reclaim
+    paged_out: list[Range]
+    """What is to be paged out, when all parts are known."""
 
     @property
     def first(self) -> int:
@@ -169,7 +173,7 @@ def _fetch(part: Part) -> None:
 def _page_out(part: Part) -> None:
     """PAGEOUT: what can be had again from the store or from swap leaves its frames now."""
     part.refuse(LOCKED, "locked")
-    part.reclaim.page_out(part.vma.obj, part.first, part.count)
+    part.paged_out.append(Range(part.vma.obj, part.first, part.count))
 
 
 def _cool(part: Part) -> None:

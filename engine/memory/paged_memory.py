@@ -281,12 +281,15 @@ class PagedMemory:
         if not self.persistent:
             return freed
         locked = self.locked_pages()
-        for number in self.pages.numbers_from(self._hand):
+        everywhere = count >= 1 << 62
+        numbers = self.pages.numbers_from(self._hand) if everywhere else self.pages.present(first, count)
+        for number in numbers:
             if freed >= wanted:
                 break
-            self._hand = number + 1
+            if everywhere:
+                self._hand = number + 1
             start = number << LEAF_SHIFT
-            if not self.pages.is_exclusive(number) or not (first - LEAF_PAGES < start < first + count):
+            if not self.pages.is_exclusive(number):
                 continue
             entries = self.pages.writable_leaf(number)
             clean = owned_frames(entries, self.pool.refs)

@@ -4,7 +4,7 @@ What leaves is looked for over all volatile memory at once, so that memory which
 can go too: a frame goes when every reference to it is a leaf's. Nobody can tell afterwards but by the time it takes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,17 +63,22 @@ class Reclaim:
         """
         return self._sweep(max(wanted, self._pool.capacity // BATCH), None)
 
-    def page_out(self, obj: PagedMemory, first: int, count: int) -> int:
-        """Free the frames of pages [first, first + count) of one object, as far as nobody else holds them (MADV_PAGEOUT).
+    def page_out(self, ranges: Sequence[Range]) -> int:
+        """Free the frames of these pages, as far as nobody else holds them (MADV_PAGEOUT).
 
         At most a part of all frames at a time: it is a hint, and others wait meanwhile.
         """
-        count = min(count, max(self._pool.capacity // PAGE_OUT_PART, 1))
-        if obj.persistent:
-            return obj.evict(count, first, count)
-        return self._sweep(count, Range(obj, first, count))
+        budget = max(self._pool.capacity // PAGE_OUT_PART, 1)
+        freed = 0
+        for held in ranges:
+            if held.obj.persistent and freed < budget:
+                freed += held.obj.evict(min(held.count, budget - freed), held.first, held.count)
+        volatile = [held for held in ranges if not held.obj.persistent]
+        if volatile and freed < budget:
+            freed += self._sweep(budget - freed, volatile)
+        return freed
 
-    def _sweep(self, wanted: int, within: Range | None) -> int:
+    def _sweep(self, wanted: int, within: Sequence[Range] | None) -> int:
         users = self._users()
         if not users:
             return 0
@@ -130,20 +135,20 @@ class Reclaim:
         pool.release(gone)
         return len(gone)
 
-    def _staying(self, users: list[User], within: Range | None) -> Mask:
+    def _staying(self, users: list[User], within: Sequence[Range] | None) -> Mask:
         """Places in leaves whose pages stay: a locked region shows them, or they are not `within`."""
-        staying = np.zeros((len(users), LEAF_PAGES), np.bool_)
-        objects = {id(obj): obj for user in users for obj, _ in user.shown}
-        locked = {key: obj.locked_pages() for key, obj in objects.items()}
-        for mask, user in zip(staying, users, strict=True):
-            if within is not None:
-                mask[:] = True
-                for obj, number in user.shown:
-                    if obj is within.obj:
-                        _set(mask, number, within.first, within.count, False)
+        staying = np.full((len(users), LEAF_PAGES), within is not None, np.bool_)
+        rows: dict[int, dict[int, int]] = {}
+        objects: dict[int, PagedMemory] = {}
+        for row, user in enumerate(users):
             for obj, number in user.shown:
-                for first, count in locked[id(obj)]:
-                    _set(mask, number, first, count, True)
+                objects[id(obj)] = obj
+                rows.setdefault(id(obj), {})[number] = row
+        for held in within or ():
+            _mark(staying, rows.get(id(held.obj), {}), held.first, held.count, False)
+        for key, obj in objects.items():
+            for first, count in obj.locked_pages():
+                _mark(staying, rows[key], first, count, True)
         return staying
 
     def _users(self) -> list[User]:
@@ -155,6 +160,13 @@ class Reclaim:
         return list(found.values())
 
 
-def _set(mask: Mask, number: int, first: int, count: int, value: bool) -> None:
-    start = number << LEAF_SHIFT
-    mask[max(first - start, 0) : max(first + count - start, 0)] = value
+def _mark(mask: Mask, rows: dict[int, int], first: int, count: int, value: bool) -> None:
+    """Set pages [first, first + count) of one object, whose leaf `number` is row `rows[number]`."""
+    low, high = first >> LEAF_SHIFT, (first + count - 1) >> LEAF_SHIFT
+    if high - low < len(rows):
+        numbers = [number for number in range(low, high + 1) if number in rows]
+    else:
+        numbers = [number for number in rows if low <= number <= high]
+    for number in numbers:
+        start = number << LEAF_SHIFT
+        mask[rows[number], max(first - start, 0) : max(first + count - start, 0)] = value

@@ -24,9 +24,7 @@ class Kept:
         self.journal = Journal()
         self.obj = MemoryObject(FramePool(TOY, 4), self.journal)
         self.told: list[tuple[list[str], list[str]]] = []
-        self.map = VmaMap(
-            self.journal, SHIFT, lambda went, came: self.told.append((shown(went), shown(came)))
-        )
+        self.map = VmaMap(self.obj, SHIFT, lambda went, came: self.told.append((shown(went), shown(came))))
 
     def vma(self, first: int, last: int, access: Access = READ_WRITE, **other: bool) -> Vma:
         return Vma(first * PAGE, last * PAGE, access, self.obj, first, **other)
