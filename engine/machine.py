@@ -65,6 +65,7 @@ class Machine:
 
         self.reclaim = Reclaim(self.pool, self.slots, self.journal, self._volatile)
         self.pool.on_shortage(self._free_frames)
+        self.pool.on_leaf_shortage(self._count_leaves)
 
     # -- transactions and the store ------------------------------------------------------------------------------
 
@@ -454,6 +455,11 @@ class Machine:
             found[id(task.space.memory)] = task.space.memory
             found.update({id(vma.obj): vma.obj for vma in task.space.vmas if not vma.obj.persistent})
         return list(found.values())
+
+    def _count_leaves(self) -> int:
+        """Leaves of all page maps, each once."""
+        tables = {id(obj.pages.table): obj.pages.table for obj in (*self.objects, *self._volatile())}
+        return len({id(leaf) for table in tables.values() for leaf in table.leaves.values()})
 
     def _free_frames(self, wanted: int) -> None:
         """The pool runs dry: what the store has goes first, then tasks' own memory goes to swap."""

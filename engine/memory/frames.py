@@ -26,6 +26,9 @@ ZERO_FRAME: Final = 1
 """The shared zero page: mapped read-only wherever memory was read before it was written. Not counted."""
 _FIRST: Final = 2
 _RUNS_MAX: Final = 1024
+LEAVES_MIN: Final = 4096
+LEAVES_PART: Final = 4
+"""Page maps may take as much memory as one in so many frames; sparse use of much address space is not for nothing."""
 
 
 def runs(frames: Frames) -> list[tuple[int, int, int]]:
@@ -45,11 +48,13 @@ class FramePool:
 
     `refs[frame]` counts the page-map leaves and undo records that hold the frame (I5). `lazy` marks frames whose bytes
     may be thrown away (MADV_FREE). `slots` are those of the swap area, whose references are counted alike.
+    `leaves` counts those of all page maps, each about a frame's worth of the host's memory.
     `stamps[frame]` is the serial of the last transaction that allocated or wrote it: while that is open, its undo
     records name the frame by number, and the frame must stay where it is (`Journal.oldest_open`).
     """
 
     __slots__ = (
+        "_count_leaves",
         "_free",
         "_fresh",
         "_reclaim",
@@ -58,6 +63,8 @@ class FramePool:
         "free_count",
         "geometry",
         "lazy",
+        "leaves",
+        "leaves_max",
         "memory",
         "page_size",
         "pages",
@@ -82,10 +89,25 @@ class FramePool:
         self._runs_max = _RUNS_MAX
         self.free_count = capacity
         self._reclaim: Callable[[int], object] = lambda wanted: None
+        self.leaves = 0
+        self.leaves_max = max(LEAVES_MIN, capacity // LEAVES_PART)
+        self._count_leaves: Callable[[], int] = lambda: self.leaves
 
     def on_shortage(self, reclaim: Callable[[int], object]) -> None:
         """Install what tries to free `wanted` frames when the pool runs dry."""
         self._reclaim = reclaim
+
+    def on_leaf_shortage(self, count_leaves: Callable[[], int]) -> None:
+        """Install what counts the leaves that exist: those that nobody cleared are gone, too."""
+        self._count_leaves = count_leaves
+
+    def charge_leaf(self) -> None:
+        """One page-map leaf more. ENOMEM: there are too many for this machine."""
+        if self.leaves >= self.leaves_max:
+            self.leaves = self._count_leaves()
+        if self.leaves >= self.leaves_max:
+            raise EngineError(ENOMEM, f"page maps have {self.leaves} leaves, {self.leaves_max} are allowed")
+        self.leaves += 1
 
     def reserve(self, count: int) -> None:
         """Try to have `count` frames free; may evict, which `allocate` never does."""

@@ -108,6 +108,10 @@ class MemoryObject(PagedMemory):
         """
         if self.persistent:
             self._require_resident(first, count)
+        for number in self.pages.present(first, count):
+            start = max(first, number << LEAF_SHIFT)
+            stop = min(first + count, (number + 1) << LEAF_SHIFT)
+            self.writable_entries(start + to - first, stop - start)  # so that nothing is refused half way
         self._shift(first, count, to)
         self.journal.undo(lambda: self._shift(to, count, first))
         if self.persistent:

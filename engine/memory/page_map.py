@@ -102,6 +102,7 @@ class PageMap:
             leaf = table.leaves[number] = Leaf(self._new_leaf(number))
         elif leaf.refs > 1:
             leaf.refs -= 1
+            self._pool.leaves += 1
             self._pool.hold(leaf.entries)
             leaf = table.leaves[number] = Leaf(leaf.entries.copy())
         return leaf
@@ -210,6 +211,7 @@ class PageMap:
         for leaf in table.leaves.values():
             leaf.refs -= 1
             if not leaf.refs:
+                self._pool.leaves -= 1
                 self._pool.release(leaf.entries)
 
     def numbers_from(self, hand: int) -> list[int]:

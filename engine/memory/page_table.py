@@ -25,6 +25,8 @@ Observer = Callable[[int, int, int], None]
 EVERYTHING: Final = 1 << 62
 """More pages than any range has."""
 RECENT_MAX: Final = 1024
+LEAVES_MAX: Final = 4096
+"""More leaves than that, 8 GiB of memory in use, are not kept: the table begins anew."""
 
 
 class PageTable:
@@ -69,7 +71,7 @@ class PageTable:
         for number, low, high, position in leaf_spans(vpn, len(frames)):
             leaf = self._leaves.get(number)
             if leaf is None:
-                leaf = self._leaves[number] = np.zeros(LEAF_PAGES, np.int64)
+                leaf = self._new_leaf(number)
             leaf[low:high] = entries[position : position + high - low]
 
     def fill_one(self, vpn: int, frame: int, *, writable: bool) -> None:
@@ -77,8 +79,14 @@ class PageTable:
         self.built += 1
         leaf = self._leaves.get(vpn >> LEAF_SHIFT)
         if leaf is None:
-            leaf = self._leaves[vpn >> LEAF_SHIFT] = np.zeros(LEAF_PAGES, np.int64)
+            leaf = self._new_leaf(vpn >> LEAF_SHIFT)
         leaf[vpn & (LEAF_PAGES - 1)] = frame << FRAME_SHIFT | (PRESENT | WRITABLE if writable else PRESENT)
+
+    def _new_leaf(self, number: int) -> Frames:
+        if len(self._leaves) >= LEAVES_MAX:
+            self.drop()
+        leaf = self._leaves[number] = np.zeros(LEAF_PAGES, np.int64)
+        return leaf
 
     def remember(self, vpn: int, obj: "MemoryObject", page: int, start: int) -> None:
         """Put a page that has a writable entry among the recent ones."""

@@ -106,6 +106,7 @@ class PagedMemory:
         plan = plan_read_fault(entries)
         self._require_fetched(plan, first)
         if len(plan.zero_map):
+            entries = self.writable_entries(first, count)
             entries[plan.zero_map] = ZERO_FRAME
             self.pages.set_entries(first, entries)
         return entries
@@ -262,6 +263,8 @@ class PagedMemory:
             return
         asked = np.array(need.pages, np.int64)
         wanted = asked[self.pages.gather(asked) == STORED]
+        for number in np.unique(wanted >> LEAF_SHIFT).tolist():
+            self.pages.writable_leaf(number)
         found = [page for page in wanted.tolist() if page in pages]
         self.pool.reserve(len(found))
         frames = self.pool.allocate(len(found), zeroed=False)
