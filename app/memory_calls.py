@@ -15,11 +15,15 @@ def base64(data: bytes) -> str:
     return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
+MINCORE_PART: Final = 16
+"""A page looked up costs as much of the answer's bound as so many bytes read: it takes as long."""
+
+
 def _pages(m: Machine, args: arguments.Range) -> int:
-    """Pages of a range; none of one that is longer than any map, since that is refused."""
+    """What looking up the pages of a range costs; nothing for one that is longer than any map, since that is refused."""
     geometry = m.geometry
     within = 0 <= args.length <= geometry.user_end
-    return geometry.align_up(args.length) >> geometry.page_shift if within else 0
+    return MINCORE_PART * (geometry.align_up(args.length) >> geometry.page_shift) if within else 0
 
 
 MEMORY_CALLS: Final[Mapping[str, Call]] = {

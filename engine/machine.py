@@ -22,7 +22,7 @@ from engine.errors import EINVAL, ENOENT, EngineError, PagesNeeded
 from engine.geometry import Geometry
 from engine.inspection import procfs, render
 from engine.inspection.core_file import Process
-from engine.inspection.core_image import CoreImage
+from engine.inspection.core_image import CoreImage, MayRead, while_attached, while_readable
 from engine.journal import Journal, Transaction
 from engine.limits import Limits, default_limits
 from engine.memory.frames import FramePool
@@ -382,7 +382,8 @@ class Machine:
         shown.union.touch()
         threads = (shown.tid, *(other for other in task.threads if other != shown.tid))
         process = Process(pid, task.name, task.cred.uid, task.cred.gids[0], threads)
-        return self._core_image(process, shown.union.regions())
+        may_read = while_attached(shown.union, self.objects.holds)
+        return self._core_image(process, shown.union.regions(), may_read)
 
     def vas_core(self, cred: Credentials, vid: int) -> CoreImage:
         """A space's own regions, for a core file. EINVAL: unknown, or as above; EACCES: the mode's read bit."""
@@ -390,10 +391,13 @@ class Machine:
         space.owner.require(cred, Access.READ, f"space {vid}")
         self.journal.touch(space.memory)
         process = Process(vid, space.name, space.owner.uid, space.owner.gid, (vid,))
-        return self._core_image(process, [(vma, vma.access) for vma in space.memory.vmas])
+        may_read = while_readable(space, cred, self.objects.holds)
+        return self._core_image(process, [(vma, vma.access) for vma in space.memory.vmas], may_read)
 
-    def _core_image(self, process: Process, regions: Iterable[tuple[Vma, Access]]) -> CoreImage:
-        image = CoreImage(self.geometry, process, regions, self._label, self.objects.holds, self.images)
+    def _core_image(
+        self, process: Process, regions: Iterable[tuple[Vma, Access]], may_read: MayRead
+    ) -> CoreImage:
+        image = CoreImage(self.geometry, process, regions, self._label, may_read, self.images)
         self.journal.undo(image.release)
         return image
 

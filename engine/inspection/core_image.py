@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.access import Access
+from engine.address_space import AddressSpace
+from engine.credentials import Credentials
 from engine.errors import EINVAL, EngineError
 from engine.geometry import Geometry
 from engine.inspection import core_file
@@ -20,6 +22,8 @@ from engine.inspection.core_file import Layout, Process, Regions, runs_of
 from engine.memory.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME
 from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_SHIFT, PageMap
+from engine.spaces import Space
+from engine.union import Union
 from engine.vm_flags import DONT_DUMP
 from engine.vma import Vma
 
@@ -46,6 +50,34 @@ class _Held:
     windows: list[tuple[int, int]]
 
 
+MayRead = Callable[[MemoryObject], bool]
+"""Whether persistent memory may be read now; a core file is read for long."""
+
+
+def while_attached(union: Union, exists: MayRead) -> MayRead:
+    """What a thread sees of its space, as long as that is attached and shows it."""
+    space = union.space
+
+    def may_read(obj: MemoryObject) -> bool:
+        attached = space is not None and any(other is union for other in space.unions)
+        return attached and exists(obj) and space is not None and _shows(space, obj)
+
+    return may_read
+
+
+def while_readable(space: Space, cred: Credentials, exists: MayRead) -> MayRead:
+    """A space's own regions, as long as it exists, shows them, and its mode lets the caller read."""
+
+    def may_read(obj: MemoryObject) -> bool:
+        return bool(space.owner.rights_of(cred) & Access.READ) and exists(obj) and _shows(space.memory, obj)
+
+    return may_read
+
+
+def _shows(space: AddressSpace, obj: MemoryObject) -> bool:
+    return obj is space.memory or space.vmas.shows(obj)
+
+
 class CoreImage:
     """Made by the machine; to be released when the file is written, or nobody wants it any more."""
 
@@ -55,12 +87,12 @@ class CoreImage:
         process: Process,
         regions: Iterable[tuple[Vma, Access]],
         name_of: Callable[[Vma], str],
-        is_alive: Callable[[MemoryObject], bool],
+        may_read: MayRead,
         images: "list[CoreImage]",
     ) -> None:
         """Regions that are marked as not to be dumped are left out. EINVAL: the geometry has no core files.
 
-        The image is among `images`, those that hold memory, until it is released.
+        `may_read` is asked again before persistent memory is read. The image is among `images`, those that hold memory, until it is released.
         """
         target = core_file.target_of(geometry)
         if target is None:
@@ -68,7 +100,7 @@ class CoreImage:
         self._geometry = geometry
         self._target = target
         self._process = process
-        self._is_alive = is_alive
+        self._may_read = may_read
         self._held: dict[MemoryObject, _Held] = {}
         self._windows: list[tuple[_Held, int]] = []
         shown = [(vma, access) for vma, access in regions if not vma.flags & DONT_DUMP]
@@ -130,12 +162,12 @@ class CoreImage:
         return calculate
 
     def read(self, number: int, first: int, count: int) -> bytes:
-        """Pages of region `number`, counted from its start. PagesNeeded; zeros for memory that is gone."""
+        """Pages of region `number`, counted from its start. PagesNeeded; zeros for memory that is gone, or may not be read any more."""
         held, start = self._windows[number]
         memory, page_size = held.memory, self._geometry.page_size
         if not memory.persistent:
             return _bytes_of(memory, start + first, count)
-        if not self._is_alive(memory):
+        if not self._may_read(memory):
             return bytes(count * page_size)
         return memory.read((start + first) * page_size, count * page_size)
 

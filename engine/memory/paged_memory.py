@@ -3,7 +3,9 @@
 Addresses inside an object are page indexes. Bytes are memory_object.py's.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -320,7 +322,10 @@ class PagedMemory:
         if self._in_store:
             entries[:] = STORED
             start = number << LEAF_SHIFT
-            for first, end in self._holes:
+            from_here = bisect_right(self._holes, start, key=lambda hole: hole[1])
+            for first, end in islice(self._holes, from_here, None):
+                if first >= start + LEAF_PAGES:
+                    break
                 entries[max(first - start, 0) : max(end - start, 0)] = ABSENT
         return entries
 
@@ -388,7 +393,9 @@ def _swapped(entries: Frames, but: slice) -> Positions:
 
 
 def _with_range(ranges: list[tuple[int, int]], low: int, high: int) -> list[tuple[int, int]]:
-    """`ranges` and [low, high), with those that touch joined."""
+    """`ranges` and [low, high), ascending, with those that touch joined."""
     apart = [held for held in ranges if held[1] < low or high < held[0]]
     joined = [held for held in ranges if not (held[1] < low or high < held[0])]
-    return [*apart, (min([low, *(held[0] for held in joined)]), max([high, *(held[1] for held in joined)]))]
+    return sorted(
+        [*apart, (min([low, *(held[0] for held in joined)]), max([high, *(held[1] for held in joined)]))]
+    )
