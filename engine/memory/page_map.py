@@ -93,12 +93,13 @@ class PageMap:
         return self.own_leaf(number).entries
 
     def own_leaf(self, number: int) -> Leaf:
-        """A leaf that is shared with no other map."""
+        """A leaf that is shared with no other map. ENOMEM: it is a new one, and there are too many."""
         table = self._table
         if table.refs > 1:
             table = self._own_table()
         leaf = table.leaves.get(number)
         if leaf is None:
+            self._pool.charge_leaf()
             leaf = table.leaves[number] = Leaf(self._new_leaf(number))
         elif leaf.refs > 1:
             leaf.refs -= 1

@@ -271,3 +271,26 @@ def test_releasing_twice_is_once(host: Host) -> None:
     image = host.do("task_core", host.task())
     image.release()
     image.release()
+
+
+def test_who_may_not_read_any_more_gets_zeros(host: Host) -> None:
+    owner, vid = host.inside(pages=2)
+    host.do("write", owner, None, host.base, b"then")
+    reader = host.task(BOB)
+    host.do("vas_attach", reader, vid, 0, cred=BOB)
+    host.do("vas_switch", reader, None, vid, cred=BOB)
+    images = [(host.do("task_core", reader, cred=BOB), host.do("vas_core", vid, cred=BOB)) for _ in range(3)]
+
+    def shown(number: int) -> list[bytes | None]:
+        return [memory(dump(host, image), host.base, 4) for image in images[number]]
+
+    host.do("write", owner, None, host.base, b"now!")
+    assert shown(0) == [b"now!", b"now!"]
+    host.do("vas_setattr", vid, mode=0o600)
+    assert shown(1) == [b"now!", bytes(4)]
+    host.do("vas_switch", reader, None, 0, cred=BOB)
+    host.do("vas_detach", reader, vid, cred=BOB)
+    assert shown(2) == [bytes(4), bytes(4)]
+    for pair in images:
+        for image in pair:
+            image.release()

@@ -235,3 +235,21 @@ def test_a_core_of_everything_fits_through_few_frames(make_host: MakeHost) -> No
             for who in (pid, child):
                 assert host.do("read", who, None, host.base + number * host.page, 1) == bytes([97 + number])
     assert list(check(host.machine)) == []
+
+
+def test_page_maps_have_a_bound_of_their_own(make_host: MakeHost) -> None:
+    host = make_host(X86_64, 64)
+    host.machine.pool.leaves_max = 8
+    pid, step = host.task(), 512 * host.page
+    host.do("mmap", pid, None, host.base, 64 * step, 3, 0x32)
+    reached = 0
+    with pytest.raises(EngineError, match="page maps have 8 leaves") as caught:
+        for number in range(64):
+            host.do("read", pid, None, host.base + number * step, 1)
+            reached += 1
+    assert (caught.value.errno, reached) == ("ENOMEM", 8)
+    assert host.do("read", pid, None, host.base, 1) == b"\0"
+    host.do("exit", pid)
+    again = host.task()
+    host.do("mmap", again, None, host.base, step, 3, 0x32)
+    assert host.do("write", again, None, host.base, b"x") == 1
