@@ -68,7 +68,10 @@ def munmap(seen: Union, address: int, length: int) -> None:
         raise EngineError(EINVAL, f"munmap of {length} bytes at {address:#x}", address=address)
     seen.touch()
     space = seen.space
-    if space is not None and space.vmas.overlapping(address, end):
+    if space is None:
+        seen.own.unmap(address, end)
+        return
+    if space.vmas.overlapping(address, end):
         seen.require_write("munmap")
         space.refuse_segments(address, end)
         space.unmap(address, end)
