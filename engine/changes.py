@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-
 SNAPSHOT: Final = 1 << 0
 """A flag of spaces and segments: nobody may change its bytes or its map."""
 TRANSIENT: Final = 1 << 1
