@@ -159,6 +159,20 @@ class Executor:
         except StoreError as cause:
             raise _refusal(cause) from cause
 
+    async def usage(self, objects: Sequence[int]) -> tuple[int, int]:
+        """Pages of the first object that the store has, and how many of them others have, too. Raises EIO."""
+        await self.caught_up()
+        try:
+            return await asyncio.to_thread(self._store.usage, objects)
+        except StoreError as cause:
+            raise _refusal(cause) from cause
+
+    async def caught_up(self) -> None:
+        """Wait until everything that has been done so far is decided."""
+        self._flush()
+        if self._unsettled:
+            await self._decided(self._unsettled[-1])
+
     async def settled(self) -> None:
         """Wait until nothing is pending."""
         self._flush()
@@ -232,7 +246,7 @@ class Executor:
         """Hand the engine the pages it lacks. What is not durable yet is not in the store yet: wait for it first."""
         self._flush()
         for need in needs:
-            changed_in = self._entry_of(self._pending_of(need.object_id) or 0)
+            changed_in = self._entry_of(self._machine.pending_of(need) or 0)
             if changed_in is not None:
                 await self._decided(changed_in)
             try:
@@ -241,20 +255,13 @@ class Executor:
                 raise _refusal(cause) from cause
             self.counts.fetches += 1
             self.counts.pages_fetched += len(pages)
-            if self._pending_of(need.object_id) is None:
+            if self._machine.pending_of(need) is None:
                 continue  # gone meanwhile: when the call is run again it says so itself
             try:
                 self._machine.supply(need, pages)
             except EngineError as refused:
                 if refused.errno != ENOMEM or not await self.write_back():
                     raise
-
-    def _pending_of(self, object_id: int) -> int | None:
-        """The commit that an object waits for; None if the object is gone by now."""
-        try:
-            return self._machine.object_pending(object_id)
-        except EngineError:
-            return None
 
     def _decided(self, entry: Entry) -> Awaitable[None]:
         waiter: asyncio.Future[None] = self._loop.create_future()

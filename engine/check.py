@@ -255,7 +255,7 @@ def check_entries(objects: list[MemoryObject]) -> Iterator[str]:
             behind = max(obj.length - (number << LEAF_SHIFT), 0)
             if ((leaf.entries[behind:] > ZERO_FRAME) | (leaf.entries[behind:] <= SWAPPED)).any():
                 yield f"I17: leaf {number} has bytes behind the end of its memory"
-            if not obj.persistent and (leaf.entries == STORED).any():
+            if not obj.store_id and (leaf.entries == STORED).any():
                 yield "I12: volatile memory has pages in the store"
             if obj.persistent and (leaf.entries <= SWAPPED).any():
                 yield "I12: persistent memory has pages in the swap area"

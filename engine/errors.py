@@ -7,6 +7,7 @@ PagesNeeded                 not an error: pages to be fetched before the call is
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from engine.address import VirtRange
 
@@ -74,14 +75,33 @@ class Collision(EngineError):  # noqa: N818 - the field's term
         self.holder = holder
 
 
-class PagesNeeded(Exception):  # noqa: N818 - the field's term
-    """Pages of a persistent object are not resident: fetch them, `Machine.supply` them, run the call again.
+class Lacking(Protocol):
+    """Memory whose pages are fetched on demand. `pending`: the last transaction that changed it."""
 
-    `pages` are page indexes, ascending and unique. `epoch` proves at supply that nothing was evicted meanwhile.
+    pending: int
+
+    def supply(self, need: "PagesNeeded", pages: dict[int, bytes]) -> None:
+        """Take the pages of `need` that exist; the others are zeros."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody can ask for it any more."""
+
+
+class PagesNeeded(Exception):  # noqa: N818 - the field's term
+    """Pages that the store has are not resident: fetch them, `Machine.supply` them, run the call again.
+
+    `pages` are page indexes of the store's object `object_id`, ascending and unique; `memory` is what lacks them.
+    `epoch` proves at supply that nothing was evicted meanwhile.
     """
 
-    def __init__(self, object_id: int, pages: Sequence[int], epoch: int) -> None:
+    def __init__(self, object_id: int, pages: Sequence[int], epoch: int, memory: "Lacking") -> None:
         super().__init__(f"object {object_id}: {len(pages)} pages from {pages[0]}")
         self.object_id = object_id
         self.pages = list(pages)
         self.epoch = epoch
+        self.memory = memory
+
+    def widened(self, pages: Sequence[int]) -> "PagesNeeded":
+        """The same need for other pages."""
+        return PagesNeeded(self.object_id, pages, self.epoch, self.memory)

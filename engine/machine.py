@@ -29,11 +29,11 @@ class Machine(VasCalls, SegmentCalls, TaskCalls, MemoryCalls, InspectionCalls):
 
     def supply(self, need: PagesNeeded, pages: dict[int, bytes]) -> None:
         """Bytes fetched for `need`, by page index; pages that are missing read as zeros."""
-        self.objects.get(need.object_id).supply(need, pages)
+        need.memory.supply(need, pages)
 
-    def object_pending(self, object_id: int) -> int:
-        """The last transaction that changed an object: its pages may be fetched once that is durable."""
-        return self.objects.get(object_id).pending
+    def pending_of(self, need: PagesNeeded) -> int | None:
+        """The last transaction that changed the memory: its pages may be fetched once that is durable. None: it is gone."""
+        return None if need.memory.gone else need.memory.pending
 
     def flush(self) -> None:
         """Ask the store to remember every page written relaxed."""

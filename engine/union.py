@@ -451,8 +451,9 @@ class Union:
 def _together(needs: list[PagesNeeded]) -> PagesNeeded:
     """What several regions need of the first one's object, in one request: regions are many, objects few."""
     first = needs[0]
-    pages = {page for need in needs if need.object_id == first.object_id for page in need.pages}
-    return PagesNeeded(first.object_id, sorted(pages), first.epoch)
+    return first.widened(
+        sorted({page for need in needs if need.memory is first.memory for page in need.pages})
+    )
 
 
 def _page_count(piece: Piece, page_size: int) -> int:

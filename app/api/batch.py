@@ -12,7 +12,7 @@ from app.executor import ManyPagesNeeded
 from app.hot import HotRoute
 from app.http import JSON_HEADER, Exchange, flag, number, task_id
 from app.service import Service
-from engine.errors import EngineError, PagesNeeded
+from engine.errors import EngineError, Lacking, PagesNeeded
 from everspace.wire import MEDIA_JSON
 
 _CALL_MEMBERS = frozenset({"call", "args"})
@@ -87,14 +87,13 @@ def _together(bound: list[Bound]) -> list[Any]:
     is lacking, so that a batch is run about twice and not once for each page.
     """
     values: list[Any] = []
-    needs: dict[int, PagesNeeded] = {}
+    needs: dict[Lacking, PagesNeeded] = {}
     for index, call in enumerate(bound):
         try:
             values.append(call())
         except PagesNeeded as need:
-            earlier = needs.get(need.object_id)
-            pages = sorted({*need.pages, *(earlier.pages if earlier else ())})
-            needs[need.object_id] = PagesNeeded(need.object_id, pages, need.epoch)
+            earlier = needs.get(need.memory)
+            needs[need.memory] = need.widened(sorted({*need.pages, *(earlier.pages if earlier else ())}))
         except EngineError as refused:
             if needs:
                 break

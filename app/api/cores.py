@@ -15,7 +15,7 @@ from app.hot import HotRoute
 from app.http import BYTES_HEADER, Exchange, number, object_id, task_id
 from app.service import Service
 from app.streaming import stream
-from engine.errors import EAGAIN, EngineError, PagesNeeded
+from engine.errors import EAGAIN, EngineError, Lacking, PagesNeeded
 from engine.inspection.core_file import Layout
 from engine.inspection.core_image import CoreImage
 
@@ -100,14 +100,14 @@ def _batches(layout: Layout, pages_max: int) -> Iterator[list[Run]]:
 def _read(image: CoreImage, runs: list[Run]) -> bytes:
     """The bytes of `runs`. Raises ManyPagesNeeded with all that is in the store only."""
     pieces: list[bytes] = []
-    needs: dict[int, PagesNeeded] = {}
+    needs: dict[Lacking, PagesNeeded] = {}
     for run in runs:
         try:
             pieces.append(image.read(*run))
         except PagesNeeded as need:
-            known = needs.get(need.object_id)
+            known = needs.get(need.memory)
             pages = need.pages if known is None else sorted({*known.pages, *need.pages})
-            needs[need.object_id] = PagesNeeded(need.object_id, pages, need.epoch)
+            needs[need.memory] = need.widened(pages)
     if needs:
         raise ManyPagesNeeded(list(needs.values()))
     return b"".join(pieces)

@@ -5,29 +5,106 @@ neighbouring regions of one owner merge; a segment's starts at 0. Copy-on-write:
 side writes (page_map.py).
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 from engine.address import PageIndex
-from engine.changes import DropPages, PutPages
-from engine.errors import EINVAL, ENOMEM, EngineError, PagesNeeded
-from engine.memory.frames import ABSENT, STORED, ZERO_FRAME, Frames
-from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
+from engine.changes import CloneObject, DropPages, PutPages
+from engine.errors import EINVAL, ENOMEM, EngineError
+from engine.journal import Journal
+from engine.memory.frames import ABSENT, STORED, ZERO_FRAME, FramePool, Frames
+from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap
 from engine.memory.paged_memory import PagedMemory
+
+
+@dataclass(slots=True, eq=False)
+class Backing:
+    """An object of the store that volatile memory reads what it has not written from; `drop` it after its last user."""
+
+    object_id: int
+    drop: Callable[[int], None]
+    users: int = 0
 
 
 class MemoryObject(PagedMemory):
     """Pages that regions show. `object_id` is 0 for volatile memory, else the store's name for it."""
 
-    __slots__ = ()
+    __slots__ = ("backing",)
 
-    def clone(self) -> "MemoryObject":
-        """A volatile copy that shares every page until one side writes it. O(1) in pages (fork)."""
+    def __init__(
+        self,
+        pool: FramePool,
+        journal: Journal,
+        object_id: int = 0,
+        *,
+        in_store: bool = False,
+        length: int = 1 << 62,
+    ) -> None:
+        super().__init__(pool, journal, object_id, in_store=in_store, length=length)
+        self.backing: Backing | None = None
+
+    # -- copies --------------------------------------------------------------------------------------------------
+
+    def clone(self, *, uses_backing: bool = True) -> "MemoryObject":
+        """A volatile copy that shares every page until one side writes it. O(1) in pages (fork).
+
+        Without `uses_backing` the copy reads zeros from a backing that nobody else uses any more.
+        """
         copy = MemoryObject(self.pool, self.journal)
         copy.pages.share_from(self.pages)
         self.journal.undo(copy.pages.clear)
-        for mapper in self.mappers:
-            mapper.zap_object(self, 0, 1 << 62)
+        if self.backing is not None:
+            copy.stand_on(self.backing, use=uses_backing)
+            copy._holes, copy.pending = self._holes, self.pending
+        self._zap_all()
         return copy
+
+    def stand_on(self, backing: Backing, *, use: bool = True) -> None:
+        """Read what is not written here from `backing`, of volatile memory that is new."""
+        self.store_id, self._in_store = backing.object_id, True
+        self.journal.touch(self)
+        if use:
+            self.backing = backing
+            backing.users += 1
+            self.journal.undo(_release_user, backing)
+
+    def copy_to(self, copy: "MemoryObject", layer: int) -> None:
+        """Make the new persistent `copy` read as this persistent memory does now. O(1) in pages, but for dirty ones.
+
+        `layer` is a spare id for the store.
+        """
+        self.flush()
+        copy.pages.share_from(self.pages)
+        copy._in_store, copy._holes = self._in_store, self._holes
+        copy.family = self.family
+        self.family.append(copy)
+        self.journal.undo(self.family.remove, copy)
+        self.journal.undo(copy.pages.clear)
+        self._zap_all()
+        self.journal.change(CloneObject(self.object_id, copy.object_id, layer), self, copy)
+
+    def become(self, source: "MemoryObject", layer: int) -> None:
+        """Read as the persistent `source`, which was cloned when this was, does now; O(1). `layer` as in `copy_to`."""
+        pages, dirty, kept = self.pages, self.dirty, (self._in_store, self._holes)
+
+        def put_back() -> None:
+            self.pages.clear()
+            self.pages, self.dirty = pages, dirty
+            self._in_store, self._holes = kept
+            self.epoch += 1
+            self._zap_all()
+
+        self.journal.undo(put_back)
+        self.journal.defer(pages.clear)
+        self.pages, self.dirty = PageMap(self.pool, self._new_leaf), {}
+        self.pages.share_from(source.pages)
+        self._in_store, self._holes = True, source._holes
+        self.version += 1
+        self.epoch += 1
+        self._zap_all()
+        self.journal.change(CloneObject(source.object_id, self.object_id, layer), self, source)
 
     # -- bytes ---------------------------------------------------------------------------------------------------
 
@@ -106,7 +183,7 @@ class MemoryObject(PagedMemory):
 
         Costs what is resident. Of persistent memory every page must be: PagesNeeded; ENOMEM when they cannot be.
         """
-        if self.persistent:
+        if self.store_id:
             self._require_resident(first, count)
         for number in self.pages.present(first, count):
             start = max(first, number << LEAF_SHIFT)
@@ -119,9 +196,25 @@ class MemoryObject(PagedMemory):
 
     def release(self) -> None:
         """The object's last user is gone: give its frames back once that cannot be undone."""
-        self.journal.defer(self.pages.clear)
+        backing = self.backing
+        if backing is not None:
+            _release_user(backing)
+            self.journal.undo(_add_user, backing)
+            if not backing.users:
+                self.journal.touch(self)
+                backing.drop(backing.object_id)
+        self.journal.defer(self._clear)
 
     # -- details -------------------------------------------------------------------------------------------------
+
+    def _zap_all(self) -> None:
+        self.zap(0, 1 << 62)
+
+    def _clear(self) -> None:
+        self.gone = True
+        self.pages.clear()
+        if self in self.family:
+            self.family.remove(self)
 
     def _span(self, offset: int, length: int) -> tuple[int, int]:
         if length <= 0:
@@ -137,8 +230,7 @@ class MemoryObject(PagedMemory):
                 length=count * self.page_size,
             )
         stored = np.flatnonzero(self.pages.entries(first, count) == STORED)
-        if len(stored):
-            raise PagesNeeded(self.object_id, [PageIndex(first + p) for p in stored.tolist()], self.epoch)
+        self.require([PageIndex(first + position) for position in stored.tolist()])
 
     def _shift(self, first: int, count: int, to: int) -> None:
         """Move the entries of a range; the references of their frames move with them."""
@@ -188,3 +280,11 @@ class MemoryObject(PagedMemory):
         for page in pages:
             if dirty.get(page, later) <= version:
                 del dirty[page]
+
+
+def _add_user(backing: Backing) -> None:
+    backing.users += 1
+
+
+def _release_user(backing: Backing) -> None:
+    backing.users -= 1

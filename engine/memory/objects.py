@@ -64,15 +64,31 @@ class Objects:
         obj = self._objects.pop(object_id)
         if obj is not None:
             obj.pages.clear()
+            obj.gone = True
+
+    def clone(self, obj: MemoryObject) -> MemoryObject:
+        """New memory that the store will remember, which reads as `obj` does now. O(1) in pages."""
+        copy = self.create()
+        obj.copy_to(copy, self.spare_id())
+        return copy
+
+    def spare_id(self) -> int:
+        """An id that no object has or will have."""
+        self.next_id += 1
+        return self.next_id - 1
 
     def evict(self, wanted: int) -> int:
-        """Object after object, each in turn: see `PagedMemory.evict`. How many frames were freed."""
+        """Object after object, each in turn: see `PagedMemory.evict`. How many frames were freed.
+
+        What several clones hold goes last.
+        """
         freed = 0
-        for _ in range(len(self._objects)):
-            object_id, obj = next(iter(self._objects.items()))
-            if obj is not None:
-                freed += obj.evict(wanted - freed)
-            if freed >= wanted:
-                break
-            self._objects.move_to_end(object_id)
+        for held_twice in (False, True):
+            for _ in range(len(self._objects)):
+                object_id, obj = next(iter(self._objects.items()))
+                if obj is not None:
+                    freed += obj.evict(wanted - freed, held_twice=held_twice)
+                if freed >= wanted:
+                    return freed
+                self._objects.move_to_end(object_id)
         return freed

@@ -44,6 +44,8 @@ class Mapper(Protocol):
 class PagedMemory:
     """Pages that regions show. `object_id` is 0 for volatile memory, else the store's name for it.
 
+    `store_id` is the store's object that pages are fetched from: of persistent memory that itself, of volatile memory
+    its backing, if it has one, else 0. `family` is the memory that a clone may share leaves with, this one among it.
     `dirty` maps the pages whose bytes the store does not have yet to the version that wrote them; `version` counts
     stores; `epoch` counts evictions, so that bytes fetched before one are not taken for current. Pages from `length` on
     do not exist.
@@ -56,6 +58,8 @@ class PagedMemory:
         "_needed",
         "dirty",
         "epoch",
+        "family",
+        "gone",
         "journal",
         "length",
         "mappers",
@@ -64,6 +68,7 @@ class PagedMemory:
         "pages",
         "pending",
         "pool",
+        "store_id",
         "swapped_in",
         "version",
     )
@@ -81,6 +86,9 @@ class PagedMemory:
         self.journal = journal
         self.length = length
         self.object_id = object_id
+        self.store_id = object_id
+        self.family: list[PagedMemory] = [self]
+        self.gone = False
         self.page_size = pool.page_size
         self.pending = 0
         self.version = 0
@@ -261,7 +269,7 @@ class PagedMemory:
 
     def supply(self, need: PagesNeeded, pages: dict[int, bytes]) -> None:
         """Fetched bytes of `need.pages`; pages the store does not have are zeros. Late bytes are ignored."""
-        if need.epoch != self.epoch:
+        if need.epoch != self.epoch or self.gone:
             return
         asked = np.array(need.pages, np.int64)
         wanted = asked[self.pages.gather(asked) == STORED]
@@ -276,44 +284,54 @@ class PagedMemory:
             self.pool.pages[frames] = block.reshape(len(found), self.page_size)
             self.pages.scatter(np.array(found, np.int64), frames)
 
-    def evict(self, wanted: int, first: int = 0, count: int = 1 << 62) -> int:
+    def evict(self, wanted: int, first: int = 0, count: int = 1 << 62, *, held_twice: bool = False) -> int:
         """Free about `wanted` clean frames of persistent memory, of pages [first, first + count); how many were freed.
 
         A clock whose hand is a leaf: each call goes on where the last one stopped, so that what was just fetched is
-        the last to go.
+        the last to go. A leaf that clones share leaves all of them. `held_twice`: also let go of frames that leaves of
+        clones hold besides; they are freed by the last one.
         """
-        freed = 0
+        pool = self.pool
+        free = pool.free_count
         if not self.persistent:
-            return freed
+            return 0
         locked = self.locked_pages()
         everywhere = count >= 1 << 62
         numbers = self.pages.numbers_from(self._hand) if everywhere else self.pages.present(first, count)
         for number in numbers:
-            if freed >= wanted:
+            if pool.free_count - free >= wanted:
                 break
             if everywhere:
                 self._hand = number + 1
             start = number << LEAF_SHIFT
-            if not self.pages.is_exclusive(number):
+            entries = self.pages.leaf(number)
+            if entries is None:
                 continue
-            entries = self.pages.writable_leaf(number)
-            clean = owned_frames(entries, self.pool.refs)
+            clean = entries > ZERO_FRAME if held_twice else owned_frames(entries, pool.refs)
             clean[: max(first - start, 0)] = False
             clean[max(first + count - start, 0) :] = False
             for page, pages in locked:
                 clean[max(page - start, 0) : max(page + pages - start, 0)] = False
-            if self.dirty:
-                dirty = [page - start for page in range(start, start + LEAF_PAGES) if page in self.dirty]
-                clean[dirty] = False
+            sharers = (self,) if self.pages.is_exclusive(number) else self.family
+            for sharer in sharers:
+                if sharer.dirty:
+                    dirty = [
+                        page - start for page in range(start, start + LEAF_PAGES) if page in sharer.dirty
+                    ]
+                    clean[dirty] = False
             victims = entries[clean]
             if len(victims):
                 entries[clean] = STORED
-                self.zap(start, LEAF_PAGES)
-                self.pool.release(victims)
-                freed += len(victims)
-        if freed:
-            self.epoch += 1
-        return freed
+                for sharer in sharers:
+                    sharer.zap(start, LEAF_PAGES)
+                    sharer.epoch += 1
+                pool.release(victims)
+        return pool.free_count - free
+
+    def require(self, pages: list[PageIndex]) -> None:
+        """PagesNeeded for these pages, if there are any."""
+        if pages:
+            raise PagesNeeded(self.store_id, pages, self.epoch, self)
 
     # -- details -------------------------------------------------------------------------------------------------
 
@@ -347,7 +365,7 @@ class PagedMemory:
 
     def _require_fetched(self, plan: FaultPlan, first: int) -> None:
         if len(plan.fetch):
-            raise PagesNeeded(self.object_id, [PageIndex(first + p) for p in plan.fetch.tolist()], self.epoch)
+            self.require([PageIndex(first + p) for p in plan.fetch.tolist()])
 
     def _replace(self, first: int, entries: Frames) -> None:
         """Set entries; the frames that leave are released when this can no longer be undone.

@@ -35,7 +35,7 @@ def read_ahead(obj: MemoryObject, first: int, count: int) -> None:
         stored = np.flatnonzero(entries == STORED)[:room]
         wanted.extend(PageIndex(start + position) for position in stored.tolist())
     if wanted:
-        raise PagesNeeded(obj.object_id, wanted, obj.epoch)
+        raise PagesNeeded(obj.store_id, wanted, obj.epoch, obj)
 
 
 def with_successors(obj: MemoryObject, need: PagesNeeded, last: int) -> PagesNeeded:
@@ -50,7 +50,7 @@ def with_successors(obj: MemoryObject, need: PagesNeeded, last: int) -> PagesNee
     entries = obj.pages.entries(page + 1, room)
     here = np.flatnonzero(entries != STORED)
     count = int(here[0]) if len(here) else room
-    return PagesNeeded(need.object_id, [*need.pages, *range(page + 1, page + 1 + count)], need.epoch)
+    return need.widened([*need.pages, *range(page + 1, page + 1 + count)])
 
 
 def free_lazily(obj: MemoryObject, first: int, count: int) -> None:

@@ -102,7 +102,7 @@ def late_bytes_are_believed(patch: pytest.MonkeyPatch) -> None:
     real = MemoryObject.supply
 
     def supply(obj: MemoryObject, need: PagesNeeded, pages: dict[int, bytes]) -> None:
-        real(obj, PagesNeeded(need.object_id, need.pages, obj.epoch), pages)
+        real(obj, PagesNeeded(need.object_id, need.pages, obj.epoch, obj), pages)
 
     patch.setattr(MemoryObject, "supply", supply)
 

@@ -125,7 +125,8 @@ def test_lacking_pages_are_named_and_whole_pages_are_not_lacking(bench: Bench) -
 def test_fetched_bytes_are_taken_and_missing_pages_are_zeros(bench: Bench) -> None:
     obj = bench.stored()
     obj.supply(
-        PagesNeeded(obj.object_id, [1, 2, LEAF_PAGES], obj.epoch), {1: b"1" * PAGE, LEAF_PAGES: b"L" * PAGE}
+        PagesNeeded(obj.object_id, [1, 2, LEAF_PAGES], obj.epoch, obj),
+        {1: b"1" * PAGE, LEAF_PAGES: b"L" * PAGE},
     )
     assert obj.read(PAGE, 2 * PAGE) == b"1" * PAGE + bytes(PAGE)
     assert obj.read(LEAF_PAGES * PAGE, 1) == b"L"
@@ -135,7 +136,7 @@ def test_fetched_bytes_are_taken_and_missing_pages_are_zeros(bench: Bench) -> No
 
 def test_late_bytes_do_not_replace_newer_ones(bench: Bench) -> None:
     obj = bench.stored()
-    need = PagesNeeded(obj.object_id, [0, 1], obj.epoch)
+    need = PagesNeeded(obj.object_id, [0, 1], obj.epoch, obj)
     store(obj, 0, b"new!" * (PAGE // 4), durable=True)
     obj.supply(need, {0: b"o" * PAGE, 1: b"o" * PAGE})
     assert obj.read(0, 2 * PAGE) == b"new!" * (PAGE // 4) + b"o" * PAGE
@@ -143,7 +144,7 @@ def test_late_bytes_do_not_replace_newer_ones(bench: Bench) -> None:
 
 def test_bytes_fetched_before_an_eviction_are_ignored(bench: Bench) -> None:
     obj = bench.clean(2)
-    need = PagesNeeded(obj.object_id, [0], obj.epoch)
+    need = PagesNeeded(obj.object_id, [0], obj.epoch, obj)
     assert obj.evict(1) == 2
     obj.supply(need, {0: b"o" * PAGE})
     assert obj.pages.entries(0, 1).tolist() == [STORED]
@@ -176,7 +177,7 @@ def test_shortage_evicts_in_turn_and_spares_what_came_last(bench: Bench) -> None
     assert bench.pool.free_count == 1
     store(bench.volatile(), 0, b"x" * (2 * PAGE))
     assert [obj.pages.resident() for obj in (first, second, third)] == [0, 5, 5]
-    need = PagesNeeded(first.object_id, [0, 1, 2, 3, 4], first.epoch)
+    need = PagesNeeded(first.object_id, [0, 1, 2, 3, 4], first.epoch, first)
     first.supply(need, {page: bytes(PAGE) for page in range(5)})
     assert [obj.pages.resident() for obj in (first, second, third)] == [5, 0, 5]
 
@@ -186,7 +187,9 @@ def test_two_objects_that_fit_do_not_throw_each_other_out_for_ever() -> None:
     bench = Bench(frames=12)
     idle, left, right = bench.stored(), bench.stored(), bench.stored()
     for obj in (left, right, idle):
-        obj.supply(PagesNeeded(obj.object_id, list(range(4)), obj.epoch), {n: bytes(PAGE) for n in range(4)})
+        obj.supply(
+            PagesNeeded(obj.object_id, list(range(4)), obj.epoch, obj), {n: bytes(PAGE) for n in range(4)}
+        )
     rounds = 0
     while rounds < 8:
         try:
@@ -278,7 +281,7 @@ def test_a_discard_of_pages_in_the_store_only_can_be_taken_back(bench: Bench) ->
     obj.discard(1, 4)
     store(obj, 2 * PAGE, b"x" * PAGE, durable=True)
     bench.journal.end()
-    obj.supply(PagesNeeded(obj.object_id, [0], obj.epoch), {0: b"0" * PAGE})
+    obj.supply(PagesNeeded(obj.object_id, [0], obj.epoch, obj), {0: b"0" * PAGE})
     txn.rollback()
     assert obj.pages.entries(1, 5).tolist() == [STORED] * 5
     assert obj.read(0, 1) == b"0"

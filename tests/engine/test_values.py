@@ -9,6 +9,7 @@ from engine.credentials import ROOT, Credentials, Owner
 from engine.errors import Collision, EngineError, PageFault, PagesNeeded
 from engine.geometry import GEOMETRIES, TOY, Geometry
 from engine.invariant import InvariantError, invariant
+from engine.machine import Machine
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES.keys())
@@ -102,8 +103,10 @@ def test_errors_carry_what_a_program_needs() -> None:
     clash = Collision("EEXIST", VirtRange(0x1000, 0x3000), VirtRange(0x2000, 0x4000), "task 7")
     assert clash.data["address"] == 0x2000
     assert str(clash) == "EEXIST: 00001000-00003000 collides with 00002000-00004000 of task 7"
-    need = PagesNeeded(3, (4, 5), 1)
-    assert (need.object_id, need.pages, need.epoch) == (3, [4, 5], 1)
+    memory = Machine(TOY).objects.create()
+    need = PagesNeeded(3, (4, 5), 1, memory)
+    assert (need.object_id, need.pages, need.epoch, need.memory) == (3, [4, 5], 1, memory)
+    assert need.widened([6]).pages == [6]
     assert not isinstance(need, EngineError)
 
 
