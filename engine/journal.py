@@ -6,7 +6,7 @@ Parts of the machine mutate themselves at once and tell the journal how to take 
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self, TypeVarTuple
+from typing import Any, Protocol, Self, TypeVarTuple
 
 from engine.changes import Change
 from engine.errors import EngineError
@@ -15,6 +15,8 @@ from engine.invariant import invariant
 Ts = TypeVarTuple("Ts")
 Record = tuple[Callable[..., object], *tuple[object, ...]]
 """What to call, and with what."""
+Noted = tuple[int, str, dict[str, Any]]
+"""A note (engine/notes.py): how many changes came before it, its kind, its members."""
 
 
 class Durable(Protocol):
@@ -30,12 +32,13 @@ class Transaction:
     the order in which transactions begin. A transaction is open until it is settled or rolled back.
     """
 
-    __slots__ = ("_deferred", "_journal", "_undo", "changes", "serial", "touched")
+    __slots__ = ("_deferred", "_journal", "_undo", "changes", "notes", "serial", "touched")
 
     def __init__(self, journal: "Journal", serial: int) -> None:
         self._journal = journal
         self.serial = serial
         self.changes: list[Change] = []
+        self.notes: list[Noted] = []
         self.touched: set[Durable] = set()
         self._undo: list[Record] = []
         self._deferred: list[Record] = []
@@ -52,8 +55,8 @@ class Transaction:
 
     @property
     def mutated(self) -> bool:
-        """Whether there is anything to undo, volatile things included."""
-        return bool(self._undo)
+        """Whether there is anything to undo or to tell, volatile things included."""
+        return bool(self._undo or self.notes)
 
     def rollback(self) -> None:
         """Undo everything. Of several open transactions the newest is rolled back first."""
@@ -62,30 +65,37 @@ class Transaction:
             action(*arguments)
         self._deferred.clear()
         self.changes.clear()
+        self.notes.clear()
         self._journal._open.pop(self.serial, None)
 
     def settle(self) -> None:
-        """The transaction is durable: free what only an undo would have needed."""
+        """The transaction is durable: free what only an undo would have needed, and tell who listens."""
         self._undo.clear()
         if self._deferred:
             for release, *arguments in self._deferred:
                 release(*arguments)
             self._deferred.clear()
-        self._journal._open.pop(self.serial, None)
+        journal = self._journal
+        if self.serial in journal._open:
+            del journal._open[self.serial]
+            if journal.listener is not None and (self.changes or self.notes):
+                journal.listener(self)
 
 
 class Journal:
     """Shared by every part of one machine; forwards to the transaction in progress, if there is one.
 
-    `current` is that transaction; paths that must be quick look at it themselves.
+    `current` is that transaction; paths that must be quick look at it themselves. `listener` is told each transaction
+    that was settled and has changes or notes, in the order in which they are settled.
     """
 
-    __slots__ = ("_last", "_open", "current")
+    __slots__ = ("_last", "_open", "current", "listener")
 
     def __init__(self) -> None:
         self.current: Transaction | None = None
         self._last = 0
         self._open: dict[int, None] = {}
+        self.listener: Callable[[Transaction], None] | None = None
 
     @property
     def active(self) -> bool:
@@ -137,6 +147,11 @@ class Journal:
         if self.current is not None:
             self.current.changes.append(change)
             self.current.touched.update(things)
+
+    def note(self, kind: str, /, **members: object) -> None:
+        """Tell what happened that the store is not asked to remember (engine/notes.py), once it is settled."""
+        if self.current is not None:
+            self.current.notes.append((len(self.current.changes), kind, members))
 
     def touch(self, thing: Durable) -> None:
         """The call saw `thing`: its answer must not outrun the thing's own pending changes."""
