@@ -99,6 +99,12 @@ class AddressSpace:
         self.zap_on_undo(vma.start, vma.end)
         self._show(vma.obj)
 
+    def fill(self, vmas: list[Vma]) -> None:
+        """The regions, ascending and disjoint, of an owner that is new and has none. They are not merged."""
+        self.vmas.fill(vmas)
+        for obj in {id(vma.obj): vma.obj for vma in vmas}.values():
+            self._show(obj)
+
     def unmap(self, start: int, end: int) -> None:
         """Drop this owner's regions in the page-aligned [start, end); what it held reads as zeros if mapped anew."""
         went = self.vmas.overlapping(start, end)
@@ -325,9 +331,7 @@ class AddressSpace:
                 flags = vma.flags & ~LOCK_FLAGS
                 copy = vma._replace(obj=obj, flags=flags, anon=anon, forked=bool(anon))
             copies.append(copy)
-        child.vmas.fill(copies)
-        for obj in {id(copy.obj): copy.obj for copy in copies}.values():
-            child._show(obj)
+        child.fill(copies)
         child.brk = replace(self.brk)
 
     def release(self) -> None:

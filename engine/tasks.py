@@ -1,6 +1,6 @@
 """Tasks, their threads, and the spaces they have attached."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from engine.address_space import AddressSpace
@@ -141,6 +141,8 @@ class Tasks:
         self._journal = journal
         self._next = first_pid
         self._tasks: dict[int, Task] = {}
+        self.on_detach: list[Callable[[Attachment], None]] = []
+        """Told of each attachment that was released, in the transaction that did it."""
 
     def __iter__(self) -> Iterator[Task]:
         return iter(self._tasks.values())
@@ -271,6 +273,8 @@ class Tasks:
         self._journal.touch(attachment.task.space)
         self._journal.touch(attachment.space)
         self._journal.undo(attachment.link)
+        for told in self.on_detach:
+            told(attachment)
 
     def _drop_attachments(self, task: Task) -> None:
         for thread in task.threads.values():
