@@ -71,6 +71,8 @@ class Chronicle:
                     return ()
                 kind, member, number, base = memory
                 return ((kind, {member: number, "ranges": self.ranges(base, spans_of(put.pages))}),)
+        if not changes:
+            return [(kind, members) for _, kind, members in txn.notes]
         return _Telling(self, txn).notes
 
     def may_see(self, cred: Credentials, note: Note) -> bool:

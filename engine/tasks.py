@@ -179,7 +179,9 @@ class Tasks:
             raise EngineError(EINVAL, f"a lease of {lease_s} s is not {LEASE_MIN_S} to {LEASE_MAX_S} s")
         pid = self._new_id()
         space = new_program(pid, MemoryObject(self._pool, self._journal), limits_for(cred, self._limits))
-        return self._add(pid, name or f"task-{pid}", cred, lease_s, space)
+        task = self._add(pid, name or f"task-{pid}", cred, lease_s, space)
+        self._journal.note("task.spawned", pid=pid, uid=cred.uid, name=task.name)
+        return task
 
     def fork(self, cred: Credentials, pid: int, tid: int | None) -> Task:
         """fork(2): a copy-on-write copy of the original address space; no attachment is inherited, active_vas is 0."""
@@ -191,6 +193,7 @@ class Tasks:
         parent.space.copy_into(child)
         task = self._add(pid, parent.name, parent.cred, parent.lease_s, child)
         task.hard_limits = parent.hard_limits
+        self._journal.note("task.forked", pid=pid, uid=task.cred.uid, name=task.name, parent=parent.pid)
         return task
 
     def exec(self, cred: Credentials, pid: int) -> None:
@@ -209,6 +212,7 @@ class Tasks:
         space.unions.append(task.original)
         task.threads = {pid: Thread(pid, task, task.original)}
         old_space.release()
+        self._journal.note("task.exec", pid=pid, uid=task.cred.uid, name=task.name)
 
     def new_thread(self, cred: Credentials, pid: int, tid: int | None) -> int:
         """clone(CLONE_VM): the new thread starts in the original address space, whatever its creator is in."""
@@ -217,6 +221,7 @@ class Tasks:
         thread = Thread(self._new_id(), task, task.original)
         task.threads[thread.tid] = thread
         self._journal.undo(lambda: task.threads.pop(thread.tid))
+        self._journal.note("thread.started", pid=pid, tid=thread.tid, uid=task.cred.uid)
         return thread.tid
 
     def exit_thread(self, cred: Credentials, pid: int, tid: int) -> None:
@@ -230,6 +235,7 @@ class Tasks:
             return
         del task.threads[thread.tid]
         self._journal.undo(lambda: task.threads.update({thread.tid: thread}))
+        self._journal.note("thread.exited", pid=pid, tid=tid, uid=task.cred.uid)
 
     def exit(self, cred: Credentials, pid: int) -> None:
         """Everything the task holds is released, always."""
@@ -243,6 +249,7 @@ class Tasks:
 
         self._journal.undo(put_back)
         task.space.release()
+        self._journal.note("task.exited", pid=pid, uid=task.cred.uid, name=task.name)
 
     def prlimit(self, cred: Credentials, pid: int, resource: str, value: int | None) -> int:
         """prlimit(2): set a limit unless `value` is None; the former one. EINVAL; EPERM: raised above the hard limit.
@@ -270,6 +277,7 @@ class Tasks:
     def detach(self, attachment: Attachment) -> None:
         """Release one attachment."""
         attachment.unlink()
+        self._journal.note("space.detached", vid=attachment.vid, pid=attachment.task.pid)
         self._journal.touch(attachment.task.space)
         self._journal.touch(attachment.space)
         self._journal.undo(attachment.link)

@@ -35,6 +35,8 @@ class VasCalls(Parts):
         thread = self.tasks_table.thread_of(cred, pid, tid)
         if vid != thread.active:
             thread.switch(vid)
+            uid = thread.task.cred.uid
+            self.journal.note("thread.switched", pid=pid, tid=thread.tid, uid=uid, vid=vid)
 
     def active_vas(self, cred: Credentials, pid: int, tid: int | None) -> int:
         """The id of the space a thread is in, 0 in its original address space. ESRCH, EPERM."""
