@@ -85,6 +85,39 @@ class Region(View):
         return cls(start=view.start, end=view.end, prot=view.prot, shared=view.shared, sid=view.sid)
 
 
+class Lineage(View):
+    """What something was cloned from, nearest first, and what was cloned from it and still is there."""
+
+    origins: list[int]
+    clones: list[int]
+
+    @classmethod
+    def of(cls, found: "views.Lineage") -> Self:
+        """From the engine's answer."""
+        return cls(origins=list(found.origins), clones=list(found.clones))
+
+
+class Usage(View):
+    """Bytes of stored pages: all, those that others are made of too, and those that go with the deletion."""
+
+    logical: int
+    shared: int
+    private: int
+
+    @classmethod
+    def of_pages(cls, logical: int, shared: int, page_size: int) -> Self:
+        """From what the store counts."""
+        sizes = (logical * page_size, shared * page_size)
+        return cls(logical=sizes[0], shared=sizes[1], private=sizes[0] - sizes[1])
+
+
+class Root(View):
+    """A named address of a space."""
+
+    name: str
+    addr: HexAddress
+
+
 class SegmentAttachment(View):
     """A segment in a space."""
 

@@ -47,6 +47,12 @@ class SetAttr(Args):
     sharing: Sharing | None = None
 
 
+class NewName(Args):
+    """vas_clone, vas_snapshot and the same for segments."""
+
+    name: str
+
+
 class SegAttach(Args):
     """vas_seg_attach."""
 
@@ -82,6 +88,81 @@ class Switch(Args):
 
     vid: int
     timeout_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class VasFork(OfThread):
+    """vas_fork; by default the space is named after the task."""
+
+    name: str | None = None
+
+
+class VasExec(Args):
+    """vas_exec."""
+
+    vid: int
+
+
+class SwitchAs(OfThread):
+    """switch_as."""
+
+    n: int
+
+
+class Mmview(OfThread):
+    """mmview: what each operation takes beside `op` is in the table of `app.view_calls`."""
+
+    op: int
+    id: int | None = None
+    addr: WordAddress | None = None
+    len: Word | None = None
+
+
+class OfView(OfThread):
+    """mmview_migrate and mmview_delete."""
+
+    id: int
+
+
+class MmviewUnshare(OfThread):
+    """mmview_unshare: `len` bytes from `addr`."""
+
+    addr: WordAddress
+    len: Word
+
+
+class Malloc(OfThread):
+    """vas_malloc: `size` in bytes; null takes the only segment that is attached rw."""
+
+    size: Word
+    sid: int | None = None
+
+
+class Place(Args):
+    """Where a root points."""
+
+    addr: Address
+
+
+class SpaceMmap(Args):
+    """as_mmap, into a space from outside; prot and flags as those of mmap."""
+
+    addr: WordAddress
+    length: Word
+    prot: Word
+    flags: Word
+
+
+class SpaceRange(Args):
+    """as_munmap: `length` bytes from `addr`."""
+
+    addr: WordAddress
+    length: Word
+
+
+class SpaceMprotect(SpaceRange):
+    """as_mprotect."""
+
+    prot: Word
 
 
 class Mmap(OfThread):

@@ -10,24 +10,15 @@ from app import answers, arguments
 from app.answers import plain
 from app.arguments import OfThread
 from app.call import Bound, Call, Frame, Json
+from app.clone_calls import CLONE_CALLS, OfSegment, OfSpace
 from app.errors import bad_input
 from app.fields import Args, AttachType
+from app.heap_calls import HEAP_CALLS
 from app.memory_calls import MEMORY_CALLS, base64
+from app.view_calls import VIEW_CALLS
 from engine.errors import EngineError
 from engine.machine import Machine
 from everspace.wire import DURABILITY_NAMES, parse_address
-
-
-class OfSpace(Args):
-    """A space."""
-
-    vid: int
-
-
-class OfSegment(Args):
-    """A segment."""
-
-    sid: int
 
 
 class Named(Args):
@@ -110,6 +101,9 @@ def _segment(view: Any) -> Json:
 
 CALLS: Final[Mapping[str, Call]] = {
     **MEMORY_CALLS,
+    **CLONE_CALLS,
+    **VIEW_CALLS,
+    **HEAP_CALLS,
     "vas_create": Call(arguments.VasCreate, lambda m, f, a: m.vas_create(f.cred, a.name, a.mode, a.sharing)),
     "vas_delete": Call(OfSpace, lambda m, f, a: m.vas_delete(f.cred, a.vid)),
     "vas_find": Call(Named, lambda m, f, a: m.vas_find(f.cred, a.name)),

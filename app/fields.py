@@ -30,10 +30,10 @@ Address = Annotated[
     ),
 ]
 """An address coming in: "0x…", a decimal string or an integer."""
-_FITS = Field(le=2**64 - 1)
-Word = Annotated[int, _FITS]
+FITS = Field(le=2**64 - 1)
+Word = Annotated[int, FITS]
 """A length, or bits, of a call on memory: what a register holds. What is negative the engine judges."""
-WordAddress = Annotated[Address, _FITS]
+WordAddress = Annotated[Address, FITS]
 """An address of a call on memory."""
 HexAddress = Annotated[
     int,

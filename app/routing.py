@@ -1,12 +1,14 @@
 """What all control routes share: strict JSON, ids in paths, lists in parts, no framework's own 422."""
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
+from urllib.parse import unquote_to_bytes
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator, WithJsonSchema
+from starlette.convertors import Convertor, register_url_convertor
 
 from app import strict_json
 from app.errors import bad_input, complaint
@@ -36,6 +38,39 @@ Limit = Annotated[
     Query(ge=LIST_LIMIT_MIN, le=LIST_LIMIT_MAX, description="Items of one part."),
 ]
 LIMIT: Limit = LIST_LIMIT_DEFAULT
+
+
+class TextConvertor(Convertor[str]):
+    """The rest of a path, whatever is in it: starlette's own `path` stops at line feeds and swallows a last one."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """As it came."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """As it is."""
+        return value
+
+
+REST: Final = "rest"
+"""The convertor's name in the path of a route."""
+register_url_convertor(REST, TextConvertor())
+
+
+async def _root_name(
+    request: Request, name: Annotated[str, Path(description="Name of a root, percent-encoded.")]
+) -> str:
+    """EINVAL: not UTF-8, which the server would have replaced by something that is."""
+    try:
+        unquote_to_bytes(request.scope["raw_path"]).decode("utf-8")
+    except UnicodeDecodeError:
+        raise bad_input("the name is not UTF-8") from None
+    return name
+
+
+RootName = Annotated[str, Depends(_root_name)]
 
 
 class StrictRequest(Request):

@@ -14,7 +14,7 @@ double the time of this import.
 from typing import TYPE_CHECKING, Any
 
 from everspace import errors, wire
-from everspace._batch import Handle
+from everspace._gathered import Handle
 from everspace.batch import Batch
 from everspace.client import Client, connect
 from everspace.constants import (
@@ -106,11 +106,15 @@ from everspace.errors import (
 )
 from everspace.models import (
     Attachment,
+    Difference,
+    HeapUsage,
+    Lineage,
     Region,
     SegAttr,
     SegmentAttachment,
     TaskInfo,
     ThreadInfo,
+    Usage,
     VasAttr,
     Version,
 )
@@ -208,11 +212,14 @@ __all__ = [
     "CannotConnectError",
     "Client",
     "ConnectionLostError",
+    "Difference",
     "ExistsError",
     "Handle",
+    "HeapUsage",
     "InputOutputError",
     "Inside",
     "InvalidArgumentError",
+    "Lineage",
     "NoEntryError",
     "NoSpaceError",
     "NoSuchProcessError",
@@ -242,6 +249,7 @@ __all__ = [
     "TransportTimeoutError",
     "TryAgainError",
     "UnexpectedAnswerError",
+    "Usage",
     "VasAttr",
     "VasError",
     "Version",

@@ -1,129 +1,23 @@
-"""Batches without I/O: calls are gathered, sent as one, and their results handed to the handles."""
+"""The calls that a batch takes."""
 
-from collections.abc import Callable
-from typing import Any, Generic, SupportsIndex, TypeVar
+from typing import SupportsIndex
 
+from everspace._batch_calls import MoreBatchCalls
 from everspace._calls import memory, segments, spaces, tasks
-from everspace._calls.call import Buffer, Call, TaskState, ThreadState
-from everspace._session import Session
+from everspace._calls.call import Buffer
+from everspace._gathered import Handle
 from everspace.constants import MS_SYNC
-from everspace.errors import ProtocolError, VasError, problem_error
 from everspace.models import SegAttr, VasAttr
 
-T = TypeVar("T")
-S = TypeVar("S")
 
+class BatchCalls(MoreBatchCalls):
+    """Each call returns a handle at once and is done when the batch closes, in order."""
 
-class Handle(Generic[T]):
-    """The result of a call in a batch, once the batch has closed."""
-
-    __slots__ = ("_error", "_name", "_value")
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._value: tuple[T] | tuple[()] = ()
-        self._error: BaseException | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether there is a result or an error."""
-        return bool(self._value) or self._error is not None
-
-    def result(self) -> T:
-        """What the call returned, or its error raised. RuntimeError if the batch has not been sent."""
-        if self._error is not None:
-            raise self._error
-        if not self._value:
-            raise RuntimeError(f"the batch with this {self._name} has not been sent yet")
-        return self._value[0]
-
-    def resolve(self, value: T) -> None:
-        """Of the batch: the call's result."""
-        self._value = (value,)
-
-    def fail(self, error: BaseException) -> None:
-        """Of the batch: the call's error."""
-        self._error = error
-
-    def __repr__(self) -> str:
-        state = (
-            f"raised {self._error!r}"
-            if self._error
-            else f"returned {self._value[0]!r:.80}"
-            if self._value
-            else "open"
-        )
-        return f"<Handle of {self._name}: {state}>"
-
-
-class BatchCalls:
-    """The calls that a batch takes; each returns a handle at once and is done when the batch closes, in order."""
-
-    def __init__(self, task: TaskState, thread: ThreadState, atomic: bool) -> None:
-        self._task = task
-        self._thread = thread
-        self._atomic = atomic
-        self._closed = False
-        self._entries: list[tuple[Call[Any], Callable[[Any], Any] | None, Handle[Any]]] = []
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def _add(self, call: Call[T]) -> Handle[T]:
-        return self._enter(call, None)
-
-    def _add_made(self, call: Call[S], make: Callable[[S], T]) -> Handle[T]:
-        return self._enter(call, make)
-
-    def _enter(self, call: Call[Any], make: Callable[[Any], T] | None) -> Handle[T]:
-        if self._closed:
-            raise RuntimeError("the batch has been sent")
-        handle: Handle[T] = Handle(call.name)
-        self._entries.append((call, make, handle))
-        return handle
-
-    def _request(self) -> Call[list[Any]]:
-        """All of them as one call."""
-        members = []
-        for call, _, _ in self._entries:
-            args = call.args or {}
-            if call.payload is not None:
-                args = {**args, "data": memory.to_base64(call.payload)}
-            members.append({"call": call.name, "args": args})
-        query = "atomic=true" if self._atomic else ""
-        body = {"calls": members}
-        return Call("batch", "POST", "/tasks/{pid}/batch", _results, body=body, query=query, tid_in="query")
-
-    def _settle(self, session: Session, results: list[Any]) -> None:
-        """Give every handle its result or error."""
-        if len(results) != len(self._entries):
-            error = ProtocolError(f"the service answered {len(results)} of {len(self._entries)} calls")
-            self._abandon(error)
-            raise error
-        for (call, make, handle), result in zip(self._entries, results, strict=True):
-            try:
-                value = call.parse(result["value"]) if "value" in result else _refused(result)
-                if call.effect is not None or isinstance(value, TaskState):
-                    session.note(call, value, self._task.instance, self._task, self._thread)
-                handle.resolve(value if make is None else make(value))
-            except VasError as refused:
-                handle.fail(refused)
-            except (KeyError, TypeError, ValueError) as cause:
-                broken = ProtocolError(
-                    f"the result of {call.name} has another shape than expected: {cause!r}"
-                )
-                broken.__cause__ = cause
-                handle.fail(broken)
-
-    def _abandon(self, error: BaseException) -> None:
-        """No call was done, or none can be known to have been."""
-        self._closed = True
-        for _, _, handle in self._entries:
-            handle.fail(error)
-
-    def vas_create(self, name: str, mode: int, sharing: str = "exclusive") -> Handle[int]:
+    def vas_create(
+        self, name: str, mode: int, sharing: str = "exclusive", lifetime: str = "persistent"
+    ) -> Handle[int]:
         """See Task."""
-        return self._add(spaces.vas_create(name, mode, sharing))
+        return self._add(spaces.vas_create(name, mode, sharing, lifetime))
 
     def vas_delete(self, vid: SupportsIndex) -> Handle[int]:
         """See Task."""
@@ -162,15 +56,23 @@ class BatchCalls:
         uid: int | None = None,
         gid: int | None = None,
         sharing: str | None = None,
+        name: str | None = None,
+        lifetime: str | None = None,
     ) -> Handle[int]:
         """See Task."""
-        return self._add(spaces.vas_setattr(vid, mode, uid, gid, sharing))
+        return self._add(spaces.vas_setattr(vid, mode, uid, gid, sharing, name, lifetime))
 
     def vas_seg_create(
-        self, name: str, start: SupportsIndex, end: SupportsIndex, mode: int, sharing: str = "exclusive"
+        self,
+        name: str,
+        start: SupportsIndex,
+        end: SupportsIndex,
+        mode: int,
+        sharing: str = "exclusive",
+        lifetime: str = "persistent",
     ) -> Handle[int]:
         """See Task."""
-        return self._add(segments.vas_seg_create(name, start, end, mode, sharing))
+        return self._add(segments.vas_seg_create(name, start, end, mode, sharing, lifetime))
 
     def vas_seg_delete(self, sid: SupportsIndex) -> Handle[int]:
         """See Task."""
@@ -199,9 +101,11 @@ class BatchCalls:
         uid: int | None = None,
         gid: int | None = None,
         sharing: str | None = None,
+        name: str | None = None,
+        lifetime: str | None = None,
     ) -> Handle[int]:
         """See Task."""
-        return self._add(segments.vas_seg_setattr(sid, mode, uid, gid, sharing))
+        return self._add(segments.vas_seg_setattr(sid, mode, uid, gid, sharing, name, lifetime))
 
     def read(self, addr: SupportsIndex, length: SupportsIndex) -> Handle[bytes]:
         """See Task."""
@@ -269,14 +173,3 @@ class BatchCalls:
     def exec(self) -> Handle[int]:
         """See Task."""
         return self._add(tasks.exec_task())
-
-
-def _refused(result: dict[str, Any]) -> Any:
-    raise problem_error(0, result)
-
-
-def _results(value: Any) -> list[Any]:
-    results = value["results"]
-    if not isinstance(results, list):
-        raise ProtocolError("the answer to a batch has no list of results")
-    return results

@@ -10,7 +10,11 @@ from everspace.wire import parse_address, parse_type
 
 @dataclass(frozen=True, slots=True)
 class VasAttr:
-    """Attributes of a space. `attach_count` is the number of tasks that hold it."""
+    """Attributes of a space. `attach_count` is the number of tasks that hold it.
+
+    `origin` is the vid of what it was cloned from (0: nothing), `lifetime` "persistent" or "transient". Nobody can change
+    a `snapshot`; an `image` was made by vas_fork, for vas_exec.
+    """
 
     vid: int
     name: str
@@ -19,16 +23,23 @@ class VasAttr:
     gid: int
     sharing: str
     attach_count: int
+    origin: int = 0
+    snapshot: bool = False
+    lifetime: str = "persistent"
+    image: bool = False
 
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> Self:
         """From a space of the wire."""
-        return cls(*_common(item))
+        return cls(*_common(item), *_descent(item), bool(item.get("image", False)))
 
 
 @dataclass(frozen=True, slots=True)
 class SegAttr:
-    """Attributes of a segment, which lies at [start, end). `attach_count` is the number of spaces that hold it."""
+    """Attributes of a segment, which lies at [start, end). `attach_count` is the number of spaces that hold it.
+
+    `origin`, `snapshot` and `lifetime` are those of `VasAttr`.
+    """
 
     sid: int
     name: str
@@ -39,6 +50,9 @@ class SegAttr:
     attach_count: int
     start: int
     end: int
+    origin: int = 0
+    snapshot: bool = False
+    lifetime: str = "persistent"
 
     @property
     def size(self) -> int:
@@ -48,7 +62,7 @@ class SegAttr:
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> Self:
         """From a segment of the wire."""
-        return cls(*_common(item), parse_address(item["start"]), parse_address(item["end"]))
+        return cls(*_common(item), parse_address(item["start"]), parse_address(item["end"]), *_descent(item))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,66 @@ class Region:
             item["sid"],
             bool(item.get("shared")),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What something was cloned from, nearest first, and what was cloned from it and still is there; vids or sids."""
+
+    origins: tuple[int, ...]
+    clones: tuple[int, ...]
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From the wire."""
+        return cls(tuple(item["origins"]), tuple(item["clones"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Bytes of stored pages: all, those that others are made of too, and those that nobody else has."""
+
+    logical: int
+    shared: int
+    private: int
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From the wire."""
+        return cls(item["logical"], item["shared"], item["private"])
+
+
+@dataclass(frozen=True, slots=True)
+class HeapUsage:
+    """The heap in a segment: bytes that it manages and bytes allocated, in how many blocks."""
+
+    size: int
+    allocated: int
+    blocks: int
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From the wire."""
+        return cls(item["size"], item["allocated"], item["blocks"])
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Pages [start, end) of two spaces or segments: "changed", or there in the "left" or the "right" one only."""
+
+    start: int
+    end: int
+    kind: str
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From the wire."""
+        return cls(parse_address(item["start"]), parse_address(item["end"]), item["kind"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +256,9 @@ def _common(item: Mapping[str, Any]) -> tuple[int, str, int, int, int, str, int]
         item["sharing"],
         item["attach_count"],
     )
+
+
+def _descent(item: Mapping[str, Any]) -> tuple[int, bool, str]:
+    """Origin, snapshot and lifetime."""
+    origin, snapshot = item.get("origin", 0), item.get("snapshot", False)
+    return origin, bool(snapshot), item.get("lifetime", "persistent")

@@ -1,12 +1,13 @@
 """Segments as objects, over the same calls, and their bytes by offset."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from everspace._calls import segments
+from everspace._calls import clones, heaps, segments
 from everspace._calls.call import Buffer
 from everspace.errors import UnexpectedAnswerError
-from everspace.models import SegAttr
+from everspace.models import Difference, HeapUsage, Lineage, SegAttr, Usage
 from everspace.spaces import Space
 
 if TYPE_CHECKING:
@@ -20,10 +21,16 @@ class Segments:
         self._client = client
 
     def create(
-        self, name: str, start: int, end: int, mode: int = 0o600, sharing: str = "exclusive"
+        self,
+        name: str,
+        start: int,
+        end: int,
+        mode: int = 0o600,
+        sharing: str = "exclusive",
+        lifetime: str = "persistent",
     ) -> "Segment":
         """A new segment at [start, end), page aligned. EINVAL, EFAULT, EEXIST, ENOSPC."""
-        call = segments.create_segment(name, start, end, mode, sharing)
+        call = segments.create_segment(name, start, end, mode, sharing, lifetime)
         return Segment(self._client, self._client.perform(call))
 
     def get(self, sid: int) -> "Segment":
@@ -47,7 +54,7 @@ class Segments:
 
 
 class Segment:
-    """One segment. `sid`, `name`, `start` and `end` never change; `seen` are the attributes as last received."""
+    """One segment. `sid`, `start` and `end` never change; `seen` are the attributes as last received, `name` among them."""
 
     def __init__(self, client: "Client", attr: SegAttr) -> None:
         self._client = client
@@ -94,6 +101,50 @@ class Segment:
     def set_sharing(self, sharing: str) -> None:
         """EINVAL, EPERM, EBUSY while attached."""
         self._client.perform(segments.vas_seg_setattr(self.sid, sharing=sharing))
+
+    def rename(self, name: str) -> None:
+        """EINVAL, EEXIST, EPERM: not the owner and not root."""
+        self._client.perform(segments.vas_seg_setattr(self.sid, name=name))
+        self.seen = replace(self.seen, name=name)
+
+    def set_lifetime(self, lifetime: str) -> None:
+        """ "persistent", or "transient": gone with its last detach, at the latest with the service. EINVAL, EPERM."""
+        self._client.perform(segments.vas_seg_setattr(self.sid, lifetime=lifetime))
+
+    def clone(self, name: str) -> "Segment":
+        """A copy at the same addresses, that shares pages until somebody writes. EINVAL, EEXIST, EACCES."""
+        return Segment(self._client, self._client.perform(clones.clone_segment(self.sid, name)))
+
+    def snapshot(self, name: str) -> "Segment":
+        """A clone that nobody can change. EINVAL, EEXIST, EACCES."""
+        return Segment(self._client, self._client.perform(clones.snapshot_segment(self.sid, name)))
+
+    def reset(self) -> None:
+        """Make a clone what it was when it was cloned. EINVAL (no clone), EACCES, EPERM (snapshot), EBUSY (in use)."""
+        self._client.perform(clones.vas_seg_reset(self.sid))
+
+    def lineage(self) -> Lineage:
+        """What it was cloned from, nearest first, and its clones. EINVAL."""
+        return self._client.perform(clones.vas_seg_lineage(self.sid))
+
+    def usage(self) -> Usage:
+        """Its stored bytes: all, those that others are made of too, and those that are its own. EINVAL."""
+        return self._client.perform(clones.vas_seg_usage(self.sid))
+
+    def diff(self, other: "Segment | int") -> Iterator[Difference]:
+        """Where this segment (left) and another one of the same range (right) differ, page by page. EINVAL, EACCES."""
+        sid = other.sid if isinstance(other, Segment) else other
+        cursor = None
+        while True:
+            page = self._client.perform(clones.vas_seg_diff(self.sid, sid, cursor))
+            yield from page.items
+            cursor = page.next
+            if cursor is None:
+                return
+
+    def heap(self) -> HeapUsage:
+        """How full the heap in it is, see `Task.vas_malloc`. EINVAL, EACCES, EFAULT (its bytes are no heap)."""
+        return self._client.perform(heaps.heap_usage(self.sid))
 
     def attach(self, space: Space | int, type: int | str = "rw") -> None:
         """Show it in a space. EINVAL, EACCES, EEXIST, EBUSY (sharing), EFAULT (collision)."""

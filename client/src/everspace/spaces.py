@@ -1,13 +1,14 @@
 """Spaces as objects, over the same calls."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, SupportsIndex
 
-from everspace._calls import cores, spaces
+from everspace._calls import clones, cores, inactive, roots, spaces
 from everspace._download import Target, sink_of
 from everspace.errors import VasError, leaving_failed
-from everspace.models import Region, SegmentAttachment, VasAttr
+from everspace.models import Difference, Lineage, Region, SegmentAttachment, Usage, VasAttr
 
 if TYPE_CHECKING:
     from everspace.client import Client
@@ -20,9 +21,11 @@ class Spaces:
     def __init__(self, client: "Client") -> None:
         self._client = client
 
-    def create(self, name: str, mode: int = 0o600, sharing: str = "exclusive") -> "Space":
+    def create(
+        self, name: str, mode: int = 0o600, sharing: str = "exclusive", lifetime: str = "persistent"
+    ) -> "Space":
         """A new space. EINVAL, EEXIST, ENOSPC."""
-        return Space(self._client, self._client.perform(spaces.create_space(name, mode, sharing)))
+        return Space(self._client, self._client.perform(spaces.create_space(name, mode, sharing, lifetime)))
 
     def get(self, vid: int) -> "Space":
         """The space of that id. EINVAL."""
@@ -45,7 +48,7 @@ class Spaces:
 
 
 class Space:
-    """One space. `vid` and `name` never change; `seen` are the attributes as last received."""
+    """One space. `vid` never changes; `seen` are the attributes as last received, `name` among them."""
 
     def __init__(self, client: "Client", attr: VasAttr) -> None:
         self._client = client
@@ -77,6 +80,81 @@ class Space:
     def set_sharing(self, sharing: str) -> None:
         """EINVAL, EPERM, EBUSY while attached."""
         self._client.perform(spaces.vas_setattr(self.vid, sharing=sharing))
+
+    def rename(self, name: str) -> None:
+        """EINVAL, EEXIST, EPERM: not the owner and not root."""
+        self._client.perform(spaces.vas_setattr(self.vid, name=name))
+        self.seen = replace(self.seen, name=name)
+
+    def set_lifetime(self, lifetime: str) -> None:
+        """ "persistent", or "transient": gone with its last detach, at the latest with the service. EINVAL, EPERM."""
+        self._client.perform(spaces.vas_setattr(self.vid, lifetime=lifetime))
+
+    def clone(self, name: str) -> "Space":
+        """A copy with its segments, roots and heaps, that shares pages until somebody writes. EINVAL, EEXIST, EACCES."""
+        return Space(self._client, self._client.perform(clones.clone_space(self.vid, name)))
+
+    def snapshot(self, name: str) -> "Space":
+        """A clone that nobody can change. EINVAL, EEXIST, EACCES."""
+        return Space(self._client, self._client.perform(clones.snapshot_space(self.vid, name)))
+
+    def reset(self) -> None:
+        """Make a clone what it was when it was cloned. EINVAL (no clone), EACCES, EPERM (snapshot), EBUSY (in use)."""
+        self._client.perform(clones.vas_reset(self.vid))
+
+    def lineage(self) -> Lineage:
+        """What it was cloned from, nearest first, and its clones. EINVAL."""
+        return self._client.perform(clones.vas_lineage(self.vid))
+
+    def usage(self) -> Usage:
+        """Its stored bytes: all, those that others are made of too, and those that are its own. EINVAL."""
+        return self._client.perform(clones.vas_usage(self.vid))
+
+    def diff(self, other: "Space | int") -> Iterator[Difference]:
+        """Where this space (left) and another one (right) differ, page by page, ascending. EINVAL, EACCES."""
+        vid = other.vid if isinstance(other, Space) else other
+        cursor = None
+        while True:
+            page = self._client.perform(clones.vas_diff(self.vid, vid, cursor))
+            yield from page.items
+            cursor = page.next
+            if cursor is None:
+                return
+
+    def roots(self) -> dict[str, int]:
+        """Its named addresses. EINVAL, EACCES."""
+        found: dict[str, int] = {}
+        cursor = None
+        while True:
+            page = self._client.perform(roots.vas_roots(self.vid, cursor))
+            found.update(page.items)
+            cursor = page.next
+            if cursor is None:
+                return found
+
+    def set_root(self, name: str, addr: SupportsIndex) -> None:
+        """Name an address. EINVAL, EACCES, EPERM (snapshot)."""
+        self._client.perform(roots.space_set_root(self.vid, name, addr))
+
+    def get_root(self, name: str) -> int:
+        """The address of a root. EINVAL, EACCES, ENOENT."""
+        return self._client.perform(roots.space_get_root(self.vid, name))
+
+    def delete_root(self, name: str) -> None:
+        """EINVAL, EACCES, ENOENT, EPERM (snapshot)."""
+        self._client.perform(roots.vas_delete_root(self.vid, name))
+
+    def mmap(self, addr: SupportsIndex, length: SupportsIndex, prot: int, flags: int) -> int:
+        """Map into it from outside, whoever is inside; the address. EINVAL, EACCES, ENOMEM, EEXIST, EPERM (snapshot)."""
+        return self._client.perform(inactive.vas_mmap(self.vid, addr, length, prot, flags))
+
+    def munmap(self, addr: SupportsIndex, length: SupportsIndex) -> None:
+        """EINVAL, EACCES, EPERM."""
+        self._client.perform(inactive.vas_munmap(self.vid, addr, length))
+
+    def mprotect(self, addr: SupportsIndex, length: SupportsIndex, prot: int) -> None:
+        """EINVAL, EACCES, ENOMEM (a hole), EPERM."""
+        self._client.perform(inactive.vas_mprotect(self.vid, addr, length, prot))
 
     def regions(self) -> list[Region]:
         """Its own map, by ascending address. EINVAL, EACCES."""

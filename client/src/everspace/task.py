@@ -1,11 +1,12 @@
 """Tasks and threads: every call of the C interface under its name."""
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Self, SupportsIndex
 
 from everspace._calls import cores, memory, segments, spaces, tasks
-from everspace._calls.call import Buffer, Call, TaskState, ThreadState
+from everspace._calls.call import Buffer, TaskState, ThreadState
 from everspace._download import Target, sink_of
+from everspace._task_calls import CloneCalls, HeapCalls, ViewCalls
 from everspace.batch import Batch
 from everspace.constants import MS_SYNC
 from everspace.errors import NoSuchProcessError, VasError, leaving_failed
@@ -14,19 +15,9 @@ from everspace.models import SegAttr, TaskInfo, VasAttr
 if TYPE_CHECKING:
     from everspace.client import Client
 
-T = TypeVar("T")
 
-
-class Calls:
+class Calls(CloneCalls, HeapCalls, ViewCalls):
     """What a task and a thread can both do, each in the space that it is in."""
-
-    def __init__(self, client: "Client", task: TaskState, thread: ThreadState) -> None:
-        self._client = client
-        self._task = task
-        self._thread = thread
-
-    def _run(self, call: Call[T]) -> T:
-        return self._client.perform(call, self._task, self._thread)
 
     @property
     def pid(self) -> int:
@@ -43,9 +34,14 @@ class Calls:
         """The space that this thread is in, as far as this client knows; `active_vas()` asks the service."""
         return self._thread.active
 
-    def vas_create(self, name: str, mode: int, sharing: str = "exclusive") -> int:
-        """A new space; its id. EINVAL, EEXIST, ENOSPC."""
-        return self._run(spaces.vas_create(name, mode, sharing))
+    def vas_create(
+        self, name: str, mode: int, sharing: str = "exclusive", lifetime: str = "persistent"
+    ) -> int:
+        """A new space; its id. Sharing: "exclusive", "shared", "lockable"; lifetime: "persistent", "transient".
+
+        EINVAL, EEXIST, ENOSPC.
+        """
+        return self._run(spaces.vas_create(name, mode, sharing, lifetime))
 
     def vas_delete(self, vid: SupportsIndex) -> int:
         """EINVAL, EBUSY while attached, EACCES."""
@@ -88,15 +84,23 @@ class Calls:
         uid: int | None = None,
         gid: int | None = None,
         sharing: str | None = None,
+        name: str | None = None,
+        lifetime: str | None = None,
     ) -> int:
-        """Change what is given. EINVAL, EPERM (mode: owner or root; uid, gid: root), EBUSY (sharing while attached)."""
-        return self._run(spaces.vas_setattr(vid, mode, uid, gid, sharing))
+        """Change what is given. EINVAL, EPERM (owner or root; uid, gid: root), EBUSY (sharing while attached), EEXIST."""
+        return self._run(spaces.vas_setattr(vid, mode, uid, gid, sharing, name, lifetime))
 
     def vas_seg_create(
-        self, name: str, start: SupportsIndex, end: SupportsIndex, mode: int, sharing: str = "exclusive"
+        self,
+        name: str,
+        start: SupportsIndex,
+        end: SupportsIndex,
+        mode: int,
+        sharing: str = "exclusive",
+        lifetime: str = "persistent",
     ) -> int:
         """A new segment at [start, end), page aligned; its id. EINVAL, EFAULT, EEXIST, ENOSPC."""
-        return self._run(segments.vas_seg_create(name, start, end, mode, sharing))
+        return self._run(segments.vas_seg_create(name, start, end, mode, sharing, lifetime))
 
     def vas_seg_delete(self, sid: SupportsIndex) -> int:
         """EINVAL, EBUSY while attached, EACCES."""
@@ -125,9 +129,11 @@ class Calls:
         uid: int | None = None,
         gid: int | None = None,
         sharing: str | None = None,
+        name: str | None = None,
+        lifetime: str | None = None,
     ) -> int:
-        """Change what is given. EINVAL, EPERM, EBUSY (sharing while attached)."""
-        return self._run(segments.vas_seg_setattr(sid, mode, uid, gid, sharing))
+        """Change what is given. EINVAL, EPERM, EBUSY (sharing while attached), EEXIST."""
+        return self._run(segments.vas_seg_setattr(sid, mode, uid, gid, sharing, name, lifetime))
 
     def read(self, addr: SupportsIndex, length: SupportsIndex) -> bytes:
         """Load `length` bytes. EFAULT names the first address that cannot be read; E2BIG."""

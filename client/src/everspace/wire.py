@@ -52,7 +52,9 @@ LIST_LIMIT_MIN: Final = 1
 TYPE_NAMES: Final[Mapping[int, str]] = MappingProxyType({0: "ro", 1: "wo", 2: "rw"})
 """Attach types: O_RDONLY, O_WRONLY, O_RDWR and what JSON calls them."""
 TYPE_VALUES: Final[Mapping[str, int]] = MappingProxyType({name: value for value, name in TYPE_NAMES.items()})
-SHARING_NAMES: Final = ("exclusive", "shared")
+SHARING_NAMES: Final = ("exclusive", "shared", "lockable")
+LIFETIME_NAMES: Final = ("persistent", "transient")
+"""`transient`: gone with the last attachment, at the latest with the service."""
 RESOURCE_NAMES: Final = ("address_space", "data", "stack", "locked", "map_count")
 """What prlimit limits: bytes, and the number of regions."""
 DURABILITY_NAMES: Final = ("commit", "relaxed")

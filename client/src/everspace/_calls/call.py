@@ -41,6 +41,12 @@ class TaskState:
     attachments: dict[int, tuple[int | str, bool]] = field(default_factory=dict)
     threads: list[ThreadState] = field(default_factory=list)
 
+    def begin_anew(self) -> None:
+        """After exec: one thread, in the original space, and nothing attached."""
+        self.attachments.clear()
+        del self.threads[1:]
+        self.threads[0].active = 0
+
     def means(self, pid: int) -> bool:
         """Whether a call's `pid` is this task (0: the caller)."""
         return pid in (0, self.pid)
@@ -135,6 +141,11 @@ def writable(buffer: Buffer) -> memoryview:
     if view.readonly:
         raise TypeError("the buffer is read-only")
     return view.cast("B") if view.nbytes else memoryview(bytearray())
+
+
+def lasting(lifetime: str) -> dict[str, str]:
+    """The member for a lifetime that is not the usual one."""
+    return {} if text("lifetime", lifetime) == "persistent" else {"lifetime": lifetime}
 
 
 def given(**members: Any) -> dict[str, Any]:

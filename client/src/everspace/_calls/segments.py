@@ -13,6 +13,7 @@ from everspace._calls.call import (
     an_id,
     given,
     integer,
+    lasting,
     no_answer,
     no_value,
     page_of,
@@ -31,21 +32,37 @@ RANGE_CANNOT_BE_HAD = 416
 
 
 def vas_seg_create(
-    name: str, start: SupportsIndex, end: SupportsIndex, mode: int, sharing: str = "exclusive"
+    name: str,
+    start: SupportsIndex,
+    end: SupportsIndex,
+    mode: int,
+    sharing: str = "exclusive",
+    lifetime: str = "persistent",
 ) -> Call[int]:
     """POST /segments."""
-    return _create(name, start, end, mode, sharing, an_id)
+    return _create(name, start, end, mode, sharing, lifetime, an_id)
 
 
 def create_segment(
-    name: str, start: SupportsIndex, end: SupportsIndex, mode: int, sharing: str = "exclusive"
+    name: str,
+    start: SupportsIndex,
+    end: SupportsIndex,
+    mode: int,
+    sharing: str = "exclusive",
+    lifetime: str = "persistent",
 ) -> Call[SegAttr]:
     """The same for the attributes."""
-    return _create(name, start, end, mode, sharing, SegAttr.from_json)
+    return _create(name, start, end, mode, sharing, lifetime, SegAttr.from_json)
 
 
 def _create(
-    name: str, start: SupportsIndex, end: SupportsIndex, mode: int, sharing: str, parse: Callable[[Any], T]
+    name: str,
+    start: SupportsIndex,
+    end: SupportsIndex,
+    mode: int,
+    sharing: str,
+    lifetime: str,
+    parse: Callable[[Any], T],
 ) -> Call[T]:
     body = {
         "name": text("name", name),
@@ -53,6 +70,7 @@ def _create(
         "end": address(end),
         "mode": integer(mode),
         "sharing": text("sharing", sharing),
+        **lasting(lifetime),
     }
     return Call("vas_seg_create", "POST", "/segments", parse, body, body)
 
@@ -109,9 +127,12 @@ def vas_seg_setattr(
     uid: int | None = None,
     gid: int | None = None,
     sharing: str | None = None,
+    name: str | None = None,
+    lifetime: str | None = None,
 ) -> Call[int]:
     """PATCH /segments/{sid}; None leaves as it is."""
-    sid, body = integer(sid), given(mode=mode, uid=uid, gid=gid, sharing=sharing)
+    sid = integer(sid)
+    body = given(mode=mode, uid=uid, gid=gid, sharing=sharing, name=name, lifetime=lifetime)
     args = {"sid": sid, **body}
     path = f"/segments/{sid}"
     return Call("vas_seg_setattr", "PATCH", path, no_value, args, body, answer=no_answer, repeatable=True)

@@ -14,6 +14,7 @@ from everspace._calls.call import (
     an_id,
     given,
     integer,
+    lasting,
     no_answer,
     no_value,
     page_of,
@@ -27,18 +28,25 @@ from everspace.transport import Response
 T = TypeVar("T")
 
 
-def vas_create(name: str, mode: int, sharing: str = "exclusive") -> Call[int]:
+def vas_create(name: str, mode: int, sharing: str = "exclusive", lifetime: str = "persistent") -> Call[int]:
     """POST /vas."""
-    return _create(name, mode, sharing, an_id)
+    return _create(name, mode, sharing, lifetime, an_id)
 
 
-def create_space(name: str, mode: int, sharing: str = "exclusive") -> Call[VasAttr]:
+def create_space(
+    name: str, mode: int, sharing: str = "exclusive", lifetime: str = "persistent"
+) -> Call[VasAttr]:
     """The same for the attributes."""
-    return _create(name, mode, sharing, VasAttr.from_json)
+    return _create(name, mode, sharing, lifetime, VasAttr.from_json)
 
 
-def _create(name: str, mode: int, sharing: str, parse: Callable[[Any], T]) -> Call[T]:
-    body = {"name": text("name", name), "mode": integer(mode), "sharing": text("sharing", sharing)}
+def _create(name: str, mode: int, sharing: str, lifetime: str, parse: Callable[[Any], T]) -> Call[T]:
+    body = {
+        "name": text("name", name),
+        "mode": integer(mode),
+        "sharing": text("sharing", sharing),
+        **lasting(lifetime),
+    }
     return Call("vas_create", "POST", "/vas", parse, body, body)
 
 
@@ -131,7 +139,7 @@ def vas_switch(vid: SupportsIndex, timeout: float | None = None) -> Call[int]:
         given(vid=vid, timeout_s=timeout),
         answer=no_answer,
         repeatable=True,
-        wait=timeout if timeout is None else max(0.0, float(timeout)),
+        wait=0.0 if vid == 0 else timeout if timeout is None else max(0.0, float(timeout)),
         effect=effect,
     )
 
@@ -157,9 +165,12 @@ def vas_setattr(
     uid: int | None = None,
     gid: int | None = None,
     sharing: str | None = None,
+    name: str | None = None,
+    lifetime: str | None = None,
 ) -> Call[int]:
     """PATCH /vas/{vid}; None leaves as it is."""
-    vid, body = integer(vid), given(mode=mode, uid=uid, gid=gid, sharing=sharing)
+    vid = integer(vid)
+    body = given(mode=mode, uid=uid, gid=gid, sharing=sharing, name=name, lifetime=lifetime)
     args = {"vid": vid, **body}
     return Call(
         "vas_setattr", "PATCH", f"/vas/{vid}", no_value, args, body, answer=no_answer, repeatable=True

@@ -79,9 +79,7 @@ def exec_task() -> Call[int]:
     """POST /tasks/{pid}/exec: nothing of the old program stays."""
 
     def effect(task: TaskState, _: ThreadState, __: Any) -> None:
-        task.attachments.clear()
-        del task.threads[1:]
-        task.threads[0].active = 0
+        task.begin_anew()
 
     return Call("exec", "POST", "/tasks/{pid}/exec", no_value, body={}, answer=no_answer, effect=effect)
 

@@ -3,9 +3,10 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from everspace._batch import BatchCalls, Handle
+from everspace._batch import BatchCalls
 from everspace._calls import tasks
 from everspace._calls.call import TaskState, ThreadState
+from everspace._gathered import Handle
 from everspace.errors import VasError
 
 if TYPE_CHECKING:

@@ -1,13 +1,14 @@
 """The async twin of `everspace.segments`."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from everspace._calls import segments
+from everspace._calls import clones, heaps, segments
 from everspace._calls.call import Buffer
 from everspace.aio.spaces import AsyncSpace
 from everspace.errors import UnexpectedAnswerError
-from everspace.models import SegAttr
+from everspace.models import Difference, HeapUsage, Lineage, SegAttr, Usage
 
 if TYPE_CHECKING:
     from everspace.aio.client import AsyncClient
@@ -20,10 +21,16 @@ class AsyncSegments:
         self._client = client
 
     async def create(
-        self, name: str, start: int, end: int, mode: int = 0o600, sharing: str = "exclusive"
+        self,
+        name: str,
+        start: int,
+        end: int,
+        mode: int = 0o600,
+        sharing: str = "exclusive",
+        lifetime: str = "persistent",
     ) -> "AsyncSegment":
         """A new segment at [start, end), page aligned. EINVAL, EFAULT, EEXIST, ENOSPC."""
-        call = segments.create_segment(name, start, end, mode, sharing)
+        call = segments.create_segment(name, start, end, mode, sharing, lifetime)
         return AsyncSegment(self._client, await self._client.perform(call))
 
     async def get(self, sid: int) -> "AsyncSegment":
@@ -47,7 +54,7 @@ class AsyncSegments:
 
 
 class AsyncSegment:
-    """One segment. `sid`, `name`, `start` and `end` never change; `seen` are the attributes as last received."""
+    """One segment. `sid`, `start` and `end` never change; `seen` are the attributes as last received, `name` among them."""
 
     def __init__(self, client: "AsyncClient", attr: SegAttr) -> None:
         self._client = client
@@ -94,6 +101,51 @@ class AsyncSegment:
     async def set_sharing(self, sharing: str) -> None:
         """EINVAL, EPERM, EBUSY while attached."""
         await self._client.perform(segments.vas_seg_setattr(self.sid, sharing=sharing))
+
+    async def rename(self, name: str) -> None:
+        """EINVAL, EEXIST, EPERM: not the owner and not root."""
+        await self._client.perform(segments.vas_seg_setattr(self.sid, name=name))
+        self.seen = replace(self.seen, name=name)
+
+    async def set_lifetime(self, lifetime: str) -> None:
+        """ "persistent", or "transient": gone with its last detach, at the latest with the service. EINVAL, EPERM."""
+        await self._client.perform(segments.vas_seg_setattr(self.sid, lifetime=lifetime))
+
+    async def clone(self, name: str) -> "AsyncSegment":
+        """A copy at the same addresses, that shares pages until somebody writes. EINVAL, EEXIST, EACCES."""
+        return AsyncSegment(self._client, await self._client.perform(clones.clone_segment(self.sid, name)))
+
+    async def snapshot(self, name: str) -> "AsyncSegment":
+        """A clone that nobody can change. EINVAL, EEXIST, EACCES."""
+        return AsyncSegment(self._client, await self._client.perform(clones.snapshot_segment(self.sid, name)))
+
+    async def reset(self) -> None:
+        """Make a clone what it was when it was cloned. EINVAL (no clone), EACCES, EPERM (snapshot), EBUSY (in use)."""
+        await self._client.perform(clones.vas_seg_reset(self.sid))
+
+    async def lineage(self) -> Lineage:
+        """What it was cloned from, nearest first, and its clones. EINVAL."""
+        return await self._client.perform(clones.vas_seg_lineage(self.sid))
+
+    async def usage(self) -> Usage:
+        """Its stored bytes: all, those that others are made of too, and those that are its own. EINVAL."""
+        return await self._client.perform(clones.vas_seg_usage(self.sid))
+
+    async def diff(self, other: "AsyncSegment | int") -> AsyncIterator[Difference]:
+        """Where this segment (left) and another one of the same range (right) differ, page by page. EINVAL, EACCES."""
+        sid = other.sid if isinstance(other, AsyncSegment) else other
+        cursor = None
+        while True:
+            page = await self._client.perform(clones.vas_seg_diff(self.sid, sid, cursor))
+            for difference in page.items:
+                yield difference
+            cursor = page.next
+            if cursor is None:
+                return
+
+    async def heap(self) -> HeapUsage:
+        """How full the heap in it is, see `Task.vas_malloc`. EINVAL, EACCES, EFAULT (its bytes are no heap)."""
+        return await self._client.perform(heaps.heap_usage(self.sid))
 
     async def attach(self, space: AsyncSpace | int, type: int | str = "rw") -> None:
         """Show it in a space. EINVAL, EACCES, EEXIST, EBUSY (sharing), EFAULT (collision)."""

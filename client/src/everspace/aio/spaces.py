@@ -1,14 +1,15 @@
 """The async twin of `everspace.spaces`."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, SupportsIndex
 
-from everspace._calls import cores, spaces
+from everspace._calls import clones, cores, inactive, roots, spaces
 from everspace._download import Target, sink_of
 from everspace.aio.entering import Entering
 from everspace.errors import VasError, leaving_failed
-from everspace.models import Region, SegmentAttachment, VasAttr
+from everspace.models import Difference, Lineage, Region, SegmentAttachment, Usage, VasAttr
 
 if TYPE_CHECKING:
     from everspace.aio.client import AsyncClient
@@ -21,9 +22,13 @@ class AsyncSpaces:
     def __init__(self, client: "AsyncClient") -> None:
         self._client = client
 
-    async def create(self, name: str, mode: int = 0o600, sharing: str = "exclusive") -> "AsyncSpace":
+    async def create(
+        self, name: str, mode: int = 0o600, sharing: str = "exclusive", lifetime: str = "persistent"
+    ) -> "AsyncSpace":
         """A new space. EINVAL, EEXIST, ENOSPC."""
-        return AsyncSpace(self._client, await self._client.perform(spaces.create_space(name, mode, sharing)))
+        return AsyncSpace(
+            self._client, await self._client.perform(spaces.create_space(name, mode, sharing, lifetime))
+        )
 
     async def get(self, vid: int) -> "AsyncSpace":
         """The space of that id. EINVAL."""
@@ -46,7 +51,7 @@ class AsyncSpaces:
 
 
 class AsyncSpace:
-    """One space. `vid` and `name` never change; `seen` are the attributes as last received."""
+    """One space. `vid` never changes; `seen` are the attributes as last received, `name` among them."""
 
     def __init__(self, client: "AsyncClient", attr: VasAttr) -> None:
         self._client = client
@@ -78,6 +83,82 @@ class AsyncSpace:
     async def set_sharing(self, sharing: str) -> None:
         """EINVAL, EPERM, EBUSY while attached."""
         await self._client.perform(spaces.vas_setattr(self.vid, sharing=sharing))
+
+    async def rename(self, name: str) -> None:
+        """EINVAL, EEXIST, EPERM: not the owner and not root."""
+        await self._client.perform(spaces.vas_setattr(self.vid, name=name))
+        self.seen = replace(self.seen, name=name)
+
+    async def set_lifetime(self, lifetime: str) -> None:
+        """ "persistent", or "transient": gone with its last detach, at the latest with the service. EINVAL, EPERM."""
+        await self._client.perform(spaces.vas_setattr(self.vid, lifetime=lifetime))
+
+    async def clone(self, name: str) -> "AsyncSpace":
+        """A copy with its segments, roots and heaps, that shares pages until somebody writes. EINVAL, EEXIST, EACCES."""
+        return AsyncSpace(self._client, await self._client.perform(clones.clone_space(self.vid, name)))
+
+    async def snapshot(self, name: str) -> "AsyncSpace":
+        """A clone that nobody can change. EINVAL, EEXIST, EACCES."""
+        return AsyncSpace(self._client, await self._client.perform(clones.snapshot_space(self.vid, name)))
+
+    async def reset(self) -> None:
+        """Make a clone what it was when it was cloned. EINVAL (no clone), EACCES, EPERM (snapshot), EBUSY (in use)."""
+        await self._client.perform(clones.vas_reset(self.vid))
+
+    async def lineage(self) -> Lineage:
+        """What it was cloned from, nearest first, and its clones. EINVAL."""
+        return await self._client.perform(clones.vas_lineage(self.vid))
+
+    async def usage(self) -> Usage:
+        """Its stored bytes: all, those that others are made of too, and those that are its own. EINVAL."""
+        return await self._client.perform(clones.vas_usage(self.vid))
+
+    async def diff(self, other: "AsyncSpace | int") -> AsyncIterator[Difference]:
+        """Where this space (left) and another one (right) differ, page by page, ascending. EINVAL, EACCES."""
+        vid = other.vid if isinstance(other, AsyncSpace) else other
+        cursor = None
+        while True:
+            page = await self._client.perform(clones.vas_diff(self.vid, vid, cursor))
+            for difference in page.items:
+                yield difference
+            cursor = page.next
+            if cursor is None:
+                return
+
+    async def roots(self) -> dict[str, int]:
+        """Its named addresses. EINVAL, EACCES."""
+        found: dict[str, int] = {}
+        cursor = None
+        while True:
+            page = await self._client.perform(roots.vas_roots(self.vid, cursor))
+            found.update(page.items)
+            cursor = page.next
+            if cursor is None:
+                return found
+
+    async def set_root(self, name: str, addr: SupportsIndex) -> None:
+        """Name an address. EINVAL, EACCES, EPERM (snapshot)."""
+        await self._client.perform(roots.space_set_root(self.vid, name, addr))
+
+    async def get_root(self, name: str) -> int:
+        """The address of a root. EINVAL, EACCES, ENOENT."""
+        return await self._client.perform(roots.space_get_root(self.vid, name))
+
+    async def delete_root(self, name: str) -> None:
+        """EINVAL, EACCES, ENOENT, EPERM (snapshot)."""
+        await self._client.perform(roots.vas_delete_root(self.vid, name))
+
+    async def mmap(self, addr: SupportsIndex, length: SupportsIndex, prot: int, flags: int) -> int:
+        """Map into it from outside, whoever is inside; the address. EINVAL, EACCES, ENOMEM, EEXIST, EPERM (snapshot)."""
+        return await self._client.perform(inactive.vas_mmap(self.vid, addr, length, prot, flags))
+
+    async def munmap(self, addr: SupportsIndex, length: SupportsIndex) -> None:
+        """EINVAL, EACCES, EPERM."""
+        await self._client.perform(inactive.vas_munmap(self.vid, addr, length))
+
+    async def mprotect(self, addr: SupportsIndex, length: SupportsIndex, prot: int) -> None:
+        """EINVAL, EACCES, ENOMEM (a hole), EPERM."""
+        await self._client.perform(inactive.vas_mprotect(self.vid, addr, length, prot))
 
     async def regions(self) -> list[Region]:
         """Its own map, by ascending address. EINVAL, EACCES."""

@@ -1,0 +1,120 @@
+"""Clones, snapshots and images: /v1/vas/{vid}/clone and its like, /v1/tasks/{pid}/vas_fork and vas_exec."""
+
+from collections.abc import Callable, Sequence
+
+from app.answers import Lineage, Segment, Space, Task, Usage
+from app.arguments import NewName, Nothing, VasExec, VasFork
+from app.context import Caller, CallerDep
+from app.routing import Pid, Sid, Vid, new_router
+from engine.credentials import Credentials
+from engine.machine import Machine
+from engine.views import SegAttr, TaskStatus, VasAttr
+
+router = new_router("clones")
+
+
+@router.post("/vas/{vid}/clone", status_code=201, operation_id="vas_clone")
+async def vas_clone(vid: Vid, args: NewName, caller: CallerDep) -> Space:
+    """A copy of a space, its segments and roots, that shares pages until one of them writes. EINVAL, EEXIST, EACCES."""
+    return Space.of(await caller.call(lambda m, cred: m.vas_getattr(cred, m.vas_clone(cred, vid, args.name))))
+
+
+@router.post("/vas/{vid}/snapshot", status_code=201, operation_id="vas_snapshot")
+async def vas_snapshot(vid: Vid, args: NewName, caller: CallerDep) -> Space:
+    """A clone that nobody can change. EINVAL, EEXIST, EACCES."""
+    return Space.of(
+        await caller.call(lambda m, cred: m.vas_getattr(cred, m.vas_snapshot(cred, vid, args.name)))
+    )
+
+
+@router.post("/vas/{vid}/reset", operation_id="vas_reset")
+async def vas_reset(vid: Vid, caller: CallerDep, _: Nothing | None = None) -> Space:
+    """Make a clone what it was when it was cloned. EINVAL: no clone; EACCES; EPERM: a snapshot; EBUSY: a thread is inside."""
+
+    def reset_and_look(m: Machine, cred: Credentials) -> VasAttr:
+        m.vas_reset(cred, vid)
+        return m.vas_getattr(cred, vid)
+
+    return Space.of(await caller.call(reset_and_look))
+
+
+@router.get("/vas/{vid}/lineage", operation_id="vas_lineage")
+async def vas_lineage(vid: Vid, caller: CallerDep) -> Lineage:
+    """What a space was cloned from, nearest first, and its living clones. EINVAL."""
+    return Lineage.of(await caller.call(lambda m, cred: m.vas_lineage(cred, vid)))
+
+
+@router.get("/vas/{vid}/usage", operation_id="vas_usage")
+async def vas_usage(vid: Vid, caller: CallerDep) -> Usage:
+    """Bytes of a space that are stored. EINVAL."""
+    return await _usage(caller, lambda m, cred: m.usage_objects(cred, vid))
+
+
+@router.post("/segments/{sid}/clone", status_code=201, operation_id="vas_seg_clone")
+async def vas_seg_clone(sid: Sid, args: NewName, caller: CallerDep) -> Segment:
+    """A copy of a segment, at the same addresses, that shares pages until one of them writes. EINVAL, EEXIST, EACCES."""
+    return Segment.of(
+        await caller.call(lambda m, cred: m.vas_seg_getattr(cred, m.vas_seg_clone(cred, sid, args.name)))
+    )
+
+
+@router.post("/segments/{sid}/snapshot", status_code=201, operation_id="vas_seg_snapshot")
+async def vas_seg_snapshot(sid: Sid, args: NewName, caller: CallerDep) -> Segment:
+    """A clone that nobody can change. EINVAL, EEXIST, EACCES."""
+    return Segment.of(
+        await caller.call(lambda m, cred: m.vas_seg_getattr(cred, m.vas_seg_snapshot(cred, sid, args.name)))
+    )
+
+
+@router.post("/segments/{sid}/reset", operation_id="vas_seg_reset")
+async def vas_seg_reset(sid: Sid, caller: CallerDep, _: Nothing | None = None) -> Segment:
+    """Make a clone what it was when it was cloned. EINVAL: no clone; EACCES; EPERM: a snapshot; EBUSY: a thread is inside."""
+
+    def reset_and_look(m: Machine, cred: Credentials) -> SegAttr:
+        m.vas_seg_reset(cred, sid)
+        return m.vas_seg_getattr(cred, sid)
+
+    return Segment.of(await caller.call(reset_and_look))
+
+
+@router.get("/segments/{sid}/lineage", operation_id="vas_seg_lineage")
+async def vas_seg_lineage(sid: Sid, caller: CallerDep) -> Lineage:
+    """What a segment was cloned from, nearest first, and its living clones. EINVAL."""
+    return Lineage.of(await caller.call(lambda m, cred: m.vas_seg_lineage(cred, sid)))
+
+
+@router.get("/segments/{sid}/usage", operation_id="vas_seg_usage")
+async def vas_seg_usage(sid: Sid, caller: CallerDep) -> Usage:
+    """Bytes of a segment that are stored. EINVAL."""
+    return await _usage(caller, lambda m, cred: m.seg_usage_objects(cred, sid))
+
+
+async def _usage(caller: Caller, objects: Callable[[Machine, Credentials], Sequence[int]]) -> Usage:
+    """What was written relaxed is made durable first, so that it counts."""
+    executor = caller.service.executor
+    await executor.write_back()
+    logical, shared = await executor.usage(await caller.call(objects))
+    page_size = caller.service.machine.geometry.page_size
+    return Usage.of_pages(logical, shared, page_size)
+
+
+@router.post("/tasks/{pid}/vas_fork", status_code=201, operation_id="vas_fork")
+async def vas_fork(pid: Pid, caller: CallerDep, args: VasFork | None = None) -> Space:
+    """A space of what a task's memory is now, mode 0600, that vas_exec can run. ESRCH, EPERM, EEXIST, ENOMEM."""
+    wanted = args or VasFork()
+
+    def fork_and_look(m: Machine, cred: Credentials) -> VasAttr:
+        return m.vas_getattr(cred, m.vas_fork(cred, pid, wanted.tid, wanted.name))
+
+    return Space.of(await caller.about(pid, fork_and_look))
+
+
+@router.post("/tasks/{pid}/vas_exec", operation_id="vas_exec")
+async def vas_exec(pid: Pid, args: VasExec, caller: CallerDep) -> Task:
+    """Give a task the memory of an image. ESRCH, EPERM; EINVAL: unknown, or no image; EACCES."""
+
+    def exec_and_look(m: Machine, cred: Credentials) -> TaskStatus:
+        m.vas_exec(cred, pid, args.vid)
+        return m.task_status(cred, pid)
+
+    return Task.of(await caller.about(pid, exec_and_look))

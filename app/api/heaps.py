@@ -1,0 +1,44 @@
+"""Heaps inside segments: /v1/tasks/{pid}/heap and /v1/segments/{sid}/heap."""
+
+from typing import Annotated
+
+from fastapi import Path, Response
+from pydantic import BeforeValidator, WithJsonSchema
+
+from app.answers import Heap, Mapped
+from app.arguments import Malloc
+from app.context import CallerDep
+from app.fields import FITS
+from app.hot import ADDRESS
+from app.routing import Pid, Sid, TidQuery, new_router
+from everspace.wire import parse_address
+
+router = new_router("heaps")
+
+AddrPath = Annotated[
+    int,
+    BeforeValidator(parse_address),
+    FITS,
+    WithJsonSchema(ADDRESS),
+    Path(description="Hex with 0x, or decimal."),
+]
+
+
+@router.post("/tasks/{pid}/heap", operation_id="vas_malloc")
+async def vas_malloc(pid: Pid, args: Malloc, caller: CallerDep) -> Mapped:
+    """Allocate in a segment of the space that the thread is in. EINVAL, EACCES; ENOMEM: full; EFAULT: no heap, or a broken one."""
+    found = await caller.about(pid, lambda m, cred: m.vas_malloc(cred, pid, args.tid, args.size, args.sid))
+    return Mapped(addr=found)
+
+
+@router.delete("/tasks/{pid}/heap/{addr}", status_code=204, operation_id="vas_free")
+async def vas_free(pid: Pid, addr: AddrPath, caller: CallerDep, tid: TidQuery = None) -> Response:
+    """Free what vas_malloc gave. EINVAL: nothing of that address is allocated; EACCES; EFAULT: a broken heap."""
+    await caller.about(pid, lambda m, cred: m.vas_free(cred, pid, tid, addr))
+    return Response(status_code=204)
+
+
+@router.get("/segments/{sid}/heap", operation_id="heap_usage")
+async def heap_usage(sid: Sid, caller: CallerDep) -> Heap:
+    """How full a segment's heap is. EINVAL, EACCES; EFAULT: no heap, or a broken one."""
+    return Heap.of(await caller.call(lambda m, cred: m.heap_usage(cred, sid)))

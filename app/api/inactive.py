@@ -1,0 +1,31 @@
+"""Regions of a space from outside, whoever is inside: POST /v1/vas/{vid}/mmap, munmap, mprotect (as_mmap and its like)."""
+
+from app.answers import Mapped, Value
+from app.arguments import SpaceMmap, SpaceMprotect, SpaceRange
+from app.context import CallerDep
+from app.routing import Vid, new_router
+
+router = new_router("spaces")
+
+
+@router.post("/vas/{vid}/mmap", operation_id="vas_mmap")
+async def vas_mmap(vid: Vid, args: SpaceMmap, caller: CallerDep) -> Mapped:
+    """Map memory into a space. EINVAL, ENOMEM, EEXIST; EACCES: the mode's write bit; EPERM: a snapshot."""
+    found = await caller.call(
+        lambda m, cred: m.vas_mmap(cred, vid, args.addr, args.length, args.prot, args.flags)
+    )
+    return Mapped(addr=found)
+
+
+@router.post("/vas/{vid}/munmap", operation_id="vas_munmap")
+async def vas_munmap(vid: Vid, args: SpaceRange, caller: CallerDep) -> Value:
+    """Unmap a range of a space. EINVAL, EACCES, EPERM."""
+    await caller.call(lambda m, cred: m.vas_munmap(cred, vid, args.addr, args.length))
+    return Value()
+
+
+@router.post("/vas/{vid}/mprotect", operation_id="vas_mprotect")
+async def vas_mprotect(vid: Vid, args: SpaceMprotect, caller: CallerDep) -> Value:
+    """Change the rights of a range of a space. EINVAL, EACCES, EPERM; ENOMEM: a hole."""
+    await caller.call(lambda m, cred: m.vas_mprotect(cred, vid, args.addr, args.length, args.prot))
+    return Value()
