@@ -1,7 +1,6 @@
-"""Tasks, their threads, and the spaces they have attached."""
+"""All tasks: spawn, fork, exec, exit, threads, limits."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from engine.address_space import AddressSpace
 from engine.credentials import Credentials
@@ -12,124 +11,13 @@ from engine.memory.frames import FramePool
 from engine.memory.memory_object import MemoryObject
 from engine.program import empty_space, new_program
 from engine.registry import require_name
+from engine.task import Attachment, Task, Thread, View
 from engine.union import Counters, Union
-from engine.views import AttachmentStatus, TaskStatus, ThreadStatus
+
+__all__ = ["LEASE_MAX_S", "LEASE_MIN_S", "Attachment", "Task", "Tasks", "Thread", "View"]
 
 LEASE_MIN_S = 1
 LEASE_MAX_S = 86400
-
-
-@dataclass(slots=True, eq=False)
-class Thread:
-    """What the thread sees is `union`; `active` is the id of the space it is in, 0 for the original."""
-
-    tid: int
-    task: "Task"
-    union: Union
-    active: int = 0
-
-    def switch(self, vid: int) -> None:
-        """See space `vid` beside the task's own regions, or the task's own alone for 0. EINVAL: not attached."""
-        task = self.task
-        held = task.attachments.get(vid)
-        if held is not None:
-            union = held.union
-        elif vid == 0:
-            union = task.original
-        else:
-            task.space.journal.touch(task.space)
-            raise EngineError(EINVAL, f"task {task.pid} does not have space {vid} attached")
-        journal = task.space.journal
-        if journal.current is not None:
-            journal.undo(self._put_back, self.active, self.union)
-            journal.touch(task.space)
-            if held is not None:
-                journal.touch(held.space)
-        self.active = vid
-        self.union = union
-        task.counters.switches += 1
-
-    def _put_back(self, active: int, union: Union) -> None:
-        self.active = active
-        self.union = union
-
-
-@dataclass(slots=True, eq=False)
-class Attachment:
-    """A space as one task has it (struct att_vas)."""
-
-    task: "Task"
-    vid: int
-    space: AddressSpace
-    type: int
-    lazy: bool
-    union: Union
-    holders: list["Attachment"]
-    """Everybody who has the space, this attachment too while it is linked."""
-
-    def link(self) -> None:
-        """Make both owners know each other, so that collisions are seen and translations dropped."""
-        self.task.attachments[self.vid] = self
-        self.holders.append(self)
-        self.task.space.peers.append(self.space)
-        self.space.peers.append(self.task.space)
-        self.task.space.unions.append(self.union)
-        self.space.unions.append(self.union)
-
-    def unlink(self) -> None:
-        """The reverse of `link`. Nobody tells a union that is not linked what changed, so it forgets everything."""
-        del self.task.attachments[self.vid]
-        self.holders.remove(self)
-        self.task.space.peers.remove(self.space)
-        self.space.peers.remove(self.task.space)
-        self.task.space.unions.remove(self.union)
-        self.space.unions.remove(self.union)
-        self.union.table.drop()
-
-
-@dataclass(slots=True, eq=False)
-class Task:
-    """A program that uses spaces. `original` is its own address space as its threads see it."""
-
-    pid: int
-    name: str
-    cred: Credentials
-    lease_s: float
-    space: AddressSpace
-    original: Union
-    counters: Counters
-    hard_limits: Limits
-    """What only root may raise the task's limits above."""
-    threads: dict[int, Thread] = field(default_factory=dict)
-    attachments: dict[int, Attachment] = field(default_factory=dict)
-
-    def thread(self, tid: int | None) -> Thread:
-        """A thread by id, the main thread for None or 0. ESRCH."""
-        thread = self.threads.get(tid or self.pid)
-        if thread is None:
-            raise EngineError(ESRCH, f"task {self.pid} has no thread {tid}")
-        return thread
-
-    def status(self) -> TaskStatus:
-        """What everybody may know."""
-        tables = [self.original.table, *(attachment.union.table for attachment in self.attachments.values())]
-        return TaskStatus(
-            self.pid,
-            self.pid,
-            self.cred.uid,
-            self.cred.gids,
-            self.name,
-            self.lease_s,
-            tuple(ThreadStatus(thread.tid, thread.active) for thread in self.threads.values()),
-            tuple(AttachmentStatus(a.vid, a.type, a.lazy) for a in self.attachments.values()),
-            {
-                "minor_faults": self.counters.minor_faults,
-                "major_faults": self.counters.major_faults,
-                "switches": self.counters.switches,
-                "page_table_entries": sum(table.present() for table in tables),
-                "page_table_entries_built": sum(table.built for table in tables),
-            },
-        )
 
 
 class Tasks:
@@ -141,6 +29,8 @@ class Tasks:
         self._journal = journal
         self._next = first_pid
         self._tasks: dict[int, Task] = {}
+        self.on_leave: list[Callable[[int], object]] = []
+        """Told of each space that a thread is no longer in (switch, exit, exec), once that cannot be undone."""
         self.on_detach: list[Callable[[Attachment], None]] = []
         """Told of each attachment that was released, in the transaction that did it."""
 
@@ -184,13 +74,16 @@ class Tasks:
         return task
 
     def fork(self, cred: Credentials, pid: int, tid: int | None) -> Task:
-        """fork(2): a copy-on-write copy of the original address space; no attachment is inherited, active_vas is 0."""
+        """fork(2): a copy-on-write copy of the view that the caller is in, as the child's only one.
+
+        No attachment is inherited, active_vas is 0.
+        """
         parent = self.require(cred, pid)
-        parent.thread(tid)
+        copied = parent.thread(tid).view.space
         pid = self._new_id()
-        child = empty_space(pid, parent.space.memory.clone(), parent.space.limits)
-        child.bottom_up = parent.space.bottom_up
-        parent.space.copy_into(child)
+        child = empty_space(pid, copied.memory.clone(), copied.limits)
+        child.bottom_up = copied.bottom_up
+        copied.copy_into(child)
         task = self._add(pid, parent.name, parent.cred, parent.lease_s, child)
         task.hard_limits = parent.hard_limits
         self._journal.note("task.forked", pid=pid, uid=task.cred.uid, name=task.name, parent=parent.pid)
@@ -199,26 +92,33 @@ class Tasks:
     def exec(self, cred: Credentials, pid: int) -> None:
         """execve(2): a fresh map and one thread; attachments are dropped. Nothing of the old program stays."""
         task = self.require(cred, pid)
-        self._drop_attachments(task)
-        old_space, old_union, old_threads = task.space, task.original, task.threads
-        space = new_program(pid, MemoryObject(self._pool, self._journal), old_space.limits)
-
-        def put_back() -> None:
-            task.space, task.original, task.threads = old_space, old_union, old_threads
-            old_union.table.drop()  # its frames may have been swapped out unheard
-
-        self._journal.undo(put_back)
-        task.space, task.original = space, Union(space, task.counters)
-        space.unions.append(task.original)
-        task.threads = {pid: Thread(pid, task, task.original)}
-        old_space.release()
+        memory = MemoryObject(self._pool, self._journal)
+        self.become(task, new_program(pid, memory, task.space.limits))
         self._journal.note("task.exec", pid=pid, uid=task.cred.uid, name=task.name)
 
+    def become(self, task: Task, space: AddressSpace) -> None:
+        """Let `space` be all that the task has: no attachment, no other view, and the main thread only."""
+        self._drop_attachments(task)
+        before = task.base, task.views, task.threads, task.kind, task.next_view
+
+        def put_back() -> None:
+            task.base, task.views, task.threads, task.kind, task.next_view = before
+            _forget_translations(task)
+
+        self._journal.undo(put_back)
+        self._journal.touch(task.space)
+        task.base = view = self._new_view(space, task.counters)
+        task.views = {view.id: view}
+        task.threads = {task.pid: Thread(task.pid, task, view, view.union)}
+        task.kind, task.next_view = "", 1
+        for old in before[1].values():
+            old.space.release()
+
     def new_thread(self, cred: Credentials, pid: int, tid: int | None) -> int:
-        """clone(CLONE_VM): the new thread starts in the original address space, whatever its creator is in."""
+        """clone(CLONE_VM): the new thread starts in its creator's view, outside every space."""
         task = self.require(cred, pid)
-        task.thread(tid)
-        thread = Thread(self._new_id(), task, task.original)
+        view = task.thread(tid).view
+        thread = Thread(self._new_id(), task, view, view.union)
         task.threads[thread.tid] = thread
         self._journal.undo(lambda: task.threads.pop(thread.tid))
         self._journal.note("thread.started", pid=pid, tid=thread.tid, uid=task.cred.uid)
@@ -233,8 +133,11 @@ class Tasks:
                 raise EngineError(EINVAL, "the main thread cannot end before the others: exit the task")
             self.exit(cred, pid)
             return
+        if thread.active:
+            thread.tell_left()
         del task.threads[thread.tid]
         self._journal.undo(lambda: task.threads.update({thread.tid: thread}))
+        task.forget_if_unused(thread.view)
         self._journal.note("thread.exited", pid=pid, tid=tid, uid=task.cred.uid)
 
     def exit(self, cred: Credentials, pid: int) -> None:
@@ -245,10 +148,11 @@ class Tasks:
 
         def put_back() -> None:
             self._tasks[pid] = task
-            task.original.table.drop()  # its frames may have been swapped out unheard
+            _forget_translations(task)
 
         self._journal.undo(put_back)
-        task.space.release()
+        for space in task.spaces():
+            space.release()
         self._journal.note("task.exited", pid=pid, uid=task.cred.uid, name=task.name)
 
     def prlimit(self, cred: Credentials, pid: int, resource: str, value: int | None) -> int:
@@ -263,13 +167,14 @@ class Tasks:
             limits = before.with_limit(resource, value)
             if value > task.hard_limits.of(resource) and not cred.is_root:
                 raise EngineError(EPERM, f"only root raises {resource} above {task.hard_limits.of(resource)}")
-            space, hard = task.space, task.hard_limits
-            space.limits = limits
+            hard = task.hard_limits
+            _limit(task, limits)
             if cred.is_root:
                 task.hard_limits = hard.with_limit(resource, value)
 
             def put_back() -> None:
-                space.limits, task.hard_limits = before, hard
+                _limit(task, before)
+                task.hard_limits = hard
 
             self._journal.undo(put_back)
         return former
@@ -292,14 +197,30 @@ class Tasks:
 
     def _add(self, pid: int, name: str, cred: Credentials, lease_s: float, space: AddressSpace) -> Task:
         counters = Counters()
-        original = Union(space, counters)
-        space.unions.append(original)
-        task = Task(pid, name, cred, lease_s, space, original, counters, space.limits)
-        task.threads[pid] = Thread(pid, task, original)
+        view = self._new_view(space, counters)
+        task = Task(pid, name, cred, lease_s, view, counters, space.limits, self.on_leave, {view.id: view})
+        task.threads[pid] = Thread(pid, task, view, view.union)
         self._tasks[pid] = task
         self._journal.undo(lambda: self._tasks.pop(pid))
         return task
 
+    def _new_view(self, space: AddressSpace, counters: Counters) -> View:
+        """The first view of a task."""
+        union = Union(space, counters)
+        space.unions.append(union)
+        return View(0, space, {0: union})
+
     def _new_id(self) -> int:
         self._next += 1
         return self._next - 1
+
+
+def _forget_translations(task: Task) -> None:
+    """The task was gone for a while: its frames may have been swapped out unheard."""
+    for view in task.views.values():
+        view.union.table.drop()
+
+
+def _limit(task: Task, limits: Limits) -> None:
+    for space in task.spaces():
+        space.limits = limits
