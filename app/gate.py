@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.batch import BATCH
 from app.api.cores import TASK_CORE, VAS_CORE
+from app.api.events import EVENTS
 from app.api.memory import MEMORY
 from app.api.segment_data import SEGMENT_DATA
 from app.context import SCOPE_CRED
@@ -30,14 +31,15 @@ REQUEST_ID_MAX: Final = 128
 INSTANCE = HEADER_INSTANCE.lower().encode("ascii")
 REQUEST_ID = HEADER_REQUEST_ID.lower().encode("ascii")
 
-HOT_ROUTES: Final[dict[tuple[str, str], HotRoute]] = {
+HOT_ROUTES: Final[dict[tuple[str, ...], HotRoute]] = {
     ("tasks", "memory"): MEMORY,
     ("tasks", "batch"): BATCH,
     ("tasks", "core"): TASK_CORE,
     ("vas", "core"): VAS_CORE,
     ("segments", "data"): SEGMENT_DATA,
+    ("events",): EVENTS,
 }
-"""Byte routes /v1/NOUN/ID/WHAT, served before FastAPI's router."""
+"""Byte routes /v1/NOUN/ID/WHAT, and of /v1/NOUN, served before FastAPI's router."""
 
 log = logging.getLogger("everspace.gate")
 
@@ -101,9 +103,9 @@ class Gate:
             and len(parts) > 3
         ):
             raise EngineError(ESRCH, f"task {parts[3]:.20} belonged to an earlier start of the service")
-        route = HOT_ROUTES.get((parts[2], parts[4])) if len(parts) == 5 else None
+        route = HOT_ROUTES.get(tuple(parts[2::2])) if len(parts) in (3, 5) else None
         if route is not None:
-            await route.serve(exchange, service, parts[3])
+            await route.serve(exchange, service, "".join(parts[3:4]))
             return
         scope[SCOPE_CRED] = exchange.cred
         await self._pass_on(exchange)

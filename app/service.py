@@ -12,9 +12,11 @@ from importlib.metadata import version
 from typing import Protocol
 
 from app.auth import AccountsPort, Authenticator
+from app.events import Events
 from app.executor import Executor, WriterPort
 from app.leases import Leases
 from app.settings import Settings
+from engine.chronicle import Chronicle
 from engine.credentials import ROOT, Credentials
 from engine.errors import ESRCH, EngineError
 from engine.geometry import GEOMETRIES
@@ -82,7 +84,12 @@ class Service:
             limits=replace(default_limits(geometry), **settings.limits),
             swap=parts.swap,
         )
-        self.machine.restore(parts.store.load())
+        image = parts.store.load()
+        self.machine.restore(image)
+        chronicle = Chronicle(geometry, settings.events)
+        chronicle.restore(image)
+        self.events = Events(chronicle, self.instance, settings.events)
+        self.machine.journal.listener = self.events.settled
         self.authenticator = Authenticator(parts.accounts)
         self.leases = Leases(clock)
         self.ready = False
@@ -94,6 +101,7 @@ class Service:
     async def start(self) -> None:
         """Take calls from now on."""
         self.executor = Executor(self.machine, self._parts.store, self._parts.writer)
+        self.events.start()
         self._background = [
             asyncio.create_task(self._every(LEASE_CHECK_S, self.expire_leases)),
             asyncio.create_task(self._every(WRITE_BACK_S, self._write_back)),
@@ -102,7 +110,7 @@ class Service:
 
     async def stop(self) -> None:
         """Write back what was written relaxed, wait for every commit, and release everything."""
-        self.ready = False
+        self.drain()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -119,8 +127,9 @@ class Service:
                 self._parts.swap.close()
 
     def drain(self) -> None:
-        """Refuse new calls with 503: the service is about to stop."""
+        """Refuse new calls with 503 and end the streams of events: the service is about to stop."""
         self.ready = False
+        self.events.close()
 
     def renew(self, cred: Credentials, pid: int) -> None:
         """A call about a task renews its lease, if the caller may act on the task."""
@@ -132,10 +141,15 @@ class Service:
         """Exit every task whose lease has run out."""
         for pid in self.leases.expired():
             try:
-                await self.executor.run(partial(self.machine.exit, ROOT, pid))
+                await self.executor.run(partial(self._expire, pid))
             except EngineError as refused:
                 if refused.errno != ESRCH:
                     raise
+
+    def _expire(self, pid: int) -> None:
+        uid = self.machine.require_task(ROOT, pid).cred.uid
+        self.machine.journal.note("task.expired", pid=pid, uid=uid)
+        self.machine.exit(ROOT, pid)
 
     def metrics_text(self) -> str:
         """Counters in the Prometheus text format."""
@@ -157,6 +171,8 @@ class Service:
             ),
             ("fetches_total", "counter", "Times that pages were fetched from the store.", counts.fetches),
             ("pages_fetched_total", "counter", "Pages fetched from the store.", counts.pages_fetched),
+            ("events_total", "counter", "Events published.", self.events.last),
+            ("event_streams", "gauge", "Streams of events that are open.", self.events.streams),
             ("tasks", "gauge", "Living tasks.", len(machine.tasks_table)),
             ("spaces", "gauge", "Spaces.", len(machine.spaces.registry)),
             ("segments", "gauge", "Segments.", len(machine.segments.registry)),

@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     """Bytes that a task other than root's may keep in memory by mlock; by default 8 MiB."""
     limit_map_count: LimitBytes = None
     """Regions of one task; by default 65530."""
+    events: int = Field(default=10_000, ge=1, le=10_000_000)
+    """Events that are kept for those who follow and were away."""
+    event_streams: int = Field(default=256, ge=0, le=65_536)
+    """Streams of events that may be open at once."""
     keep_alive: float = Field(default=75.0, gt=0, le=86_400)
     """An idle connection is closed after this time."""
     shutdown_grace: float = Field(default=10.0, ge=0, le=3600)

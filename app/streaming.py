@@ -30,21 +30,22 @@ async def stream(
     if exchange.method == "HEAD":
         await exchange.send({"type": "http.response.body", "body": b""})
         return
-    leaving = asyncio.create_task(_leaves(exchange))
+    leaving = asyncio.create_task(leaves(exchange))
     try:
         async with aclosing(pieces):
             async for piece in pieces:
                 if leaving.done():
                     raise ClientGoneError
-                await _send(exchange, piece, more=True)
-        await _send(exchange, b"", more=False)
+                await send_piece(exchange, piece, more=True)
+        await send_piece(exchange, b"", more=False)
     except EngineError as failure:
         log.error("%s: cut off: %s", exchange.scope["path"], failure)
     finally:
         leaving.cancel()
 
 
-async def _send(exchange: Exchange, piece: bytes, *, more: bool) -> None:
+async def send_piece(exchange: Exchange, piece: bytes, *, more: bool) -> None:
+    """One piece of a body. Raises ClientGoneError when the client takes nothing for `STALL_S`."""
     try:
         async with asyncio.timeout(STALL_S):
             await exchange.send({"type": "http.response.body", "body": piece, "more_body": more})
@@ -53,7 +54,7 @@ async def _send(exchange: Exchange, piece: bytes, *, more: bool) -> None:
         raise ClientGoneError from None
 
 
-async def _leaves(exchange: Exchange) -> None:
+async def leaves(exchange: Exchange) -> None:
     """Returns when the client has closed the connection."""
     while (await exchange.receive())["type"] != "http.disconnect":
         continue

@@ -59,6 +59,13 @@ KINDS: Final[Mapping[str, Audience]] = {
     "thread.started": Audience.SAME_UID,
     "thread.exited": Audience.SAME_UID,
     "thread.switched": Audience.SAME_UID,
+    "view.created": Audience.SAME_UID,
+    "view.deleted": Audience.SAME_UID,
+    "view.switched": Audience.SAME_UID,
+    "view.unshared": Audience.SAME_UID,
+    "view.shared": Audience.SAME_UID,
+    "slot.created": Audience.SAME_UID,
+    "slot.switched": Audience.SAME_UID,
 }
 """Every kind of note. docs/events.md has an example of each."""
 

@@ -22,6 +22,8 @@ OPTIONS: Final = (
     ("--limit-stack", "BYTES", "to which a stack grows; by default 8 MiB"),
     ("--limit-locked", "BYTES", "that a task may lock; by default 8 MiB"),
     ("--limit-map-count", "REGIONS", "that a task may have; by default 65530"),
+    ("--events", "EVENTS", "that are kept for followers who were away"),
+    ("--event-streams", "STREAMS", "of events that may be open at once"),
     ("--keep-alive", "SECONDS", "after which an idle connection is closed"),
     ("--shutdown-grace", "SECONDS", "that requests in flight may take after SIGTERM"),
     ("--log-level", "LEVEL", "debug, info, warning or error"),
