@@ -391,4 +391,4 @@ def is_data(vma: Vma) -> bool:
 
 def region_record(vma: Vma) -> RegionRecord:
     """What the store keeps of a region."""
-    return RegionRecord(vma.start, vma.end, int(vma.access), vma.shared, vma.sid, vma.type)
+    return RegionRecord(vma.start, vma.end, int(vma.access), vma.shared, vma.sid, vma.type, vma.flags)

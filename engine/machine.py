@@ -5,19 +5,20 @@ rolled back later when the store could not. PagesNeeded is raised when bytes are
 them, and make the call again. Calls raise `EngineError`; the errnos are those of the implementing methods.
 """
 
-from engine.access import Access
-from engine.changes import Image
+from engine.changes import TRANSIENT, DropObject, Image
 from engine.errors import PagesNeeded
+from engine.interface.clones import CloneCalls
+from engine.interface.heap import HeapCalls
 from engine.interface.memory import MemoryCalls
 from engine.interface.segments import SegmentCalls
 from engine.interface.tasks import TaskCalls
 from engine.interface.text import InspectionCalls
 from engine.interface.vas import VasCalls
 from engine.journal import Transaction
-from engine.vma import Vma
+from engine.vma import from_record
 
 
-class Machine(VasCalls, SegmentCalls, TaskCalls, MemoryCalls, InspectionCalls):
+class Machine(VasCalls, SegmentCalls, CloneCalls, TaskCalls, MemoryCalls, HeapCalls, InspectionCalls):
     """One machine. Its parts are those of `engine.interface.parts.Parts`."""
 
     def transaction(self) -> Transaction:
@@ -43,7 +44,7 @@ class Machine(VasCalls, SegmentCalls, TaskCalls, MemoryCalls, InspectionCalls):
     def restore(self, image: Image) -> None:
         """Put everything that survived back into an empty machine."""
         for space in image.spaces:
-            self.spaces.restore(space)
+            self.spaces.restore(space, image.births.get(space.vid), dict(image.roots.get(space.vid, {})))
         for segment in image.segments:
             self.segments.restore(segment)
         for vid, regions in image.regions.items():
@@ -54,10 +55,19 @@ class Machine(VasCalls, SegmentCalls, TaskCalls, MemoryCalls, InspectionCalls):
                     obj, offset = held.obj, (region.start - held.range.start) >> self.geometry.page_shift
                 else:
                     obj, offset = memory.memory, region.start >> self.geometry.page_shift
-                access = Access(region.access)
-                memory.map(
-                    Vma(region.start, region.end, access, obj, offset, region.shared, region.sid, region.type)
-                )
+                memory.map(from_record(region, obj, offset))
         self.spaces.registry.next_id = image.next_vid
         self.segments.registry.next_id = image.next_sid
         self.objects.next_id = image.next_object
+        self.unowned = list(image.unowned)
+
+    def start(self) -> None:
+        """Let go of what does not outlive the service: transient spaces and segments, and what tasks stood on."""
+        for space in [space for space in self.spaces.registry if space.flags & TRANSIENT]:
+            self.spaces.remove(space)
+        for segment in [segment for segment in self.segments.registry if segment.flags & TRANSIENT]:
+            if not segment.obj.mappers:
+                self.segments.remove(segment)
+        for object_id in self.unowned:
+            self.journal.change(DropObject(object_id))
+        self.unowned = []

@@ -29,6 +29,7 @@ class Named(Protocol):
     name: str
     owner: Owner
     sharing: str
+    flags: int
     pending: int
 
 
@@ -59,12 +60,7 @@ class Registry(Generic[T]):
 
     def new_id(self, name: str) -> int:
         """The next id for a new object. EEXIST: the name is taken; ENOSPC: no ids are left."""
-        require_name(name)
-        self._journal.touch(self)
-        if name in self._by_name:
-            raise EngineError(
-                EEXIST, f"a {self.kind} named {name!r} exists", holder=f"{self.kind} {self._by_name[name]}"
-            )
+        self.require_free(name)
         if self.next_id >= INT_MAX:
             raise EngineError(ENOSPC, f"no {self.kind} ids are left")
         self.next_id += 1
@@ -82,6 +78,32 @@ class Registry(Generic[T]):
         self._erase(number, thing)
         self._journal.undo(self._insert, number, thing)
 
+    def rename(self, number: int, thing: T, name: str) -> None:
+        """Give an object another name. EINVAL: not a name; EEXIST: taken."""
+        if name == thing.name:
+            return
+        self.require_free(name)
+        before = thing.name
+
+        def set_name(new: str) -> None:
+            del self._by_name[thing.name]
+            thing.name = new
+            self._by_name[new] = number
+
+        set_name(name)
+        self._journal.undo(set_name, before)
+
+    def free_name(self, wanted: str) -> str:
+        """`wanted`, or what comes nearest to it: cut to the longest name, with a suffix that no other has."""
+        self._journal.touch(self)
+        number, suffix = 1, ""
+        while True:
+            name = wanted.encode()[: NAME_BYTES_MAX - len(suffix)].decode(errors="ignore") + suffix
+            if name not in self._by_name:
+                return name
+            number += 1
+            suffix = f"~{number}"
+
     def get(self, number: int) -> T:
         """EINVAL for an id that names nothing, as in the source."""
         thing = self._by_id.get(number)
@@ -89,6 +111,12 @@ class Registry(Generic[T]):
             self._journal.touch(self)
             raise EngineError(EINVAL, f"no {self.kind} {number}")
         self._journal.touch(thing)
+        return thing
+
+    def peek(self, number: int) -> T | None:
+        """`get`, or None for an id that names nothing."""
+        thing = self._by_id.get(number)
+        self._journal.touch(self if thing is None else thing)
         return thing
 
     def find(self, name: str) -> int:
@@ -105,6 +133,15 @@ class Registry(Generic[T]):
         """All ids, ascending."""
         self._journal.touch(self)
         return sorted(self._by_id)
+
+    def require_free(self, name: str) -> None:
+        """EINVAL: not a name; EEXIST: taken."""
+        require_name(name)
+        self._journal.touch(self)
+        if name in self._by_name:
+            raise EngineError(
+                EEXIST, f"a {self.kind} named {name!r} exists", holder=f"{self.kind} {self._by_name[name]}"
+            )
 
     def _insert(self, number: int, thing: T) -> None:
         self._by_id[number] = thing

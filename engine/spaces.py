@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from engine.access import Access
 from engine.address_space import AddressSpace
-from engine.changes import DropSpace, PutSpace, SpaceRecord
-from engine.constants import EXCLUSIVE
+from engine.attributes import PERSISTENT_NAME, lifetime_of, require_mutable, with_lifetime
+from engine.changes import IMAGE, SNAPSHOT, TRANSIENT, BirthRecord, DropSpace, PutSpace, SpaceRecord
+from engine.constants import EXCLUSIVE, O_RDONLY
 from engine.credentials import Credentials, Owner
 from engine.errors import EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, Collision, EngineError
 from engine.geometry import Geometry
@@ -27,7 +28,10 @@ from engine.views import VasAttr
 
 @dataclass(slots=True, eq=False)
 class Space:
-    """A named address space that lives apart from any task (struct vas). `object_id` names the memory it shows."""
+    """A named address space that lives apart from any task (struct vas). `object_id` names the memory it shows.
+
+    `flags`, `origin`, `birth` and `brk` are those of its record; `born` is what a clone began with, for `vas_reset`.
+    """
 
     vid: int
     name: str
@@ -35,6 +39,12 @@ class Space:
     sharing: str
     object_id: int
     _make_memory: Callable[["Space"], AddressSpace]
+    flags: int = 0
+    origin: int = 0
+    birth: int = 0
+    brk: tuple[int, int] = (0, 0)
+    born: BirthRecord | None = None
+    roots: dict[str, int] = field(default_factory=dict)
     _memory: AddressSpace | None = None
     attached: list[Attachment] = field(default_factory=list)
     pending: int = 0
@@ -55,8 +65,22 @@ class Space:
         """What the store keeps."""
         owner = self.owner
         return SpaceRecord(
-            self.vid, self.name, owner.mode, owner.uid, owner.gid, self.sharing, self.object_id
+            self.vid,
+            self.name,
+            owner.mode,
+            owner.uid,
+            owner.gid,
+            self.sharing,
+            self.object_id,
+            self.flags,
+            self.origin,
+            self.birth,
+            self.brk,
         )
+
+    def require_mutable(self) -> None:
+        """EPERM: it is a snapshot."""
+        require_mutable(self.flags, f"space {self.vid}")
 
 
 class Spaces:
@@ -68,23 +92,62 @@ class Spaces:
         self._objects = objects
         self._tasks = tasks
         self.registry: Registry[Space] = Registry(journal, "space")
+        self.on_segments_left: Callable[[list[int]], None] = lambda _: None
+        """Told which segments a deleted space had."""
+        tasks.on_detach.append(self._detached)
 
-    def create(self, cred: Credentials, name: str, mode: int, sharing: str = EXCLUSIVE) -> int:
-        """vas_create: an empty space of the caller's; its id. EINVAL: name, mode, sharing; EEXIST; ENOSPC."""
-        kept_mode = require_mode(mode)
+    def create(
+        self,
+        cred: Credentials,
+        name: str,
+        mode: int,
+        sharing: str = EXCLUSIVE,
+        lifetime: str = PERSISTENT_NAME,
+    ) -> int:
+        """vas_create: an empty space of the caller's; its id. EINVAL: name, mode, sharing, lifetime; EEXIST; ENOSPC."""
+        owner = Owner(cred.uid, cred.gids[0], require_mode(mode))
         require_sharing(sharing)
+        flags = with_lifetime(0, lifetime)
+        return self.add(name, owner, sharing, self._objects.reserve(), flags).vid
+
+    def add(
+        self,
+        name: str,
+        owner: Owner,
+        sharing: str,
+        object_id: int,
+        flags: int = 0,
+        origin: int = 0,
+        birth: int = 0,
+        brk: tuple[int, int] = (0, 0),
+    ) -> Space:
+        """A new space over an object that exists. EINVAL, EEXIST: the name; ENOSPC."""
         vid = self.registry.new_id(name)
-        owner = Owner(cred.uid, cred.gids[0], kept_mode)
-        space = Space(vid, name, owner, sharing, self._objects.reserve(), self._make_memory)
+        space = Space(vid, name, owner, sharing, object_id, self._make_memory, flags, origin, birth, brk)
         self.registry.add(vid, space)
         self._journal.change(PutSpace(space.record()), space)
-        return vid
+        return space
 
-    def restore(self, record: SpaceRecord) -> Space:
+    def restore(self, record: SpaceRecord, born: BirthRecord | None, roots: dict[str, int]) -> Space:
         """Put a space of the store's image back."""
         owner = Owner(record.uid, record.gid, record.mode)
         self._objects.restore(record.object_id)
-        space = Space(record.vid, record.name, owner, record.sharing, record.object_id, self._make_memory)
+        if record.birth:
+            self._objects.restore(record.birth)
+        space = Space(
+            record.vid,
+            record.name,
+            owner,
+            record.sharing,
+            record.object_id,
+            self._make_memory,
+            record.flags,
+            record.origin,
+            record.birth,
+            record.brk,
+            born,
+            roots,
+        )
         self.registry.add(record.vid, space)
         return space
 
@@ -93,13 +156,23 @@ class Spaces:
         space = self.registry.get(vid)
         space.owner.require(cred, Access.WRITE, f"space {vid}")
         self._refuse_attached(space, "deleted")
+        self.remove(space)
+        return space
+
+    def remove(self, space: Space) -> None:
+        """Delete a space that nobody has attached, whoever asks for it. Its segments are detached."""
+        sids = space.segment_ids()
         for vma in list(space.memory.segment_windows()):
             space.memory.unmap(vma.start, vma.end)
-        self.registry.remove(vid, space)
-        self._journal.change(DropSpace(vid), space, space.memory)
+        self.registry.remove(space.vid, space)
+        self._journal.change(DropSpace(space.vid), space, space.memory)
         space.memory.release()
         self._objects.forget(space.memory.memory)
-        return space
+        if space.birth:
+            birth = self._objects.get(space.birth)
+            birth.release()
+            self._objects.forget(birth)
+        self.on_segments_left(sids)
 
     def attach(self, cred: Credentials, pid: int, vid: int, attach_type: int, *, lazy: bool) -> None:
         """vas_attach, in the order of CONTRACT: EINVAL, ESRCH, EINVAL, EPERM, EINVAL, EACCES, 0 or EEXIST, EBUSY, EFAULT."""
@@ -110,6 +183,8 @@ class Spaces:
         task = self._tasks.require(cred, pid)
         space = self.registry.get(vid)
         space.owner.require(cred, needed, f"space {vid}")
+        if kind != O_RDONLY:
+            space.require_mutable()
         self._journal.touch(task.space)
         self._journal.touch(space.memory)
         held = task.attachments.get(vid)
@@ -148,8 +223,20 @@ class Spaces:
         """vas_getattr; needs no permission. EINVAL: unknown."""
         space = self.registry.get(vid)
         owner = space.owner
-        count, sids = len(space.attached), tuple(space.segment_ids())
-        return VasAttr(vid, space.name, owner.mode, owner.uid, owner.gid, space.sharing, count, sids)
+        return VasAttr(
+            vid,
+            space.name,
+            owner.mode,
+            owner.uid,
+            owner.gid,
+            space.sharing,
+            len(space.attached),
+            tuple(space.segment_ids()),
+            space.origin,
+            bool(space.flags & SNAPSHOT),
+            lifetime_of(space.flags),
+            bool(space.flags & IMAGE),
+        )
 
     def setattr(
         self,
@@ -159,16 +246,25 @@ class Spaces:
         uid: int | None,
         gid: int | None,
         sharing: str | None,
+        name: str | None,
+        lifetime: str | None,
     ) -> None:
-        """vas_setattr; None leaves a value. EPERM: see `change_owner`; EBUSY: `sharing` while attached."""
+        """vas_setattr; None leaves a value. EPERM: see `change_owner`; EBUSY: `sharing` while attached; EEXIST: the name."""
         space = self.registry.get(vid)
         new_sharing = space.sharing if sharing is None else require_sharing(sharing)
+        flags = space.flags if lifetime is None else with_lifetime(space.flags, lifetime)
         change_owner(space.owner, self._journal, cred, f"space {vid}", mode, uid, gid)
         if new_sharing != space.sharing:
             self._refuse_attached(space, "shared otherwise")
-        before = space.sharing
-        space.sharing = new_sharing
-        self._journal.undo(lambda: setattr(space, "sharing", before))
+        if name is not None:
+            self.registry.rename(vid, space, name)
+        before = space.sharing, space.flags
+
+        def put_back() -> None:
+            space.sharing, space.flags = before
+
+        space.sharing, space.flags = new_sharing, flags
+        self._journal.undo(put_back)
         self._journal.change(PutSpace(space.record()), space)
 
     def attachment(self, cred: Credentials, pid: int, vid: int) -> Attachment:
@@ -179,6 +275,12 @@ class Spaces:
         if attachment is None:
             raise EngineError(ENOENT, f"task {pid} does not have space {vid} attached")
         return attachment
+
+    def _detached(self, attachment: Attachment) -> None:
+        """A transient space goes with its last attachment."""
+        space = self.registry.get(attachment.vid)
+        if space.flags & TRANSIENT and not space.attached:
+            self.remove(space)
 
     def _refuse_attached(self, space: Space, what: str) -> None:
         if space.attached:
@@ -194,6 +296,7 @@ class Spaces:
         attachment = Attachment(task, space.vid, space.memory, kind, lazy, union, space.attached)
         attachment.link()
         self._journal.undo(attachment.unlink)
+        self._journal.note("space.attached", vid=space.vid, pid=task.pid, type=kind)
         if not lazy:
             union.populate()
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class VasAttr:
-    """vas_getattr: attributes of a space. `attach_count` is the number of tasks that hold it."""
+    """vas_getattr: attributes of a space. `attach_count` is the number of tasks that hold it.
+
+    `origin` is the space it was cloned from, 0: none; `image`: vas_exec may run it; `lifetime`: see engine.attributes.
+    """
 
     vid: int
     name: str
@@ -15,6 +18,10 @@ class VasAttr:
     sharing: str
     attach_count: int
     segments: tuple[int, ...]
+    origin: int
+    snapshot: bool
+    lifetime: str
+    image: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +37,22 @@ class SegAttr:
     gid: int
     sharing: str
     attach_count: int
+    origin: int
+    snapshot: bool
+    lifetime: str
 
     @property
     def size(self) -> int:
         """Bytes."""
         return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where a clone comes from, nearest first (those that are gone among them), and its own clones that live."""
+
+    origins: tuple[int, ...]
+    clones: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from engine.access import Access
 from engine.address import VirtRange
+from engine.changes import RegionRecord
 from engine.constants import MAP_COUNT_MAX, O_RDWR
 from engine.errors import ENOMEM, EngineError
 from engine.journal import Journal
@@ -82,6 +83,21 @@ class Vma(NamedTuple):
     def merged_with(self, right: "Vma") -> "Vma":
         """Both as one region."""
         return self._replace(end=right.end, anon=self.anon or right.anon, forked=self.forked or right.forked)
+
+
+def from_record(record: RegionRecord, obj: MemoryObject, offset: int) -> Vma:
+    """A region of a space as the store keeps it; it shows `obj` from page `offset` on."""
+    return Vma(
+        record.start,
+        record.end,
+        Access(record.access),
+        obj,
+        offset,
+        record.shared,
+        record.sid,
+        record.type,
+        record.flags,
+    )
 
 
 RegionsChanged = Callable[[Sequence[Vma], Sequence[Vma]], None]

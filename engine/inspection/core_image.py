@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.access import Access
+from engine.address import PageIndex
 from engine.address_space import AddressSpace
 from engine.credentials import Credentials
 from engine.errors import EINVAL, EngineError
 from engine.geometry import Geometry
 from engine.inspection import core_file
 from engine.inspection.core_file import Layout, Process, Regions, runs_of
-from engine.memory.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME
+from engine.memory.frames import ABSENT, STORED, ZERO_FRAME
 from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_SHIFT, PageMap
 from engine.spaces import Space
@@ -125,17 +126,17 @@ class CoreImage:
         """What the store must be asked before `layout` can be made."""
         found = []
         for held in self._held.values():
-            if held.memory.persistent:
+            if held.memory.store_id:
                 first, end = self._shown_by(held)
                 low = int(first.min())
-                found.append(Unknown(held.memory.object_id, low, int(end.max()) - low))
+                found.append(Unknown(held.memory.store_id, low, int(end.max()) - low))
         return found
 
     def layout(self, stored: Mapping[int, Sequence[int]]) -> Callable[[], Layout]:
         """A calculation, for any thread, of the file; `stored`: by object id the pages that exist in the store."""
         regions, pages = [_NONE], [_NONE]
         for held in self._held.values():
-            known = np.array(stored.get(held.memory.object_id, ()), np.int64)
+            known = np.array(stored.get(held.memory.store_id, ()), np.int64)
             present = _in_memory(held.pages)
             if len(known):
                 present = np.union1d(present, known[held.pages.gather(known) == STORED])
@@ -166,7 +167,11 @@ class CoreImage:
         held, start = self._windows[number]
         memory, page_size = held.memory, self._geometry.page_size
         if not memory.persistent:
-            return _bytes_of(memory, start + first, count)
+            entries = memory.pages.entries(start + first, count)
+            memory.require(
+                [PageIndex(start + first + at) for at in np.flatnonzero(entries == STORED).tolist()]
+            )
+            return memory.peek(entries)
         if not self._may_read(memory):
             return bytes(count * page_size)
         return memory.read((start + first) * page_size, count * page_size)
@@ -175,6 +180,8 @@ class CoreImage:
         """Give back what is held. Idempotent; `read` is of no use afterwards."""
         for held in self._held.values():
             held.pages.clear()
+            if not held.memory.persistent:
+                held.memory.abandon()
         self._held.clear()
         if self in self._images:
             self._images.remove(self)
@@ -191,24 +198,10 @@ class CoreImage:
             held = _Held(obj, obj.pages.copy(), [])
             obj.journal.undo(held.pages.clear)
         else:
-            memory = obj.clone()
+            memory = obj.clone(uses_backing=False)
             held = _Held(memory, memory.pages, [])
         self._held[obj] = held
         return held
-
-
-def _bytes_of(memory: MemoryObject, first: int, count: int) -> bytes:
-    """Pages of volatile memory, from frames and the swap area; nothing is brought in or put aside for it. EIO."""
-    pool = memory.pool
-    entries = memory.pages.entries(first, count)
-    block = np.zeros((count, pool.page_size), np.uint8)
-    framed, swapped = entries > ZERO_FRAME, entries <= SWAPPED
-    block[framed] = pool.pages[entries[framed]]
-    if pool.slots is not None and swapped.any():
-        block[swapped] = np.frombuffer(pool.slots.load(entries[swapped]), np.uint8).reshape(
-            -1, pool.page_size
-        )
-    return block.tobytes()
 
 
 def _in_memory(pages: PageMap) -> Pages:

@@ -1,5 +1,7 @@
 """What a machine is made of, and what several calls need of it."""
 
+from engine.checkpoint import Checkpoints
+from engine.clones import Clones
 from engine.credentials import Credentials
 from engine.geometry import Geometry
 from engine.inspection.core_image import CoreImage
@@ -40,7 +42,11 @@ class Parts:
         self.tasks_table = Tasks(self.pool, self.journal, first_pid, limits or default_limits(geometry))
         self.spaces = Spaces(geometry, self.journal, self.objects, self.tasks_table)
         self.segments = Segments(geometry, self.journal, self.objects, self.spaces)
+        self.clones = Clones(self.journal, self.objects, self.spaces, self.segments)
+        self.checkpoints = Checkpoints(self.journal, self.objects, self.tasks_table, self.spaces)
         self.images: list[CoreImage] = []
+        self.unowned: list[int] = []
+        """Objects of the store that belonged to tasks of the service's last life."""
 
         self.reclaim = Reclaim(self.pool, self.slots, self.journal, self._volatile)
         self.pool.on_shortage(self._free_frames)

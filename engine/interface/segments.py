@@ -1,5 +1,6 @@
 """VAS segments: vas_seg_create ... vas_seg_setattr, and their bytes by offset."""
 
+from engine.attributes import PERSISTENT_NAME
 from engine.constants import EXCLUSIVE
 from engine.credentials import Credentials
 from engine.interface.parts import Parts
@@ -10,10 +11,17 @@ class SegmentCalls(Parts):
     """The calls about segments. Credentials come first."""
 
     def vas_seg_create(
-        self, cred: Credentials, name: str, start: int, end: int, mode: int, sharing: str = EXCLUSIVE
+        self,
+        cred: Credentials,
+        name: str,
+        start: int,
+        end: int,
+        mode: int,
+        sharing: str = EXCLUSIVE,
+        lifetime: str = PERSISTENT_NAME,
     ) -> int:
         """See `Segments.create`."""
-        return self.segments.create(cred, name, start, end, mode, sharing)
+        return self.segments.create(cred, name, start, end, mode, sharing, lifetime)
 
     def vas_seg_delete(self, cred: Credentials, sid: int) -> None:
         """See `Segments.delete`."""
@@ -43,9 +51,11 @@ class SegmentCalls(Parts):
         uid: int | None = None,
         gid: int | None = None,
         sharing: str | None = None,
+        name: str | None = None,
+        lifetime: str | None = None,
     ) -> None:
         """See `Segments.setattr`."""
-        self.segments.setattr(cred, sid, mode, uid, gid, sharing)
+        self.segments.setattr(cred, sid, mode, uid, gid, sharing, name, lifetime)
 
     def vas_seg_list(self, cred: Credentials) -> list[SegAttr]:
         """Attributes of every segment, by id."""

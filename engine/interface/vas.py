@@ -1,6 +1,7 @@
 """First-class virtual address spaces: vas_create ... vas_setattr."""
 
 from engine.access import Access
+from engine.attributes import PERSISTENT_NAME
 from engine.constants import EXCLUSIVE
 from engine.credentials import Credentials
 from engine.interface.parts import Parts
@@ -10,9 +11,16 @@ from engine.views import Region, SegmentAttachment, VasAttr
 class VasCalls(Parts):
     """The calls about spaces. Credentials come first."""
 
-    def vas_create(self, cred: Credentials, name: str, mode: int, sharing: str = EXCLUSIVE) -> int:
+    def vas_create(
+        self,
+        cred: Credentials,
+        name: str,
+        mode: int,
+        sharing: str = EXCLUSIVE,
+        lifetime: str = PERSISTENT_NAME,
+    ) -> int:
         """See `Spaces.create`."""
-        return self.spaces.create(cred, name, mode, sharing)
+        return self.spaces.create(cred, name, mode, sharing, lifetime)
 
     def vas_delete(self, cred: Credentials, vid: int) -> None:
         """See `Spaces.delete`."""
@@ -54,9 +62,11 @@ class VasCalls(Parts):
         uid: int | None = None,
         gid: int | None = None,
         sharing: str | None = None,
+        name: str | None = None,
+        lifetime: str | None = None,
     ) -> None:
         """See `Spaces.setattr`."""
-        self.spaces.setattr(cred, vid, mode, uid, gid, sharing)
+        self.spaces.setattr(cred, vid, mode, uid, gid, sharing, name, lifetime)
 
     def vas_list(self, cred: Credentials) -> list[VasAttr]:
         """Attributes of every space, by id."""

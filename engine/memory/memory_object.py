@@ -203,18 +203,19 @@ class MemoryObject(PagedMemory):
             if not backing.users:
                 self.journal.touch(self)
                 backing.drop(backing.object_id)
-        self.journal.defer(self._clear)
+        self.journal.defer(self.abandon)
+
+    def abandon(self) -> None:
+        """Give every frame back; bytes that were asked for come too late."""
+        self.gone = True
+        self.pages.clear()
+        if self in self.family:
+            self.family.remove(self)
 
     # -- details -------------------------------------------------------------------------------------------------
 
     def _zap_all(self) -> None:
         self.zap(0, 1 << 62)
-
-    def _clear(self) -> None:
-        self.gone = True
-        self.pages.clear()
-        if self in self.family:
-            self.family.remove(self)
 
     def _span(self, offset: int, length: int) -> tuple[int, int]:
         if length <= 0:

@@ -46,9 +46,10 @@ class Objects:
         self.journal.undo(self._drop, object_id)
         return object_id
 
-    def create(self) -> MemoryObject:
-        """`reserve`, and the memory itself."""
-        return self.get(self.reserve())
+    def create(self, *, in_store: bool = False) -> MemoryObject:
+        """`reserve`, and the memory itself; `in_store`: its pages are put into the store without being resident."""
+        object_id = self.reserve()
+        return self.restore(object_id) if in_store else self.get(object_id)
 
     def restore(self, object_id: int) -> MemoryObject:
         """Memory whose pages the store has."""

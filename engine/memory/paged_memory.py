@@ -107,6 +107,22 @@ class PagedMemory:
         """Whether the store remembers this memory."""
         return self.object_id != 0
 
+    @property
+    def holes(self) -> list[tuple[int, int]]:
+        """Ranges [first, end) of pages that read as zeros whatever the store has, besides what the page map says."""
+        return self._holes
+
+    def peek(self, entries: Frames) -> bytes:
+        """The bytes behind entries, zeros where there are none here; nothing is brought in or put aside for it. EIO."""
+        pool = self.pool
+        block = np.zeros((len(entries), pool.page_size), np.uint8)
+        framed, swapped = entries > ZERO_FRAME, entries <= SWAPPED
+        block[framed] = pool.pages[entries[framed]]
+        if pool.slots is not None and swapped.any():
+            swapped_out = np.frombuffer(pool.slots.load(entries[swapped]), np.uint8)
+            block[swapped] = swapped_out.reshape(-1, pool.page_size)
+        return block.tobytes()
+
     # -- faults --------------------------------------------------------------------------------------------------
 
     def frames_for_read(self, first: int, count: int) -> Frames:

@@ -106,6 +106,9 @@ class Host:
         self.swap = MemorySwap(self.swap.capacity)
         self.machine = Machine(self.geometry, self.frames, swap=self.swap if self.swap.capacity else None)
         self.machine.restore(self.store.load())
+        with self.machine.transaction() as txn:
+            self.machine.start()
+        self.settle(txn)
 
     # -- scenes --------------------------------------------------------------------------------------------------
 
