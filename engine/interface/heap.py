@@ -1,0 +1,105 @@
+"""Heaps inside segments: vas_malloc, vas_free, heap_usage."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from engine.access import Access
+from engine.constants import O_RDONLY, O_RDWR
+from engine.credentials import Credentials
+from engine.errors import EACCES, EFAULT, EINVAL, ENOMEM, EngineError
+from engine.heap.heap import ForeignError, HeapUsage, NoRoomError, free, malloc, usage
+from engine.heap.layout import DamagedError
+from engine.heap.window import SegmentBytes
+from engine.interface.parts import Parts
+from engine.segments import Segment
+from engine.task import Thread
+from engine.vma import Vma
+
+T = TypeVar("T")
+
+
+class HeapCalls(Parts):
+    """The calls on heaps. Credentials come first, then the thread, which is inside the space that has the segment."""
+
+    def vas_malloc(
+        self, cred: Credentials, pid: int, tid: int | None, size: int, sid: int | None = None
+    ) -> int:
+        """The address of `size` new bytes, on a multiple of 16, in segment `sid` or in the only one attached rw.
+
+        ESRCH; EPERM: the task's, or a snapshot; EINVAL: size, outside a space, no such segment there; EACCES: space or segment attached read-only;
+        ENOMEM: full; EFAULT: a damaged heap, or bytes that are no heap.
+        """
+        thread = self.tasks_table.thread_of(cred, pid, tid)
+        if size <= 0:
+            raise EngineError(EINVAL, f"size {size}")
+        windows = self._windows(thread)
+        if sid is None:
+            sids = {vma.sid for vma in windows if vma.type == O_RDWR}
+            if len(sids) != 1:
+                raise EngineError(
+                    EINVAL, f"space {thread.active} has {len(sids)} segments attached rw: name one"
+                )
+            sid = sids.pop()
+        segment = self._writable(thread, next((vma for vma in windows if vma.sid == sid), None), sid)
+        try:
+            offset = _sound(segment, lambda: malloc(_bytes_of(segment), size))
+        except NoRoomError:
+            room = _sound(segment, lambda: usage(_bytes_of(segment))).largest_free
+            raise EngineError(
+                ENOMEM, f"segment {sid} has no {size} bytes free in one piece", length=size, largest_free=room
+            ) from None
+        return segment.range.start + offset
+
+    def vas_free(self, cred: Credentials, pid: int, tid: int | None, addr: int) -> None:
+        """Give back what vas_malloc gave. ESRCH, EPERM; EINVAL: outside a space, or not what it gave; EACCES; EFAULT: damaged."""
+        thread = self.tasks_table.thread_of(cred, pid, tid)
+        windows = self._windows(thread)
+        window = next((vma for vma in windows if vma.start <= addr < vma.end), None)
+        if window is None:
+            raise EngineError(EINVAL, f"{addr:#x} is in no segment of space {thread.active}", address=addr)
+        segment = self._writable(thread, window, window.sid)
+        try:
+            _sound(segment, lambda: free(_bytes_of(segment), addr - segment.range.start))
+        except ForeignError as foreign:
+            raise EngineError(EINVAL, f"{addr:#x} cannot be freed: {foreign}", address=addr) from None
+
+    def heap_usage(self, cred: Credentials, sid: int) -> HeapUsage:
+        """How full the heap of a segment is. EINVAL: unknown; EACCES: the mode's read bit; EFAULT: damaged, or no heap."""
+        segment = self.segments.registry.get(sid)
+        segment.owner.require(cred, Access.READ, f"segment {sid}")
+        return _sound(segment, lambda: usage(_bytes_of(segment)))
+
+    def _windows(self, thread: Thread) -> list[Vma]:
+        """The windows on segments in the thread's space. EINVAL: it is in none; EACCES: it has that read-only."""
+        union = thread.union
+        union.touch()
+        if union.space is None:
+            raise EngineError(
+                EINVAL, f"thread {thread.tid} is in its original address space, which has no heaps"
+            )
+        union.require_write("malloc")
+        return list(union.space.segment_windows())
+
+    def _writable(self, thread: Thread, window: Vma | None, sid: int) -> Segment:
+        if window is None:
+            raise EngineError(EINVAL, f"space {thread.active} does not have segment {sid} attached")
+        if window.type == O_RDONLY:
+            raise EngineError(EACCES, f"malloc: segment {sid} is attached read-only")
+        segment = self.segments.registry.get(sid)
+        segment.require_mutable()
+        return segment
+
+
+def _bytes_of(segment: Segment) -> SegmentBytes:
+    return SegmentBytes(segment.obj, segment.range.length)
+
+
+def _sound(segment: Segment, work: Callable[[], T]) -> T:
+    """The result of `work` on a segment's heap. EFAULT with the address where it is damaged."""
+    try:
+        return work()
+    except DamagedError as damaged:
+        address = segment.range.start + damaged.offset
+        raise EngineError(
+            EFAULT, f"segment {segment.sid}: {damaged.what} at {address:#x}", address=address
+        ) from None
