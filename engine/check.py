@@ -326,5 +326,7 @@ def check_names(machine: Machine) -> Iterator[str]:
         yield "I11: an object has an id that was not given out yet"
     owned = [space.memory.memory.object_id for space in machine.spaces.registry]
     owned += [segment.obj.object_id for segment in machine.segments.registry]
+    owned += [space.birth for space in machine.spaces.registry if space.birth]
+    owned += [segment.birth.object_id for segment in machine.segments.registry if segment.birth is not None]
     if sorted(owned) != sorted(ids):
         yield f"I11: objects {sorted(ids)} exist, {sorted(owned)} belong to a space or segment"
