@@ -1,19 +1,24 @@
 """Answers of the calls as JSON, built from the engine's views."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
-from app.fields import HexAddress, LimitValue, Sharing, TypeName, View
+from app.fields import HexAddress, Lifetime, LimitValue, Sharing, TypeName, View
 from engine import views
 from engine.constants import RLIM_INFINITY
+from engine.heap.heap import HeapUsage
 
 T = TypeVar("T")
 
 
 class Space(View):
-    """A space. `attach_count` is the number of tasks that hold it."""
+    """A space. `attach_count` is the number of tasks that hold it, `origin` what it was cloned from (0: nothing).
+
+    Nobody can change a `snapshot`; an `image` was made by vas_fork, for vas_exec.
+    """
 
     id: int
     name: str
@@ -23,6 +28,10 @@ class Space(View):
     sharing: Sharing
     attach_count: int
     segments: list[int]
+    origin: int
+    snapshot: bool
+    lifetime: Lifetime
+    image: bool
 
     @classmethod
     def of(cls, view: views.VasAttr) -> Self:
@@ -36,11 +45,18 @@ class Space(View):
             sharing=view.sharing,
             attach_count=view.attach_count,
             segments=list(view.segments),
+            origin=view.origin,
+            snapshot=view.snapshot,
+            lifetime=view.lifetime,
+            image=view.image,
         )
 
 
 class Segment(View):
-    """A segment at [start, end); `size` in bytes. `attach_count` is the number of spaces that hold it."""
+    """A segment at [start, end); `size` in bytes. `attach_count` is the number of spaces that hold it.
+
+    `origin` is what it was cloned from (0: nothing); nobody can change a `snapshot`.
+    """
 
     id: int
     name: str
@@ -52,6 +68,9 @@ class Segment(View):
     gid: int
     sharing: Sharing
     attach_count: int
+    origin: int
+    snapshot: bool
+    lifetime: Lifetime
 
     @classmethod
     def of(cls, view: views.SegAttr) -> Self:
@@ -67,6 +86,9 @@ class Segment(View):
             gid=view.gid,
             sharing=view.sharing,
             attach_count=view.attach_count,
+            origin=view.origin,
+            snapshot=view.snapshot,
+            lifetime=view.lifetime,
         )
 
 
@@ -116,6 +138,26 @@ class Root(View):
 
     name: str
     addr: HexAddress
+
+
+class Heap(View):
+    """The heap in a segment, in bytes: `overhead`, `allocated` and `free` make up its `size`.
+
+    `allocated` counts `blocks` with their headers; `largest_free` is the most that one vas_malloc surely gets.
+    """
+
+    size: int
+    overhead: int
+    allocated: int
+    free: int
+    largest_free: int
+    blocks: int
+    free_blocks: int
+
+    @classmethod
+    def of(cls, found: HeapUsage) -> Self:
+        """From the engine's answer."""
+        return cls(**asdict(found))
 
 
 class SegmentAttachment(View):

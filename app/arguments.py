@@ -1,6 +1,6 @@
 """Arguments of the calls as JSON has them: strict, and closed against unknown members."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -8,6 +8,7 @@ from app.fields import (
     Address,
     Args,
     AttachType,
+    Lifetime,
     LimitValue,
     Resource,
     Seconds,
@@ -26,6 +27,7 @@ class VasCreate(Args):
     name: str
     mode: int
     sharing: Sharing = "exclusive"
+    lifetime: Lifetime = "persistent"
 
 
 class SegCreate(Args):
@@ -36,6 +38,7 @@ class SegCreate(Args):
     end: Address
     mode: int
     sharing: Sharing = "exclusive"
+    lifetime: Lifetime = "persistent"
 
 
 class SetAttr(Args):
@@ -45,6 +48,12 @@ class SetAttr(Args):
     uid: int | None = None
     gid: int | None = None
     sharing: Sharing | None = None
+    name: str | None = None
+    lifetime: Lifetime | None = None
+
+    def given(self) -> tuple[Any, ...]:
+        """In the order of the calls."""
+        return self.mode, self.uid, self.gid, self.sharing, self.name, self.lifetime
 
 
 class NewName(Args):

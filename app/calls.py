@@ -104,7 +104,9 @@ CALLS: Final[Mapping[str, Call]] = {
     **CLONE_CALLS,
     **VIEW_CALLS,
     **HEAP_CALLS,
-    "vas_create": Call(arguments.VasCreate, lambda m, f, a: m.vas_create(f.cred, a.name, a.mode, a.sharing)),
+    "vas_create": Call(
+        arguments.VasCreate, lambda m, f, a: m.vas_create(f.cred, a.name, a.mode, a.sharing, a.lifetime)
+    ),
     "vas_delete": Call(OfSpace, lambda m, f, a: m.vas_delete(f.cred, a.vid)),
     "vas_find": Call(Named, lambda m, f, a: m.vas_find(f.cred, a.name)),
     "vas_attach": Call(
@@ -114,21 +116,17 @@ CALLS: Final[Mapping[str, Call]] = {
     "vas_switch": Call(SwitchTo, _switch),
     "active_vas": Call(OfThread, lambda m, f, a: m.active_vas(f.cred, f.pid, f.thread(a))),
     "vas_getattr": Call(OfSpace, lambda m, f, a: m.vas_getattr(f.cred, a.vid), _space),
-    "vas_setattr": Call(
-        VasSetAttr, lambda m, f, a: m.vas_setattr(f.cred, a.vid, a.mode, a.uid, a.gid, a.sharing)
-    ),
+    "vas_setattr": Call(VasSetAttr, lambda m, f, a: m.vas_setattr(f.cred, a.vid, *a.given())),
     "vas_seg_create": Call(
         arguments.SegCreate,
-        lambda m, f, a: m.vas_seg_create(f.cred, a.name, a.start, a.end, a.mode, a.sharing),
+        lambda m, f, a: m.vas_seg_create(f.cred, a.name, a.start, a.end, a.mode, a.sharing, a.lifetime),
     ),
     "vas_seg_delete": Call(OfSegment, lambda m, f, a: m.vas_seg_delete(f.cred, a.sid)),
     "vas_seg_find": Call(Named, lambda m, f, a: m.vas_seg_find(f.cred, a.name)),
     "vas_seg_attach": Call(SegAttachTo, lambda m, f, a: m.vas_seg_attach(f.cred, a.vid, a.sid, a.type)),
     "vas_seg_detach": Call(SegPlace, lambda m, f, a: m.vas_seg_detach(f.cred, a.vid, a.sid)),
     "vas_seg_getattr": Call(OfSegment, lambda m, f, a: m.vas_seg_getattr(f.cred, a.sid), _segment),
-    "vas_seg_setattr": Call(
-        SegSetAttr, lambda m, f, a: m.vas_seg_setattr(f.cred, a.sid, a.mode, a.uid, a.gid, a.sharing)
-    ),
+    "vas_seg_setattr": Call(SegSetAttr, lambda m, f, a: m.vas_seg_setattr(f.cred, a.sid, *a.given())),
     "fork": Call(OfThread, _fork),
     "thread": Call(
         OfThread, lambda m, f, a: m.thread(f.cred, f.pid, f.thread(a)), lambda tid: {"tid": tid, "active": 0}

@@ -6,6 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic.functional_serializers import PlainSerializer
 
 from everspace.wire import (
+    LIFETIME_NAMES,
     RESOURCE_NAMES,
     SHARING_NAMES,
     TYPE_NAMES,
@@ -51,6 +52,16 @@ TypeName = Annotated[
 ]
 Resource = Annotated[str, WithJsonSchema({"type": "string", "enum": list(RESOURCE_NAMES)})]
 Sharing = Annotated[str, WithJsonSchema({"type": "string", "enum": list(SHARING_NAMES)})]
+Lifetime = Annotated[
+    str,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "enum": list(LIFETIME_NAMES),
+            "description": "transient: gone with the last detach, at the latest with the service.",
+        }
+    ),
+]
 Tid = Annotated[int | None, Field(description="A thread of the task; by default its main thread.")]
 LimitValue = Annotated[int | None, Field(description="null: no limit.")]
 Seconds = Annotated[float, Field(allow_inf_nan=False)]

@@ -13,7 +13,23 @@ from starlette.exceptions import HTTPException
 
 from app import openapi
 from app.accounts import open_accounts
-from app.api import attachments, docs, health, limits, mappings, proc, segments, sys, tasks, vas
+from app.api import (
+    attachments,
+    clones,
+    docs,
+    health,
+    heaps,
+    inactive,
+    limits,
+    mappings,
+    personalities,
+    proc,
+    roots,
+    segments,
+    sys,
+    tasks,
+    vas,
+)
 from app.errors import E2BIG, HttpProblem, answer_of, bug_answer
 from app.gate import HOT_ROUTES, Gate
 from app.routing import refusal_of
@@ -29,7 +45,9 @@ from storage.swap_area import open_swap
 from storage.writer import Writer
 
 ROOT_TOKEN_FILE = "root.token"  # noqa: S105 - a file's name
-NOUNS = (vas, segments, tasks, attachments, mappings, limits, proc, sys)
+NOUNS = (
+    vas, inactive, roots, segments, clones, heaps, tasks, attachments, mappings, personalities, limits, proc, sys,
+)  # fmt: skip
 
 
 def create_app(

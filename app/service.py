@@ -101,6 +101,7 @@ class Service:
     async def start(self) -> None:
         """Take calls from now on."""
         self.executor = Executor(self.machine, self._parts.store, self._parts.writer)
+        await self._let_go()
         self.events.start()
         self._background = [
             asyncio.create_task(self._every(LEASE_CHECK_S, self.expire_leases)),
@@ -191,6 +192,13 @@ class Service:
             f"# HELP everspace_{name} {text}\n# TYPE everspace_{name} {kind}\neverspace_{name} {value}\n"
             for name, kind, text, value in figures
         )
+
+    async def _let_go(self) -> None:
+        """What does not outlive a service goes in the first commit of the next one."""
+        try:
+            await self.executor.run(self.machine.start)
+        except EngineError as failure:
+            log.error("what the last start left behind stays: %s", failure)
 
     async def _write_back(self) -> None:
         try:

@@ -20,7 +20,7 @@ async def vas_seg_create(args: SegCreate, caller: CallerDep) -> Segment:
     """Create a segment of zeros at [start, end). EINVAL, EEXIST; EFAULT: not in the user range."""
 
     def create_and_look(m: Machine, cred: Credentials) -> SegAttr:
-        sid = m.vas_seg_create(cred, args.name, args.start, args.end, args.mode, args.sharing)
+        sid = m.vas_seg_create(cred, args.name, args.start, args.end, args.mode, args.sharing, args.lifetime)
         return m.vas_seg_getattr(cred, sid)
 
     return Segment.of(await caller.call(create_and_look))
@@ -52,10 +52,10 @@ async def vas_seg_getattr(sid: Sid, caller: CallerDep) -> Segment:
 
 @router.patch("/segments/{sid}", operation_id="vas_seg_setattr")
 async def vas_seg_setattr(sid: Sid, args: SetAttr, caller: CallerDep) -> Segment:
-    """Change mode (owner or root), uid and gid (root), sharing (owner or root, not while attached). EPERM, EBUSY."""
+    """Change mode, name, lifetime (owner or root), sharing (not while attached), uid and gid (root). EPERM, EBUSY, EEXIST."""
 
     def change_and_look(m: Machine, cred: Credentials) -> SegAttr:
-        m.vas_seg_setattr(cred, sid, args.mode, args.uid, args.gid, args.sharing)
+        m.vas_seg_setattr(cred, sid, *args.given())
         return m.vas_seg_getattr(cred, sid)
 
     return Segment.of(await caller.call(change_and_look))

@@ -18,11 +18,12 @@ router = new_router("spaces")
 @router.post("/vas", status_code=201, operation_id="vas_create")
 async def vas_create(args: VasCreate, caller: CallerDep) -> Space:
     """Create an empty space. EINVAL, EEXIST."""
-    return Space.of(
-        await caller.call(
-            lambda m, cred: m.vas_getattr(cred, m.vas_create(cred, args.name, args.mode, args.sharing))
-        )
-    )
+
+    def create_and_look(m: Machine, cred: Credentials) -> VasAttr:
+        vid = m.vas_create(cred, args.name, args.mode, args.sharing, args.lifetime)
+        return m.vas_getattr(cred, vid)
+
+    return Space.of(await caller.call(create_and_look))
 
 
 @router.get("/vas", operation_id="vas_find")
@@ -51,10 +52,10 @@ async def vas_getattr(vid: Vid, caller: CallerDep) -> Space:
 
 @router.patch("/vas/{vid}", operation_id="vas_setattr")
 async def vas_setattr(vid: Vid, args: SetAttr, caller: CallerDep) -> Space:
-    """Change mode (owner or root), uid and gid (root), sharing (owner or root, not while attached). EPERM, EBUSY."""
+    """Change mode, name, lifetime (owner or root), sharing (not while attached), uid and gid (root). EPERM, EBUSY, EEXIST."""
 
     def change_and_look(m: Machine, cred: Credentials) -> VasAttr:
-        m.vas_setattr(cred, vid, args.mode, args.uid, args.gid, args.sharing)
+        m.vas_setattr(cred, vid, *args.given())
         return m.vas_getattr(cred, vid)
 
     return Space.of(await caller.call(change_and_look))

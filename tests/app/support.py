@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.types import Message
 
@@ -92,7 +93,7 @@ class Site:
             "http_version": "1.1",
             "method": method,
             "scheme": "http",
-            "path": path,
+            "path": unquote(path),
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "root_path": "",
@@ -233,6 +234,12 @@ class HeldStore:
 
     def stored_pages(self, object_id: int, first: int, count: int) -> list[int]:
         return self._inner.stored_pages(object_id, first, count)
+
+    def usage(self, objects: Sequence[int]) -> tuple[int, int]:
+        return self._inner.usage(objects)
+
+    def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
+        return self._inner.differing(a, b, first, count)
 
     def commit(self, transactions: Sequence[Sequence[Change]]) -> None:
         self._gate.wait(30)

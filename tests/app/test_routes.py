@@ -1,6 +1,7 @@
 """Every route once, with what it answers when all is well; the table covers the whole OpenAPI document."""
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 from app.main import control_app
@@ -9,6 +10,17 @@ from tests.app.support import BASE, BYTES, PAGE, Answer, Site
 Row = tuple[str, str, Any, int]
 """Method, path below the root, JSON body or bytes, status."""
 
+CLONING: tuple[Row, ...] = (
+    ("POST", "clone", {"name": "a clone"}, 201),
+    ("POST", "snapshot", {"name": "a snapshot"}, 201),
+    ("GET", "lineage", None, 200),
+    ("GET", "usage", None, 200),
+)
+INACTIVE: tuple[tuple[str, dict[str, int]], ...] = (
+    ("mmap", {"length": 2 * PAGE, "prot": 3, "flags": 0x32}),
+    ("mprotect", {"length": PAGE, "prot": 1}),
+    ("munmap", {"length": PAGE}),
+)
 ROWS: tuple[Row, ...] = (
     ("GET", "/v1/vas", None, 200),
     ("GET", "/v1/vas/{vid}", None, 200),
@@ -64,6 +76,29 @@ ROWS: tuple[Row, ...] = (
     ("GET", "/v1/proc/{pid}/vas/{vid}/maps", None, 200),
     ("GET", "/v1/sys/vas/{vid}/name", None, 200),
     ("PUT", "/v1/tasks/{pid}/threads/{pid}/active", {"vid": 0}, 200),
+    *(("POST", f"/v1/vas/{{vid2}}/{call}", {**body, "addr": hex(BASE)}, 200) for call, body in INACTIVE),
+    ("PUT", "/v1/vas/{vid}/roots/first", {"addr": hex(BASE)}, 200),
+    ("GET", "/v1/vas/{vid}/roots", None, 200),
+    ("GET", "/v1/vas/{vid}/roots/first", None, 200),
+    ("DELETE", "/v1/vas/{vid}/roots/first", None, 204),
+    ("PUT", "/v1/tasks/{heap.pid}/roots/first", {"addr": str(BASE)}, 200),
+    ("GET", "/v1/tasks/{heap.pid}/roots/first", None, 200),
+    ("POST", "/v1/tasks/{heap.pid}/heap", {"size": 24}, 200),
+    ("GET", "/v1/segments/{heap.sid}/heap", None, 200),
+    ("DELETE", "/v1/tasks/{heap.pid}/heap/{heap.addr}", None, 204),
+    *((method, f"/v1/vas/{{vid}}/{call}", body, status) for method, call, body, status in CLONING),
+    *((method, f"/v1/segments/{{heap.sid}}/{call}", body, status) for method, call, body, status in CLONING),
+    ("POST", "/v1/vas/{clone.vid}/reset", {}, 200),
+    ("POST", "/v1/segments/{clone.sid}/reset", None, 200),
+    ("POST", "/v1/tasks/{pid}/vas_fork", {"name": "image"}, 201),
+    ("POST", "/v1/tasks/{slots.pid}/vas_exec", {"vid": "image"}, 200),
+    ("POST", "/v1/tasks/{slots.pid}/new_as", None, 200),
+    ("POST", "/v1/tasks/{slots.pid}/switch_as", {"n": 1}, 200),
+    ("POST", "/v1/tasks/{pid}/mmview_unshare", {"addr": "0x401000", "len": PAGE}, 200),
+    ("POST", "/v1/tasks/{pid}/mmview_create", None, 200),
+    ("POST", "/v1/tasks/{pid}/mmview_migrate", {"id": 1}, 200),
+    ("POST", "/v1/tasks/{pid}/mmview", {"op": 2}, 200),
+    ("POST", "/v1/tasks/{pid}/mmview_delete", {"id": 1}, 200),
     ("DELETE", "/v1/tasks/{pid}/vas/{vid}", None, 204),
     ("DELETE", "/v1/vas/{vid}", None, 204),
     ("POST", "/v1/tasks", {"name": "named", "lease_s": 5}, 201),
@@ -79,29 +114,48 @@ ROWS: tuple[Row, ...] = (
 )
 
 
+ENDLESS = {("GET", "/v1/events")}
+"""Has no complete answer; test_events.py is about it."""
+
+
 def template(path: str) -> str:
     """A row's path as OpenAPI has it."""
     plain = path.partition("?")[0].replace("{vid2}", "{vid}").replace("threads/{pid}", "threads/{tid}")
+    plain = re.sub(r"\{\w+\.(\w+)\}", r"{\1}", plain).replace("roots/first", "roots/{name}")
     return re.sub(r"(sys/\w+/\{\w+\})/\w+", r"\1/{file}", plain)
 
 
 def test_the_table_has_every_operation() -> None:
     described = control_app(None).openapi()["paths"]
     operations = {(method.upper(), path) for path, methods in described.items() for method in methods}
-    assert operations == {(method, template(path)) for method, path, _, _ in ROWS}
+    assert operations - ENDLESS == {(method, template(path)) for method, path, _, _ in ROWS}
+
+
+async def others(site: Site) -> dict[str, Any]:
+    """A heap and who is in it, clones to be reset, a task for slots, and an image for it."""
+    heap, clone, slots = SimpleNamespace(), SimpleNamespace(), SimpleNamespace(pid=await site.task())
+    heap.pid, vid = await site.inside(1, "with a heap")
+    heap.sid = await site.segment("heap", 4, BASE + 0x1000_0000)
+    await site.ok("PUT", f"/vas/{vid}/segments/{heap.sid}", {"type": "rw"})
+    heap.addr = (await site.ok("POST", f"/tasks/{heap.pid}/heap", {"size": 100}))["addr"]
+    clone.vid = (await site.ok("POST", f"/vas/{vid}/clone", {"name": "to be reset"}))["id"]
+    clone.sid = (await site.ok("POST", f"/segments/{heap.sid}/clone", {"name": "to be reset"}))["id"]
+    image = (await site.ok("POST", f"/tasks/{slots.pid}/vas_fork"))["id"]
+    return {"heap": heap, "clone": clone, "slots": slots, "image": image}
 
 
 async def test_every_route_answers(site: Site) -> None:
-    names: dict[str, int] = {"vid": await site.space(), "vid2": await site.space("second")}
+    names: dict[str, Any] = {"vid": await site.space(), "vid2": await site.space("second")}
     names |= {"sid": await site.segment(), "pid": await site.task()}
     names["tid"] = (await site.ok("POST", f"/tasks/{names['pid']}/threads"))["tid"]
+    names |= await others(site)
     for method, path, body, status in ROWS:
         target = path.format_map(names)
         if isinstance(body, bytes):
             headers = BYTES | {"content-range": f"bytes 0-{len(body) - 1}/*"}
             answer = await site.send(method, target, [body], headers)
         elif target.startswith("/v1"):
-            filled = {**body, "vid": names["vid"]} if body and body.get("vid") == "vid" else body
+            filled = {**body, "vid": names[body["vid"]]} if body and body.get("vid") in names else body
             answer = await site.call(method, target.removeprefix("/v1"), filled)
         else:
             answer = await site.send(method, target, token=None)
@@ -113,12 +167,13 @@ async def test_shapes(site: Site) -> None:
     space = await site.ok("GET", f"/vas/{vid}")
     assert space == {
         "id": vid, "name": "lab", "mode": 0o640, "uid": 0, "gid": 0, "sharing": "exclusive", "attach_count": 0,
-        "segments": [],
+        "segments": [], "origin": 0, "snapshot": False, "lifetime": "persistent", "image": False,
     }  # fmt: skip
     segment = await site.ok("GET", f"/segments/{sid}")
     assert segment == {
         "id": sid, "name": "seg", "start": "0x100000000000", "end": "0x100000004000", "size": 4 * PAGE,
-        "mode": 0o600, "uid": 0, "gid": 0, "sharing": "exclusive", "attach_count": 0,
+        "mode": 0o600, "uid": 0, "gid": 0, "sharing": "exclusive", "attach_count": 0, "origin": 0, "snapshot": False,
+        "lifetime": "persistent",
     }  # fmt: skip
     assert await site.ok("PUT", f"/vas/{vid}/segments/{sid}", {"type": "ro"}) == {"sid": sid, "type": "ro"}
     assert await site.ok("GET", f"/vas/{vid}/segments") == {

@@ -104,9 +104,11 @@ from everspace.errors import (
     UnexpectedAnswerError,
     VasError,
 )
+from everspace.events import Events
 from everspace.models import (
     Attachment,
     Difference,
+    Event,
     HeapUsage,
     Lineage,
     Region,
@@ -121,11 +123,21 @@ from everspace.models import (
 from everspace.segments import Segment, Segments
 from everspace.spaces import Attached, Inside, Space, Spaces
 from everspace.task import Task, Thread
-from everspace.transport import AsyncTransport, Request, Response, Transport
+from everspace.transport import (
+    AsyncStream,
+    AsyncStreamingTransport,
+    AsyncTransport,
+    Request,
+    Response,
+    Stream,
+    StreamingTransport,
+    Transport,
+)
 
 if TYPE_CHECKING:
     from everspace.aio.batch import AsyncBatch
     from everspace.aio.client import AsyncClient, aconnect
+    from everspace.aio.events import AsyncEvents
     from everspace.aio.segments import AsyncSegment, AsyncSegments
     from everspace.aio.spaces import AsyncAttached, AsyncInside, AsyncSpace, AsyncSpaces
     from everspace.aio.task import AsyncTask, AsyncThread
@@ -195,11 +207,14 @@ __all__ = [
     "AsyncAttached",
     "AsyncBatch",
     "AsyncClient",
+    "AsyncEvents",
     "AsyncInside",
     "AsyncSegment",
     "AsyncSegments",
     "AsyncSpace",
     "AsyncSpaces",
+    "AsyncStream",
+    "AsyncStreamingTransport",
     "AsyncTask",
     "AsyncThread",
     "AsyncTransport",
@@ -213,6 +228,8 @@ __all__ = [
     "Client",
     "ConnectionLostError",
     "Difference",
+    "Event",
+    "Events",
     "ExistsError",
     "Handle",
     "HeapUsage",
@@ -238,6 +255,8 @@ __all__ = [
     "Space",
     "Spaces",
     "StaleError",
+    "Stream",
+    "StreamingTransport",
     "Task",
     "TaskInfo",
     "Thread",
@@ -263,6 +282,7 @@ _ASYNC = {
     "AsyncBatch": "batch",
     "AsyncClient": "client",
     "aconnect": "client",
+    "AsyncEvents": "events",
     "AsyncSegment": "segments",
     "AsyncSegments": "segments",
     "AsyncAttached": "spaces",

@@ -12,7 +12,7 @@ from everspace._calls.tasks import exit_task, heartbeat, respawn
 from everspace._lease import SHARE, LeaseBook
 from everspace._session import Session
 from everspace.errors import NoSuchProcessError, TransportError, VasError
-from everspace.transport import Request, Response, Transport
+from everspace.transport import Request, Response, Stream, Transport
 
 T = TypeVar("T")
 JOIN_SECONDS: Final = 2.0
@@ -57,6 +57,19 @@ class Driver:
                 self._thread = threading.Thread(target=self._renew_all, name="everspace-leases", daemon=True)
                 self._thread.start()
         self._wake.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the client was closed."""
+        return self._stopped
+
+    def stream(self, request: Request) -> Stream:
+        """An answer without an end. TypeError: not with this transport."""
+        stream = getattr(self._transport, "stream", None)
+        if stream is None:
+            raise TypeError(f"{type(self._transport).__name__} has no stream()")
+        opened: Stream = stream(request)
+        return opened
 
     def stop(self) -> None:
         """End the renewals and the connections; tasks are left to their leases."""

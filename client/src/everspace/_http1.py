@@ -78,6 +78,11 @@ class ResponseReader:
         self._filled += count
         return self._take_head()
 
+    @property
+    def head(self) -> Response | None:
+        """Status and headers, once they are there."""
+        return Response(self._status, self._headers) if self._in_body else None
+
     def response(self) -> Response:
         """The complete response."""
         if self._place is None:
@@ -160,9 +165,18 @@ class ResponseReader:
             return not self._left and self._finish(bytes(piece[len(taken) :]))
         if self._chunks is None:
             self._body += piece
+            self._drain()
             return False
         done = self._chunks.feed(bytes(piece))
+        self._drain()
         return done and self._finish(self._chunks.rest)
+
+    def _drain(self) -> None:
+        """Hand the sink what has been collected of a body of unknown length."""
+        if self._sink is not None and self._status == 200 and self._body:
+            self._sink(memoryview(bytes(self._body)))
+            self._sunk += len(self._body)
+            self._body.clear()
 
     def _finish(self, surplus: bytes) -> bool:
         if surplus:  # nothing was asked that this could answer

@@ -11,7 +11,9 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from everspace._http1 import ResponseReader, encode_request
@@ -56,19 +58,27 @@ class Connection:
 
     def exchange(self, request: Request, host: str) -> tuple[Response, bool]:
         """Send and receive; the second value tells whether the connection may be used again."""
-        self.sock.settimeout(request.timeout)
         reader = ResponseReader(request.method, request.into, request.sink)
-        whole = self._send(encode_request(request, host))
-        while True:
-            try:
-                count = self.sock.recv_into(reader.buffer())
-            except TimeoutError as cause:
-                raise TransportTimeoutError(f"no answer within {request.timeout} s") from cause
-            except OSError as cause:
-                raise ConnectionLostError(f"the connection was lost before the answer: {cause}") from cause
-            if reader.received(count):
-                self.used = True
-                return reader.response(), reader.keep_alive and whole
+        whole = self.open(encode_request(request, host), request.timeout)
+        while not self.receive(reader, request.timeout):
+            continue
+        self.used = True
+        return reader.response(), reader.keep_alive and whole
+
+    def open(self, pieces: list[bytes | memoryview], timeout: float | None) -> bool:
+        """Begin an exchange: nothing may be silent for longer than `timeout` seconds. Whether all was sent."""
+        self.sock.settimeout(timeout)
+        return self._send(pieces)
+
+    def receive(self, reader: ResponseReader, timeout: float | None) -> bool:
+        """Receive once; whether the answer is complete. Raises TransportTimeoutError, ConnectionLostError."""
+        try:
+            count = self.sock.recv_into(reader.buffer())
+        except TimeoutError as cause:
+            raise TransportTimeoutError(f"no answer within {timeout} s") from cause
+        except OSError as cause:
+            raise ConnectionLostError(f"the connection was lost before the answer: {cause}") from cause
+        return reader.received(count)
 
     def _send(self, pieces: list[bytes | memoryview]) -> bool:
         """False: the service closed its ear in the middle, but may have answered already."""
@@ -92,6 +102,52 @@ class Connection:
         self.sock.close()
 
 
+class SocketStream:
+    """An answer without an end, on a connection of its own. `close` ends a wait for its next piece in another thread, too."""
+
+    def __init__(self, connection: Connection, request: Request, host: str) -> None:
+        self._connection = connection
+        self._pieces: list[bytes] = []
+        self._reader = ResponseReader(request.method, sink=lambda piece: self._pieces.append(bytes(piece)))
+        self._timeout = request.timeout
+        self._complete = False
+        self._closed = False
+        connection.open(encode_request(request, host), request.timeout)
+        while (head := self._reader.head) is None:
+            self._receive()
+        if head.status != 200:
+            while not self._complete:
+                self._receive()
+            head = self._reader.response()
+        self.head = head
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            while self._pieces:
+                yield self._pieces.pop(0)
+            if self._complete or not self._heard():
+                return
+
+    def _heard(self) -> bool:
+        """Receive once; false when it was closed meanwhile, which ends it without an error."""
+        try:
+            self._receive()
+        except TransportError:
+            if not self._closed:
+                raise
+        return not self._closed
+
+    def _receive(self) -> None:
+        self._complete = self._connection.receive(self._reader, self._timeout)
+
+    def close(self) -> None:
+        """End it; never fails."""
+        self._closed = True
+        with suppress(OSError):
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+
 class SocketTransport:
     """See the module. `connect` and `clock` are there for tests."""
 
@@ -108,6 +164,7 @@ class SocketTransport:
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: list[Connection] = []
+        self._streams: weakref.WeakSet[SocketStream] = weakref.WeakSet()
         self._pid = os.getpid()
         self._closed = False
 
@@ -129,13 +186,31 @@ class SocketTransport:
         except NothingSentError as cause:
             raise ConnectionLostError("the service closed the connection at once") from cause
 
+    def stream(self, request: Request) -> SocketStream:
+        """An answer without an end, on a connection of its own. Raises TransportError."""
+        if self._closed:
+            raise TransportError("the client is closed")
+        connection = self._open(request)
+        try:
+            opened = SocketStream(connection, request, self._host)
+        except NothingSentError as cause:
+            connection.close()
+            raise ConnectionLostError("the service closed the connection at once") from cause
+        except BaseException:
+            connection.close()
+            raise
+        self._streams.add(opened)
+        return opened
+
     def close(self) -> None:
-        """Close all kept connections; requests under way end by themselves."""
+        """Close all kept connections and end all streams; requests under way end by themselves."""
         with self._lock:
             self._closed = True
             kept, self._kept = self._kept, []
         for connection in kept:
             connection.close()
+        for stream in list(self._streams):
+            stream.close()
 
     def _exchange(self, connection: Connection, request: Request) -> Response:
         reusable = False

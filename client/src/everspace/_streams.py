@@ -3,6 +3,10 @@
 import asyncio
 import select
 import time
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Final
 
 from everspace._http1 import ResponseReader, encode_request
@@ -38,6 +42,13 @@ class Exchange(asyncio.BufferedProtocol):
         self._surplus = memoryview(bytearray(1))
         self._timer: asyncio.TimerHandle | None = None
         self._poll = select.poll()
+        self.heard: Callable[[], None] | None = None
+        """Told whenever something came."""
+
+    @property
+    def head(self) -> Response | None:
+        """Status and headers of the answer that is under way, once they are there."""
+        return None if self._reader is None else self._reader.head
 
     def is_quiet(self) -> bool:
         """Whether nothing has come, not even the end: the event loop may not have had its turn yet."""
@@ -150,6 +161,65 @@ class Exchange(asyncio.BufferedProtocol):
                 answer.set_result(reader.response())
         except (TransportError, OSError, ValueError) as error:  # the last two: of a sink that takes no more
             answer.set_exception(error)
+        if self.heard is not None:
+            self.heard()
+
+
+class ExchangeStream:
+    """An answer without an end, on a connection of its own."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._pieces: deque[bytes] = deque()
+        self._news = asyncio.Event()
+        self._sending: asyncio.Task[Response] | None = None
+        self.head = Response(0)
+
+    async def start(self, request: Request, host: str) -> None:
+        """Send, and wait for the head. Raises TransportError."""
+        request = replace(request, sink=self._take)
+        self._exchange.heard = self._news.set
+        sending = asyncio.get_running_loop().create_task(self._exchange.send(request, host))
+        sending.add_done_callback(lambda _: self._news.set())
+        self._sending = sending
+        try:
+            while (head := self._exchange.head) is None and not sending.done():
+                await self._wait()
+            self.head = await sending if head is None or head.status != 200 else head
+        except BaseException:
+            await self.close()
+            raise
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            while self._pieces:
+                yield self._pieces.popleft()
+            if self._sending is None:
+                return
+            if self._sending.done():
+                self._sending.result()
+                if not self._pieces:
+                    return
+            elif not self._pieces:
+                await self._wait()
+
+    def _take(self, piece: memoryview) -> None:
+        self._pieces.append(bytes(piece))
+
+    async def _wait(self) -> None:
+        self._news.clear()
+        await self._news.wait()
+
+    async def close(self) -> None:
+        """End it."""
+        sending, self._sending = self._sending, None
+        self._news.set()
+        if sending is not None:
+            sending.cancel()
+            await asyncio.wait([sending])
+            if not sending.cancelled():
+                sending.exception()  # seen: who closes does not ask any more
+        self._exchange.close()
 
 
 class StreamTransport:
@@ -159,6 +229,7 @@ class StreamTransport:
         self._endpoint = endpoint
         self._host = endpoint.authority
         self._kept: list[Exchange] = []
+        self._streams: weakref.WeakSet[ExchangeStream] = weakref.WeakSet()
         self._turns = asyncio.Semaphore(AT_ONCE_MAX)
         self._closed = False
 
@@ -181,9 +252,20 @@ class StreamTransport:
                     raise
         return await self._exchange(await self._open(request), request)
 
+    async def stream(self, request: Request) -> ExchangeStream:
+        """An answer without an end, on a connection of its own. Raises TransportError."""
+        if self._closed:
+            raise TransportError("the client is closed")
+        opened = ExchangeStream(await self._open(request))
+        await opened.start(request, self._host)
+        self._streams.add(opened)
+        return opened
+
     async def close(self) -> None:
-        """Close all kept connections; requests under way end by themselves."""
+        """Close all kept connections and end all streams; requests under way end by themselves."""
         self._closed = True
+        for stream in list(self._streams):
+            await stream.close()
         while self._kept:
             self._kept.pop().close()
         await asyncio.sleep(0)  # the loop closes the sockets in its next round

@@ -8,10 +8,12 @@ from typing import Self, TypeVar
 from everspace._calls import tasks
 from everspace._calls.call import Call, TaskState, ThreadState
 from everspace._driver import Driver
+from everspace._following import Following
 from everspace._session import Session, Settings
 from everspace._sockets import SocketTransport
 from everspace._url import find_endpoint, find_token
 from everspace.errors import CannotConnectError, ServiceUnavailable
+from everspace.events import Events
 from everspace.models import TaskInfo, Version
 from everspace.segments import Segments
 from everspace.spaces import Spaces
@@ -81,6 +83,21 @@ class Client:
             cursor = page.next
             if cursor is None:
                 return
+
+    def events(
+        self,
+        *kinds: str,
+        vid: int | None = None,
+        sid: int | None = None,
+        pid: int | None = None,
+        since: str | None = None,
+    ) -> Events:
+        """What happens from now on, or after the event with id `since`: an iterator without end. It is opened at once.
+
+        Only kinds that begin with one of `kinds` ("space.", "task.exited"), only about this space, segment, task.
+        When the connection is lost it goes on where it was. EINVAL, EAGAIN (too many streams).
+        """
+        return Events(self._driver, Following(self.session, kinds, vid, sid, pid, since))
 
     def version(self) -> Version:
         """What runs at the other end; needs no token."""

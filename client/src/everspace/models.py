@@ -129,16 +129,23 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class HeapUsage:
-    """The heap in a segment: bytes that it manages and bytes allocated, in how many blocks."""
+    """The heap in a segment, in bytes: `overhead`, `allocated` and `free` make up its `size`.
+
+    `allocated` counts `blocks` with their headers; `largest_free` is the most that one vas_malloc surely gets.
+    """
 
     size: int
+    overhead: int
     allocated: int
+    free: int
+    largest_free: int
     blocks: int
+    free_blocks: int
 
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> Self:
         """From the wire."""
-        return cls(item["size"], item["allocated"], item["blocks"])
+        return cls(*(item[name] for name in cls.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +165,40 @@ class Difference:
     def from_json(cls, item: Mapping[str, Any]) -> Self:
         """From the wire."""
         return cls(parse_address(item["start"]), parse_address(item["end"]), item["kind"])
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. `id` is where to go on from; `data` are its members as the wire has them.
+
+    Of kind "lost": events were missed, since the service no longer had them or was started anew.
+    """
+
+    id: str
+    kind: str
+    data: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def vid(self) -> int | None:
+        """The space that it is about, if any."""
+        return self.data.get("vid")
+
+    @property
+    def sid(self) -> int | None:
+        """The segment that it is about, if any."""
+        return self.data.get("sid")
+
+    @property
+    def pid(self) -> int | None:
+        """The task that it is about, if any."""
+        return self.data.get("pid")
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """The addresses [start, end) that it is about."""
+        return tuple(
+            (parse_address(r["start"]), parse_address(r["end"])) for r in self.data.get("ranges", ())
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ client = everspace.connect(transport=HandlerTransport(answer))
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from everspace.transport import Request, Response
@@ -29,6 +29,10 @@ class HandlerTransport:
         self.requests.append(request)
         return self.handler(request)
 
+    def stream(self, request: Request) -> "ToldStream":
+        """Ask the handler; the stream ends after what it answers."""
+        return ToldStream(self.send(request))
+
     def close(self) -> None:
         """Remember it."""
         self.closed = True
@@ -47,9 +51,39 @@ class AsyncHandlerTransport:
         self.requests.append(request)
         return self.handler(request)
 
+    async def stream(self, request: Request) -> "AsyncToldStream":
+        """Ask the handler; the stream ends after what it answers."""
+        return AsyncToldStream(await self.send(request))
+
     async def close(self) -> None:
         """Remember it."""
         self.closed = True
+
+
+class ToldStream:
+    """A stream of which all is known."""
+
+    def __init__(self, response: Response) -> None:
+        self.head = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.head.body
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class AsyncToldStream:
+    """The same for the async client."""
+
+    def __init__(self, response: Response) -> None:
+        self.head = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.head.body
+
+    async def close(self) -> None:
+        """Nothing to do."""
 
 
 def json_response(

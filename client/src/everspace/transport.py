@@ -4,7 +4,7 @@ Everything above it (calls, retries, leases, tasks) is the same for every transp
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ class Request:
 
     `timeout` is the longest silence in seconds (None: wait without end). `repeatable` says that doing it twice
     equals doing it once. `into`, if given, receives the body of a 200 or 206 whose length fits exactly.
-    `sink`, if given, takes the body of a 200 of known length piece by piece, as it comes; what it raises ends the exchange.
+    `sink`, if given, takes the body of a 200 piece by piece, as it comes; what it raises ends the exchange.
     `waits`: the service may keep it waiting for what other requests do, so it must not keep those waiting.
     """
 
@@ -72,12 +72,46 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
+class Stream(Protocol):
+    """An answer whose body goes on: `head` has the status and the headers; iterating gives the pieces as they come."""
+
+    @property
+    def head(self) -> Response: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def close(self) -> None: ...
+
+
+class StreamingTransport(Transport, Protocol):
+    """A transport that can follow events, too."""
+
+    def stream(self, request: Request) -> Stream: ...
+
+
 class AsyncTransport(Protocol):
     """The same on one event loop."""
 
     async def send(self, request: Request) -> Response: ...
 
     async def close(self) -> None: ...
+
+
+class AsyncStream(Protocol):
+    """The same on one event loop."""
+
+    @property
+    def head(self) -> Response: ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def close(self) -> None: ...
+
+
+class AsyncStreamingTransport(AsyncTransport, Protocol):
+    """A transport that can follow events, too."""
+
+    async def stream(self, request: Request) -> AsyncStream: ...
 
 
 _INSTANCE = HEADER_INSTANCE.lower()

@@ -6,11 +6,13 @@ from typing import Any, Self, TypeVar
 
 from everspace._calls import tasks
 from everspace._calls.call import Call, TaskState, ThreadState
+from everspace._following import Following
 from everspace._session import Session, Settings
 from everspace._streams import StreamTransport
 from everspace._url import find_endpoint, find_token
 from everspace.aio.driver import AsyncDriver
 from everspace.aio.entering import Entering
+from everspace.aio.events import AsyncEvents
 from everspace.aio.segments import AsyncSegments
 from everspace.aio.spaces import AsyncSpaces
 from everspace.aio.task import AsyncTask
@@ -81,6 +83,21 @@ class AsyncClient:
             cursor = page.next
             if cursor is None:
                 return
+
+    def events(
+        self,
+        *kinds: str,
+        vid: int | None = None,
+        sid: int | None = None,
+        pid: int | None = None,
+        since: str | None = None,
+    ) -> AsyncEvents:
+        """What happens from now on, or after the event with id `since`: an iterator without end. It is opened on entering it, or with the first event that is asked for.
+
+        Only kinds that begin with one of `kinds` ("space.", "task.exited"), only about this space, segment, task.
+        When the connection is lost it goes on where it was. EINVAL, EAGAIN (too many streams).
+        """
+        return AsyncEvents(self._driver, Following(self.session, kinds, vid, sid, pid, since))
 
     async def version(self) -> Version:
         """What runs at the other end; needs no token."""

@@ -12,7 +12,7 @@ from everspace._driver import ROUNDS_MAX, heartbeat_patience
 from everspace._lease import LeaseBook
 from everspace._session import Session
 from everspace.errors import NoSuchProcessError, TransportError, VasError
-from everspace.transport import AsyncTransport, Request, Response
+from everspace.transport import AsyncStream, AsyncTransport, Request, Response
 
 T = TypeVar("T")
 
@@ -59,6 +59,19 @@ class AsyncDriver:
                 self._renew_all(), name="everspace-leases"
             )
         self._wake.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the client was closed."""
+        return self._stopped
+
+    async def stream(self, request: Request) -> AsyncStream:
+        """An answer without an end. TypeError: not with this transport."""
+        stream = getattr(self._transport, "stream", None)
+        if stream is None:
+            raise TypeError(f"{type(self._transport).__name__} has no stream()")
+        opened: AsyncStream = await stream(request)
+        return opened
 
     async def stop(self) -> None:
         """End the renewals and the connections; tasks are left to their leases."""
