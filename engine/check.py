@@ -1,13 +1,15 @@
 """Walk the whole machine and name what does not hold. docs/invariants.md numbers the rules."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import pairwise
 
 import numpy as np
 
 from engine.access import Access
 from engine.address_space import AddressSpace
+from engine.changes import IMAGE
+from engine.checkpoint import KEPT_FLAGS
 from engine.constants import EXCLUSIVE, MAP_COUNT_MAX, O_RDONLY
 from engine.machine import Machine
 from engine.memory.fault import deny
@@ -44,9 +46,10 @@ def check(machine: Machine, *, pending: bool = False) -> Iterator[str]:
     owners = [task.space for task in machine.tasks_table] + [
         space.memory for space in machine.spaces.registry
     ]
+    images = {space.vid for space in machine.spaces.registry if space.flags & IMAGE}
     for owner in owners:
         yield from check_regions(owner)
-        yield from check_kinds(owner)
+        yield from check_kinds(owner, images)
         yield from check_own_memory(owner)
     for task in machine.tasks_table:
         for union in (task.original, *(held.union for held in task.attachments.values())):
@@ -85,7 +88,7 @@ def check_regions(owner: AddressSpace) -> Iterator[str]:
         yield f"I1: {owner.label}: the break {heap.now:#x} is not in {heap.start:#x}-{heap.top:#x}"
 
 
-def check_kinds(owner: AddressSpace) -> Iterator[str]:
+def check_kinds(owner: AddressSpace, images: Container[int]) -> Iterator[str]:
     """I15, I16: marks and flags are where they belong and do not contradict each other."""
     if owner.vid and len(owner.vmas) > MAP_COUNT_MAX:
         yield f"I1: {owner.label} has {len(owner.vmas)} regions"
@@ -94,13 +97,14 @@ def check_kinds(owner: AddressSpace) -> Iterator[str]:
             yield f"I15: {owner.label}: {vma.range} is not a task's private region but has marks of one"
         if vma.forked and not vma.anon:
             yield f"I15: {owner.label}: {vma.range} has a parent's pages but was never written"
-        if reason := _wrong_flags(owner, vma):
+        allowed = KEPT_FLAGS if owner.vid in images else 0
+        if reason := _wrong_flags(owner, vma, allowed):
             yield f"I16: {owner.label}: {vma.range} has flags {vma.flags:#x}: {reason}"
 
 
-def _wrong_flags(owner: AddressSpace, vma: Vma) -> str:
+def _wrong_flags(owner: AddressSpace, vma: Vma, allowed: int) -> str:
     flags = vma.flags
-    if owner.vid and flags & _TASKS_ONLY:
+    if owner.vid and flags & _TASKS_ONLY & ~allowed:
         return "only tasks have such regions"
     if vma.shared and flags & _PRIVATE_ONLY:
         return "only private regions are so"

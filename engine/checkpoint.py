@@ -28,7 +28,7 @@ from engine.vm_flags import ACCOUNT, DONT_COPY, GROWS_DOWN, NORESERVE, RAND_READ
 from engine.vma import Vma
 
 _IMAGE_MODE: Final = 0o600
-_KEPT_FLAGS: Final = ACCOUNT | GROWS_DOWN | NORESERVE | RAND_READ | SEQ_READ
+KEPT_FLAGS: Final = ACCOUNT | GROWS_DOWN | NORESERVE | RAND_READ | SEQ_READ
 """Flags of a task's region that mean the same when the image is run."""
 
 
@@ -50,7 +50,8 @@ class Checkpoints:
         thread = self.tasks.thread_of(cred, pid, tid)
         owner, own = thread.task.cred, thread.union.own
         self.journal.touch(own)
-        name = name or f"CP-{pid}-{self.spaces.registry.next_id}"
+        if name is None:
+            name = f"CP-{pid}-{self.spaces.registry.next_id}"
         self.spaces.registry.require_free(name)
         regions = [vma for vma in own.vmas if not vma.flags & DONT_COPY]
         memory = self.objects.create(in_store=True)
@@ -66,7 +67,7 @@ class Checkpoints:
         shift = own.geometry.page_shift
         space.memory.fill(
             [
-                Vma(v.start, v.end, v.access, memory, v.start >> shift, flags=v.flags & _KEPT_FLAGS)
+                Vma(v.start, v.end, v.access, memory, v.start >> shift, flags=v.flags & KEPT_FLAGS)
                 for v in regions
             ]
         )
