@@ -22,6 +22,7 @@ from typing import Protocol, TypeVar
 
 from app.errors import EIO
 from engine.changes import Change
+from engine.diff import Question
 from engine.errors import ENOMEM, EngineError, PagesNeeded
 from engine.journal import Transaction
 from engine.machine import Machine
@@ -172,6 +173,25 @@ class Executor:
         self._flush()
         if self._unsettled:
             await self._decided(self._unsettled[-1])
+
+    async def differing(self, questions: Sequence[Question]) -> list[Sequence[int]]:
+        """For each question the pages of its left object that may differ in the store, ascending. Raises EIO."""
+        store = self._store
+
+        def answer(asked: Question) -> Sequence[int]:
+            first, count, shift = asked.first, asked.count, asked.shift
+            if not shift:
+                return store.differing(asked.left, asked.right, first, count)
+            here = store.stored_pages(asked.left, first, count)
+            there = store.stored_pages(asked.right, first + shift, count)
+            return sorted({*here, *(page - shift for page in there)})
+
+        if not questions:
+            return []
+        try:
+            return await asyncio.to_thread(lambda: [answer(asked) for asked in questions])
+        except StoreError as cause:
+            raise _refusal(cause) from cause
 
     async def settled(self) -> None:
         """Wait until nothing is pending."""

@@ -16,6 +16,7 @@ from app.accounts import open_accounts
 from app.api import (
     attachments,
     clones,
+    diff,
     docs,
     health,
     heaps,
@@ -46,7 +47,7 @@ from storage.writer import Writer
 
 ROOT_TOKEN_FILE = "root.token"  # noqa: S105 - a file's name
 NOUNS = (
-    vas, inactive, roots, segments, clones, heaps, tasks, attachments, mappings, personalities, limits, proc, sys,
+    vas, inactive, roots, segments, clones, diff, heaps, tasks, attachments, mappings, personalities, limits, proc, sys,
 )  # fmt: skip
 
 

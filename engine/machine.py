@@ -8,6 +8,7 @@ them, and make the call again. Calls raise `EngineError`; the errnos are those o
 from engine.changes import TRANSIENT, DropObject, Image
 from engine.errors import PagesNeeded
 from engine.interface.clones import CloneCalls
+from engine.interface.diff import DiffCalls
 from engine.interface.heap import HeapCalls
 from engine.interface.memory import MemoryCalls
 from engine.interface.segments import SegmentCalls
@@ -18,7 +19,9 @@ from engine.journal import Transaction
 from engine.vma import from_record
 
 
-class Machine(VasCalls, SegmentCalls, CloneCalls, TaskCalls, MemoryCalls, HeapCalls, InspectionCalls):
+class Machine(
+    VasCalls, SegmentCalls, CloneCalls, TaskCalls, MemoryCalls, HeapCalls, InspectionCalls, DiffCalls
+):
     """One machine. Its parts are those of `engine.interface.parts.Parts`."""
 
     def transaction(self) -> Transaction:
