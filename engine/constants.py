@@ -86,4 +86,5 @@ WORD: Final = 2**64 - 1
 
 EXCLUSIVE: Final = "exclusive"
 SHARED: Final = "shared"
-SHARING: Final = (EXCLUSIVE, SHARED)
+LOCKABLE: Final = "lockable"
+SHARING: Final = (EXCLUSIVE, SHARED, LOCKABLE)

@@ -9,6 +9,7 @@ from engine.constants import (
     EXCLUSIVE,
     ID_MAX,
     INT_MAX,
+    LOCKABLE,
     MODE_MASK,
     NAME_BYTES_MAX,
     O_ACCMODE,
@@ -40,15 +41,17 @@ class Registry(Generic[T]):
     """Live objects by id and by name. `kind` is what messages call them.
 
     The registry itself is touched by whatever depends on a name or an id being there, or not being there.
+    `has_lockable`: there is or was an object whose sharing is "lockable".
     """
 
-    __slots__ = ("_by_id", "_by_name", "_journal", "kind", "next_id", "pending")
+    __slots__ = ("_by_id", "_by_name", "_journal", "has_lockable", "kind", "next_id", "pending")
 
     def __init__(self, journal: Journal, kind: str) -> None:
         self._journal = journal
         self.kind = kind
         self.next_id = 1
         self.pending = 0
+        self.has_lockable = False
         self._by_id: dict[int, T] = {}
         self._by_name: dict[str, int] = {}
 
@@ -70,7 +73,12 @@ class Registry(Generic[T]):
         """Make an object findable."""
         self._by_id[number] = thing
         self._by_name[thing.name] = number
+        self.note_sharing(thing)
         self._journal.undo(self._erase, number, thing)
+
+    def note_sharing(self, thing: T) -> None:
+        """Told how each object is shared, when it comes and when that changes."""
+        self.has_lockable |= thing.sharing == LOCKABLE
 
     def remove(self, number: int, thing: T) -> None:
         """Make an object unfindable; its id stays used."""

@@ -124,7 +124,7 @@ class Segments:
         segment.require_mutable()
         if segment.birth is None:
             raise EngineError(EINVAL, f"segment {segment.sid} is no clone")
-        segment.obj.become(segment.birth, self._objects.spare_id())
+        segment.obj.become(segment.birth)
 
     def restore(self, record: SegmentRecord) -> Segment:
         """Put a segment of the store's image back."""
@@ -245,6 +245,7 @@ class Segments:
             segment.sharing, segment.flags = before
 
         segment.sharing, segment.flags = new_sharing, flags
+        self.registry.note_sharing(segment)
         self._journal.undo(put_back)
         self._journal.change(PutSegment(segment.record()), segment)
 

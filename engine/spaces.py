@@ -172,6 +172,8 @@ class Spaces:
             birth = self._objects.get(space.birth)
             birth.release()
             self._objects.forget(birth)
+        for sid in sids:
+            self._journal.note("segment.detached", sid=sid, vid=space.vid)
         self.on_segments_left(sids)
 
     def attach(self, cred: Credentials, pid: int, vid: int, attach_type: int, *, lazy: bool) -> None:
@@ -264,6 +266,7 @@ class Spaces:
             space.sharing, space.flags = before
 
         space.sharing, space.flags = new_sharing, flags
+        self.registry.note_sharing(space)
         self._journal.undo(put_back)
         self._journal.change(PutSpace(space.record()), space)
 
