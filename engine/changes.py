@@ -163,13 +163,11 @@ class DropRoot:
 class CloneObject:
     """`target` reads as `source` does now; later changes of one are not seen in the other. O(1) in pages.
 
-    `target` may exist: what it held is forgotten. `source` must not be `target`. `layer` is an id that no object has or
-    will have.
+    `target` may exist: what it held is forgotten. `source` must not be `target`.
     """
 
     source: int
     target: int
-    layer: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ class Checkpoints:
         """A copy in the store that only `memory`, and what is forked from it, reads from."""
         image.flush()
         copy = self.objects.spare_id()
-        self.journal.change(CloneObject(image.object_id, copy, self.objects.spare_id()), image, memory)
+        self.journal.change(CloneObject(image.object_id, copy), image, memory)
         return Backing(copy, lambda object_id: self.journal.change(DropObject(object_id)))
 
 
@@ -109,7 +109,7 @@ def _copy_pages(to: Checkpoints, own: AddressSpace, regions: list[Vma], memory: 
     budget = memory.pool.capacity
     source = own.memory
     if source.store_id:
-        change = CloneObject(source.store_id, memory.object_id, to.objects.spare_id())
+        change = CloneObject(source.store_id, memory.object_id)
         to.journal.change(change, memory)
         for first, end in source.holes:
             to.journal.change(DropPages(memory.object_id, first, end - first), memory)

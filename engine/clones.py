@@ -96,7 +96,7 @@ class Clones:
         for vma in [vma for vma in memory.vmas if not vma.sid]:
             memory.vmas.replace(vma.start, vma.end, ())
             memory.zap(vma.start, vma.end)
-        memory.memory.become(self.objects.get(space.birth), self.objects.spare_id())
+        memory.memory.become(self.objects.get(space.birth))
         for record in born.regions:
             if not record.sid:
                 memory.refuse_collision(EFAULT, VirtRange(record.start, record.end))

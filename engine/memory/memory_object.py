@@ -70,11 +70,8 @@ class MemoryObject(PagedMemory):
             backing.users += 1
             self.journal.undo(_release_user, backing)
 
-    def copy_to(self, copy: "MemoryObject", layer: int) -> None:
-        """Make the new persistent `copy` read as this persistent memory does now. O(1) in pages, but for dirty ones.
-
-        `layer` is a spare id for the store.
-        """
+    def copy_to(self, copy: "MemoryObject") -> None:
+        """Make the new persistent `copy` read as this persistent memory does now. O(1) in pages, but for dirty ones."""
         self.flush()
         copy.pages.share_from(self.pages)
         copy._in_store, copy._holes = self._in_store, self._holes
@@ -83,10 +80,10 @@ class MemoryObject(PagedMemory):
         self.journal.undo(self.family.remove, copy)
         self.journal.undo(copy.pages.clear)
         self._zap_all()
-        self.journal.change(CloneObject(self.object_id, copy.object_id, layer), self, copy)
+        self.journal.change(CloneObject(self.object_id, copy.object_id), self, copy)
 
-    def become(self, source: "MemoryObject", layer: int) -> None:
-        """Read as the persistent `source`, which was cloned when this was, does now; O(1). `layer` as in `copy_to`."""
+    def become(self, source: "MemoryObject") -> None:
+        """Read as the persistent `source`, which was cloned when this was, does now. O(1)."""
         pages, dirty, kept = self.pages, self.dirty, (self._in_store, self._holes)
 
         def put_back() -> None:
@@ -104,7 +101,7 @@ class MemoryObject(PagedMemory):
         self.version += 1
         self.epoch += 1
         self._zap_all()
-        self.journal.change(CloneObject(source.object_id, self.object_id, layer), self, source)
+        self.journal.change(CloneObject(source.object_id, self.object_id), self, source)
 
     # -- bytes ---------------------------------------------------------------------------------------------------
 

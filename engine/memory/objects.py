@@ -70,11 +70,11 @@ class Objects:
     def clone(self, obj: MemoryObject) -> MemoryObject:
         """New memory that the store will remember, which reads as `obj` does now. O(1) in pages."""
         copy = self.create()
-        obj.copy_to(copy, self.spare_id())
+        obj.copy_to(copy)
         return copy
 
     def spare_id(self) -> int:
-        """An id that no object has or will have."""
+        """The id of an object that only the store knows."""
         self.next_id += 1
         return self.next_id - 1
 
