@@ -55,7 +55,7 @@ async def _send_all(
     events, authorization = service.events, exchange.header(b"authorization")
     told = reader.position
     await send_piece(exchange, b"retry: %d\n%s" % (RETRY_MS, _id_alone(events.id_of(told))), more=True)
-    while not events.closed and not leaving.done():
+    while not leaving.done():
         try:
             cred = await service.authenticator.credentials(authorization)
         except HttpProblem:
@@ -66,6 +66,8 @@ async def _send_all(
             await send_piece(exchange, frames, more=True)
         elif reader.position < events.last:
             await asyncio.sleep(0)
+        elif events.closed:
+            return
         else:
             done, _ = await asyncio.wait(
                 {events.news(), leaving}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
