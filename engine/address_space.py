@@ -4,26 +4,36 @@ Every region has exactly one owner. An attached space is seen by a task as the u
 (union.py), by reference; so a range may be used by one owner only, and whoever would make two owners collide is
 refused at that moment. `peers` are the owners that a range must not collide with: for a space the tasks that have it
 attached, for a task the spaces it has attached.
+
+A task's views (mmview.py) are address spaces kept in step: what changes regions here changes them in every one of
+`views`, or in none. They show one `memory`, but for unshared regions, of which each view has pages of its own,
+`private`, and rights of its own.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from engine.access import Access
 from engine.address import VirtRange
 from engine.changes import DropRegion, PutRegion, RegionRecord
-from engine.constants import RLIM_INFINITY
+from engine.constants import MAP_COUNT_MAX
 from engine.errors import EBUSY, ENOMEM, Collision, EngineError
 from engine.geometry import Geometry
 from engine.journal import Journal
+from engine.limited import Limited
 from engine.limits import UNLIMITED, Limits
 from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
 from engine.memory.page_table import PageTable
 from engine.memory.paged_memory import PagedMemory
-from engine.vm_flags import DONT_COPY, GROWS_DOWN, LOCK_FLAGS, LOCKED
-from engine.vma import Vma, VmaMap
+from engine.vm_flags import DONT_COPY, LOCK_FLAGS, LOCKED, UNSHARED
+from engine.vma import Replacement, Vma, VmaMap, replace_all
+
+REGIONS_MAX = 16 * MAP_COUNT_MAX
+"""Of all views of one task together."""
+VIEW_WEIGHT = 64
+"""A view without regions takes as much memory as so many regions."""
 
 
 class Seer(Protocol):
@@ -41,28 +51,27 @@ class Break:
     top: int
 
 
-class AddressSpace:
+class AddressSpace(Limited):
     """Regions of one owner over one geometry.
 
+    `memory` and `private` are indexed by virtual page number; `private` exists while there are unshared regions.
     `places` are the ranges searched for a mapping without a fixed address, top down unless `bottom_up`. `vid` is the
     space's id when the store remembers the regions, else 0.
     """
 
     __slots__ = (
         "_anons",
-        "_limits",
         "bottom_up",
         "brk",
-        "geometry",
         "journal",
         "label",
         "memory",
         "peers",
         "pending",
         "places",
+        "private",
         "unions",
         "vid",
-        "vmas",
     )
 
     def __init__(
@@ -77,6 +86,8 @@ class AddressSpace:
         self.geometry = geometry
         self.journal: Journal = memory.journal
         self.memory = memory
+        self.private: MemoryObject | None = None
+        self.views: list[AddressSpace] = [self]
         self.label = label
         self.places = places
         self.bottom_up = False
@@ -92,12 +103,13 @@ class AddressSpace:
 
     # -- regions -------------------------------------------------------------------------------------------------
 
+    def owns(self, obj: PagedMemory) -> bool:
+        """Whether it is this owner's own memory, shown at the addresses of its page numbers."""
+        return obj is self.memory or obj is self.private
+
     def map(self, vma: Vma, *, join_left: bool = True, join_right: bool = True) -> None:
         """Put a region in an empty place; it merges with its neighbours. ENOMEM: too many regions, one more than by splits."""
-        most = self.vmas.limit + 1
-        self.vmas.replace(vma.start, vma.end, (vma,), join_left=join_left, join_right=join_right, limit=most)
-        self.zap_on_undo(vma.start, vma.end)
-        self._show(vma.obj)
+        map_all([Placed(view, vma, join_left, join_right) for view in self.views])
 
     def fill(self, vmas: list[Vma]) -> None:
         """The regions, ascending and disjoint, of an owner that is new and has none. They are not merged."""
@@ -107,36 +119,69 @@ class AddressSpace:
 
     def unmap(self, start: int, end: int) -> None:
         """Drop this owner's regions in the page-aligned [start, end); what it held reads as zeros if mapped anew."""
-        went = self.vmas.overlapping(start, end)
-        if not went:
+        if not self.vmas.overlapping(start, end):
             return
-        self.vmas.replace(start, end, ())
+        went = [(view, view.vmas.overlapping(start, end)) for view in self.views]
+        replace_all([Replacement(view.vmas, start, end) for view in self.views])
+        for view, vmas in went:
+            view._unmapped(vmas, start, end)
+
+    def _unmapped(self, went: Sequence[Vma], start: int, end: int) -> None:
+        """These regions of one view are gone in [start, end)."""
         shift = self.geometry.page_shift
         others: dict[int, MemoryObject] = {}
         for vma in went:
             low, high = max(vma.start, start), min(vma.end, end)
             self.zap(low, high)
-            if vma.obj is self.memory:
-                self.memory.discard(low >> shift, (high - low) >> shift)
-            else:
+            if vma.obj is not self.memory:
                 others[id(vma.obj)] = vma.obj
+            if vma.obj is self.private or (vma.obj is self.memory and self is self.views[-1]):
+                vma.obj.discard(low >> shift, (high - low) >> shift)
         for obj in others.values():
             if not self.vmas.shows(obj):
                 self._stop_showing(obj)
 
-    def change(self, vma: Vma, start: int, end: int, access: Access, flags: int) -> None:
-        """Give the part [start, end) of `vma` other rights and flags.
+    def cut(self, address: int) -> None:
+        """Split the region that `address` lies inside of, if there is one, in two. ENOMEM: too many regions."""
+        for view in self.views:
+            view.vmas.cut(address)
 
-        ENOMEM: too many regions; a task's region that has to be split twice may then be split once, as on Linux.
+    def change(self, vma: Vma, start: int, end: int, access: Access, gained: int = 0, lost: int = 0) -> None:
+        """Give the part [start, end) of `vma` other rights, and flags beside those it has, without those `lost`.
+
+        Rights of an unshared region are this view's alone. ENOMEM: too many regions; a task's only region there that
+        has to be split twice may then be split once, as on Linux.
         """
+        low, high = max(vma.start, start), min(vma.end, end)
+        views = self.views
+        if access != vma.access and vma.flags & UNSHARED:
+            views = [self]
+        if len(views) == 1:
+            self._change(vma, low, high, access, vma.flags & ~lost | gained)
+            return
+        replacements = []
+        for view in views:
+            inner = [
+                part._replace(
+                    access=part.access if access == vma.access else access, flags=part.flags & ~lost | gained
+                )
+                for part in view.parts(low, high)
+            ]
+            replacements.append(Replacement(view.vmas, low, high, inner))
+        replace_all(replacements)
+        for view in views:
+            view.zap(low, high)
+
+    def _change(self, vma: Vma, start: int, end: int, access: Access, flags: int) -> None:
         if vma.access == access and vma.flags == flags:
             return
-        part = vma.part(max(vma.start, start), min(vma.end, end), self.geometry.page_shift)
+        part = vma.part(start, end, self.geometry.page_shift)
         try:
             self.vmas.replace(part.start, part.end, (part._replace(access=access, flags=flags),))
         except EngineError as error:
             if (
                 not self.vid
+                and len(self.views) == 1
                 and vma.start < part.start
                 and part.end < vma.end
                 and len(self.vmas) < self.vmas.limit
@@ -146,6 +191,14 @@ class AddressSpace:
             raise
         self.zap(part.start, part.end)
 
+    def parts(self, start: int, end: int) -> list[Vma]:
+        """Regions of this view, cut down to [start, end)."""
+        shift = self.geometry.page_shift
+        return [
+            vma.part(max(vma.start, start), min(vma.end, end), shift)
+            for vma in self.vmas.overlapping(start, end)
+        ]
+
     def before_write(self, vma: Vma) -> None:
         """A task's private region is written for the first time: which regions it may merge with is settled now.
 
@@ -153,6 +206,15 @@ class AddressSpace:
         """
         if vma.anon or vma.shared or self.vid:
             return
+        if len(self.views) == 1 or vma.flags & UNSHARED:
+            self._mark_written(vma)
+            return
+        for view in self.views:
+            for each in view.vmas.overlapping(vma.start, vma.end):
+                if not each.anon:
+                    view._mark_written(each)
+
+    def _mark_written(self, vma: Vma) -> None:
         shift = self.geometry.page_shift
         above, below = self.vmas.above(vma.end), self.vmas.below(vma.start)
         if above and above.anon and not above.forked and vma.follows_on(above, shift):
@@ -170,57 +232,8 @@ class AddressSpace:
 
     def touch_neighbours(self) -> None:
         """The answer depends on which ranges this owner and its peers use."""
-        for owner in (self, *self.peers):
+        for owner in (*self.views, *self.peers):
             self.journal.touch(owner)
-
-    # -- limits --------------------------------------------------------------------------------------------------
-
-    @property
-    def limits(self) -> Limits:
-        """What the owner may use."""
-        return self._limits
-
-    @limits.setter
-    def limits(self, limits: Limits) -> None:
-        self._limits = limits
-        self.vmas.limit = limits.map_count
-
-    def mapped(self) -> int:
-        """Bytes in regions."""
-        return sum(vma.end - vma.start for vma in self.vmas)
-
-    def data(self) -> int:
-        """Bytes in private writable regions that are no stack."""
-        return sum(vma.end - vma.start for vma in self.vmas if is_data(vma))
-
-    def locked(self) -> int:
-        """Bytes in locked regions."""
-        return sum(vma.end - vma.start for vma in self.vmas if vma.flags & LOCKED)
-
-    def require_room(self, length: int, *, data: bool) -> None:
-        """ENOMEM when `length` bytes more would pass the limit of the address space, or of data."""
-        if not self.has_room(length):
-            limit = self._limits.address_space
-            raise EngineError(ENOMEM, f"the address space is limited to {limit} bytes", length=length)
-        if data:
-            self.require_data(length)
-
-    def has_room(self, length: int) -> bool:
-        """Whether the limit of the address space leaves room for `length` bytes more."""
-        limit = self._limits.address_space
-        return limit == RLIM_INFINITY or self.mapped() + length <= limit & -self.geometry.page_size
-
-    def require_data(self, length: int) -> None:
-        """ENOMEM when `length` bytes more would pass the limit of data."""
-        limit = self._limits.data
-        if limit != RLIM_INFINITY and self.data() + length > limit & -self.geometry.page_size:
-            raise EngineError(ENOMEM, f"data is limited to {limit} bytes", length=length)
-
-    def require_lockable(self, length: int, errno: str) -> None:
-        """`errno` when `length` bytes more would pass the limit of locked memory."""
-        limit = self._limits.locked
-        if limit != RLIM_INFINITY and self.locked() + length > limit & -self.geometry.page_size:
-            raise EngineError(errno, f"locked memory is limited to {limit} bytes", length=length)
 
     # -- collisions ----------------------------------------------------------------------------------------------
 
@@ -317,29 +330,75 @@ class AddressSpace:
         Locks are not inherited, nor is what was advised DONTFORK. What was written is from now on the parent's too.
         """
         shift = self.geometry.page_shift
+        self._clone_private(child)
         copies: list[Vma] = []
         for vma in self.vmas:
-            own = vma.obj is self.memory
-            if own and (vma.flags & DONT_COPY or not vma.anon):
-                child.memory.discard(vma.offset, (vma.end - vma.start) >> shift)
-            if vma.flags & DONT_COPY:
-                continue
-            copy = vma
-            if own or vma.flags & LOCK_FLAGS:
-                obj = child.memory if own else vma.obj
-                anon = child.new_anon() if vma.anon else 0
-                flags = vma.flags & ~LOCK_FLAGS
-                copy = vma._replace(obj=obj, flags=flags, anon=anon, forked=bool(anon))
-            copies.append(copy)
+            obj = self._counterpart(vma.obj, child)
+            if obj is not vma.obj and (vma.flags & DONT_COPY or not vma.anon):
+                obj.discard(vma.offset, (vma.end - vma.start) >> shift)
+            if not vma.flags & DONT_COPY:
+                copies.append(self._copied(vma, obj, child))
         child.fill(copies)
+        if child.private is not None and not child.vmas.shows(child.private):
+            child.private.release()
+            child.private = None
         child.brk = replace(self.brk)
 
+    def new_view(self) -> "AddressSpace":
+        """A view of the same task, kept in step from now on. Unshared regions are copied as by a fork; ENOMEM.
+
+        Locks are not inherited; what was advised DONTFORK is there.
+        """
+        self.require_regions(len(self.vmas) + VIEW_WEIGHT)
+        view = AddressSpace(self.geometry, self.memory, self.label, self.places, limits=self.limits)
+        self.journal.undo(self.memory.mappers.remove, view)
+        view.bottom_up, view.brk, view._anons = self.bottom_up, self.brk, self._anons
+        self._clone_private(view)
+        view.fill([self._copied(vma, self._counterpart(vma.obj, view), view) for vma in self.vmas])
+        self.views.append(view)
+        self.journal.undo(self.views.remove, view)
+        view.views = self.views
+        return view
+
+    def require_regions(self, more: int) -> None:
+        """ENOMEM when the task's views would have too many regions together."""
+        held = sum(len(view.vmas) + VIEW_WEIGHT for view in self.views)
+        if held + more > REGIONS_MAX:
+            raise EngineError(
+                ENOMEM, f"{len(self.views)} views have {held} regions, {more} more are too many"
+            )
+
+    def _clone_private(self, child: "AddressSpace") -> None:
+        if self.private is not None:
+            child.private = self.private.clone()
+
+    def _counterpart(self, obj: MemoryObject, child: "AddressSpace") -> MemoryObject:
+        """What a copy shows instead."""
+        if obj is self.memory:
+            return child.memory
+        return child.private if obj is self.private and child.private is not None else obj
+
+    def _copied(self, vma: Vma, obj: MemoryObject, child: "AddressSpace") -> Vma:
+        """A region of a copy; one that shows a clone knows that its pages may also be another's."""
+        flags = vma.flags & ~LOCK_FLAGS
+        if obj is vma.obj:
+            return vma if flags == vma.flags else vma._replace(flags=flags)
+        anon = child.new_anon() if vma.anon else 0
+        return vma._replace(obj=obj, flags=flags, anon=anon, forked=bool(anon))
+
     def release(self) -> None:
-        """The owner is gone: give all memory back once that cannot be undone."""
+        """The owner is gone: give all memory back once that cannot be undone. Views share it until the last one."""
+        if len(self.views) > 1:
+            position = self.views.index(self)
+            self.views.pop(position)
+            self.journal.undo(self.views.insert, position, self)
         shown = {id(vma.obj): vma.obj for vma in self.vmas if vma.obj is not self.memory}
         for obj in shown.values():
             self._stop_showing(obj)
-        self.memory.release()
+        if self.vid:
+            self.memory.release()
+        else:
+            self._stop_showing(self.memory)
 
     # -- details -------------------------------------------------------------------------------------------------
 
@@ -354,6 +413,9 @@ class AddressSpace:
         self.journal.touch(obj)
         obj.mappers.remove(self)
         self.journal.undo(lambda: obj.mappers.append(self))
+        if obj is self.private:
+            self.private = None
+            self.journal.undo(setattr, self, "private", obj)
         if not obj.mappers and not obj.persistent:
             obj.release()
 
@@ -361,19 +423,20 @@ class AddressSpace:
         for union in self.unions:
             union.table.zap(first, count)
 
-    def _split_huge(self, edge: int) -> None:
+    def _split_huge(self, memory: MemoryObject, vmas: Sequence[Vma]) -> None:
         """A huge page lies in one region: where an edge cuts through it, it is split."""
-        page = edge >> self.geometry.page_shift
-        if page & (LEAF_PAGES - 1):
-            self.memory.pages.split(page >> LEAF_SHIFT)
+        for vma in vmas:
+            for edge in (vma.start, vma.end):
+                page = edge >> self.geometry.page_shift
+                if page & (LEAF_PAGES - 1):
+                    memory.pages.split(page >> LEAF_SHIFT)
 
     def _regions_changed(self, went: Sequence[Vma], came: Sequence[Vma]) -> None:
         self.journal.touch(self)
         if not self.vid:
-            if self.memory.pages.has_huge:
-                for vma in (*went, *came):
-                    self._split_huge(vma.start)
-                    self._split_huge(vma.end)
+            for memory in (self.memory, self.private):
+                if memory is not None and memory.pages.has_huge:
+                    self._split_huge(memory, (*went, *came))
             return
         records = {vma.start: region_record(vma) for vma in came}
         before = {vma.start: region_record(vma) for vma in went}
@@ -384,9 +447,23 @@ class AddressSpace:
                 self.journal.change(PutRegion(self.vid, record), self)
 
 
-def is_data(vma: Vma) -> bool:
-    """Whether a region counts as data: private, writable, no stack."""
-    return bool(vma.access & Access.WRITE) and not vma.shared and not vma.flags & GROWS_DOWN
+class Placed(NamedTuple):
+    """A region that is to be put into an empty place, and whether it merges with its neighbours."""
+
+    owner: AddressSpace
+    vma: Vma
+    join_left: bool = True
+    join_right: bool = True
+
+
+def map_all(placed: Sequence[Placed]) -> None:
+    """Map regions, each of one view: all or none. ENOMEM: too many regions, one more than by splits."""
+    if len(placed) > 1:
+        placed[0].owner.require_regions(len(placed))
+    replace_all([Replacement(p.owner.vmas, p.vma.start, p.vma.end, (p.vma,), *p[2:], 1) for p in placed])
+    for owner, vma, *_ in placed:
+        owner.zap_on_undo(vma.start, vma.end)
+        owner._show(vma.obj)
 
 
 def region_record(vma: Vma) -> RegionRecord:

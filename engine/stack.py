@@ -5,7 +5,7 @@ from engine.address_space import AddressSpace
 from engine.constants import RLIM_INFINITY
 from engine.errors import EAGAIN, EFAULT, EngineError
 from engine.vm_flags import GROWS_DOWN, LOCKED
-from engine.vma import Vma
+from engine.vma import Replacement, Vma, replace_all
 
 
 def growable(owner: AddressSpace, address: int) -> Vma | None:
@@ -46,7 +46,11 @@ def grow(owner: AddressSpace, vma: Vma, address: int) -> str | None:
     except EngineError as error:
         return error.detail
     pages = (stack.start - start) >> geometry.page_shift
-    longer = stack._replace(start=start, offset=stack.offset - pages)
-    owner.vmas.replace(start, stack.end, (longer,), join_left=False, join_right=False)
-    owner.zap_on_undo(start, stack.start)
+    replacements = []
+    for view in owner.views:
+        there = view.vmas.find(stack.start) or stack
+        longer = there._replace(start=start, offset=there.offset - pages)
+        replacements.append(Replacement(view.vmas, start, there.end, (longer,), False, False))
+        view.zap_on_undo(start, stack.start)
+    replace_all(replacements)
     return None

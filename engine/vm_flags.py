@@ -22,5 +22,7 @@ HUGEPAGE: Final = 1 << 9
 NOHUGEPAGE: Final = 1 << 10
 VAS_PRIVATE: Final = 1 << 11
 """Seen in the original address space only, not inside attached spaces."""
+UNSHARED: Final = 1 << 12
+"""Each view has pages and rights of its own (mmview)."""
 
 LOCK_FLAGS: Final = LOCKED | LOCK_ON_FAULT

@@ -142,6 +142,11 @@ class VmaMap:
         """Whether a region shows `obj`, which is not the owner's own memory."""
         return bool(self._windows.get(id(obj)))
 
+    def of_others(self) -> Iterator[Vma]:
+        """A region of each object shown here that is not the owner's own memory."""
+        found = (self.find(next(iter(starts))) for starts in self._windows.values())
+        return (vma for vma in found if vma is not None)
+
     def above(self, address: int) -> Vma | None:
         """The lowest region that starts at or above `address`."""
         index = bisect_left(self._starts, address)
@@ -179,6 +184,22 @@ class VmaMap:
         left; `join_left` and `join_right` say whether regions outside [start, end) take part.
         ENOMEM: more than `limit` regions, by default the map's.
         """
+        most = self.limit if limit is None else limit
+        low, high, came = self.plan(start, end, inner, join_left, join_right, most)
+        went = self._vmas[low:high]
+        if came == went:
+            return
+        self._set(low, high, came)
+        if self._journal.active:
+            bounds = [*went, *came]
+            span = min(vma.start for vma in bounds), max(vma.end for vma in bounds)
+            self._journal.undo(lambda: self._put_back(span, went))
+        self._changed(went, came)
+
+    def plan(
+        self, start: int, end: int, inner: Sequence[Vma], join_left: bool, join_right: bool, limit: int
+    ) -> tuple[int, int, list[Vma]]:
+        """What `replace` would do: the regions from index `low` to `high` become others. ENOMEM."""
         shift, vmas = self._page_shift, self._vmas
         low, high = self._first_index(start), bisect_left(self._starts, end)
         pieces = list(inner)
@@ -193,18 +214,10 @@ class VmaMap:
             pieces.append(vmas[high])
             high += 1
         came = _merged(pieces, shift)
-        went = vmas[low:high]
-        if came == went:
-            return
-        most = self.limit if limit is None else limit
-        if len(vmas) - len(went) + len(came) > most and len(came) > len(went):
-            raise EngineError(ENOMEM, f"more than {most} regions")
-        self._set(low, high, came)
-        if self._journal.active:
-            bounds = [*went, *came]
-            span = min(vma.start for vma in bounds), max(vma.end for vma in bounds)
-            self._journal.undo(lambda: self._put_back(span, went))
-        self._changed(went, came)
+        count = len(vmas) - (high - low) + len(came)
+        if count > limit and len(came) > high - low:
+            raise EngineError(ENOMEM, f"more than {limit} regions")
+        return low, high, came
 
     def fill(self, vmas: list[Vma]) -> None:
         """The regions, ascending and disjoint, of an owner that is new and has none. They are not merged."""
@@ -247,6 +260,27 @@ class VmaMap:
         """Index of the lowest region that ends above `address`."""
         index = bisect_right(self._starts, address) - 1
         return index if index >= 0 and self._vmas[index].end > address else index + 1
+
+
+class Replacement(NamedTuple):
+    """Arguments of `VmaMap.replace`; so many regions `more` than the map's limit may be there."""
+
+    vmas: VmaMap
+    start: int
+    end: int
+    inner: Sequence[Vma] = ()
+    join_left: bool = True
+    join_right: bool = True
+    more: int = 0
+
+
+def replace_all(replacements: Sequence[Replacement]) -> None:
+    """Replace regions of several maps, each independent of the others: all or none. ENOMEM as `replace`."""
+    if len(replacements) > 1:
+        for vmas, start, end, inner, left, right, more in replacements:
+            vmas.plan(start, end, inner, left, right, vmas.limit + more)
+    for vmas, start, end, inner, left, right, more in replacements:
+        vmas.replace(start, end, inner, join_left=left, join_right=right, limit=vmas.limit + more)
 
 
 def _merged(pieces: Sequence[Vma], page_shift: int) -> list[Vma]:

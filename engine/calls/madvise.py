@@ -128,7 +128,7 @@ def _follow(part: Part, advice: int) -> None:
         return  # a hint: a space keeps no flags, since nobody would know them after a restart
     gained, lost = _FLAGS[advice]
     try:
-        owner.change(vma, part.low, part.high, vma.access, vma.flags & ~lost | gained)
+        owner.change(vma, part.low, part.high, vma.access, gained, lost)
     except EngineError as error:
         raise EngineError(EAGAIN, error.detail, partial=error.partial, address=part.low) from error
 

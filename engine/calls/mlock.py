@@ -85,7 +85,7 @@ def _set(seen: Union, start: int, end: int, lock: int) -> None:
         if owner.vid:
             continue  # it has many users, none of whom decides for the others
         try:
-            owner.change(vma, low, high, vma.access, vma.flags & ~LOCK_FLAGS | lock)
+            owner.change(vma, low, high, vma.access, lock, LOCK_FLAGS)
         except EngineError as error:
             error.partial = error.partial or low > start
             raise

@@ -101,7 +101,7 @@ def _require_room(owner: AddressSpace, start: int, end: int, *, data: bool) -> N
     try:
         owner.require_room(end - start - replaced, data=data)
     except EngineError as error:
-        owner.vmas.cut(start)
-        owner.vmas.cut(end)
+        owner.cut(start)
+        owner.cut(end)
         error.partial = True
         raise

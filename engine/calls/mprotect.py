@@ -5,15 +5,16 @@ from engine.address_space import AddressSpace
 from engine.constants import PROT_ALL, PROT_GROWSDOWN, PROT_GROWSUP, PROT_SEM, WORD
 from engine.errors import EACCES, EINVAL, ENOMEM, EngineError
 from engine.union import Union
-from engine.vm_flags import ACCOUNT, GROWS_DOWN, LOCK_FLAGS, LOCKED, NORESERVE
+from engine.vm_flags import ACCOUNT, GROWS_DOWN, LOCK_FLAGS, LOCKED, NORESERVE, UNSHARED
 from engine.vma import Vma
 
 
 def mprotect(seen: Union, address: int, length: int, prot: int) -> None:
     """Give [address, address + length) other rights. What lies before the first failure stays changed.
 
-    EINVAL: not aligned, unknown rights; ENOMEM: a hole, too many regions, the limit of data; EACCES: a region of a
-    space or a segment that is attached read-only.
+    What views do not share changes in the thread's own view only. EINVAL: not aligned, unknown rights; ENOMEM: a hole,
+    too many regions, the limit of data; EACCES: a region of a space or a segment that is attached read-only, or a
+    range that views share in part.
     """
     geometry = seen.own.geometry
     if not geometry.is_aligned(address) or length < 0 or address < 0:
@@ -34,6 +35,7 @@ def mprotect(seen: Union, address: int, length: int, prot: int) -> None:
     if grows == PROT_GROWSUP and seen.find(address) is not None:
         raise EngineError(EINVAL, "no memory grows upwards here", address=address)
     access = Access(prot & PROT_ALL)
+    _refuse_mixture(seen, start, end)
     position = start
     while position < end:
         partial = position > start
@@ -68,28 +70,38 @@ def _require_rights(seen: Union, owner: AddressSpace, vma: Vma, access: Access) 
         raise EngineError(EACCES, f"segment {vma.sid} is attached read-only")
 
 
-def _require_data(owner: AddressSpace, length: int) -> None:
+def _require_data(owner: AddressSpace, vma: Vma, length: int) -> None:
     """ENOMEM at the limit of data; it is not looked at when as much more would pass that of the address space, too."""
     if owner.has_room(length):
-        owner.require_data(length)
+        for view in (owner,) if vma.flags & UNSHARED else owner.views:
+            view.require_data(length)
+
+
+def _refuse_mixture(seen: Union, start: int, end: int) -> None:
+    """EACCES when the range has shared parts and unshared ones: rights of these are the view's alone (mmview)."""
+    if seen.own.private is None:
+        return
+    kinds = {vma.flags & UNSHARED for vma in seen.overlapping(start, end)}
+    if len(kinds) > 1:
+        raise EngineError(EACCES, f"{start:#x}-{end:#x} is shared between views in part", address=start)
 
 
 def _change(seen: Union, owner: AddressSpace, vma: Vma, start: int, end: int, access: Access) -> None:
     """Linux's mprotect_fixup: becoming writable is counted, and no longer being so may be forgotten."""
-    flags = vma.flags
+    flags, gained, lost = vma.flags, 0, 0
     writable = bool(access & Access.WRITE)
     if writable and not vma.access & Access.WRITE and not vma.shared and not flags & GROWS_DOWN:
-        _require_data(owner, end - start)
+        _require_data(owner, vma, end - start)
     if not owner.vid and access != vma.access:
         if not writable and flags & ACCOUNT and not vma.shared and not vma.anon:
-            flags &= ~ACCOUNT
+            lost = ACCOUNT
         elif (
             writable
             and not vma.shared
             and not vma.access & Access.WRITE
             and not flags & (ACCOUNT | NORESERVE)
         ):
-            flags |= ACCOUNT
-    owner.change(vma, start, end, access, flags)
+            gained = ACCOUNT
+    owner.change(vma, start, end, access, gained, lost)
     if writable and flags & LOCK_FLAGS == LOCKED and not vma.shared and not vma.access & Access.WRITE:
         seen.populate_range(start, end)

@@ -4,20 +4,18 @@ In the order of Linux 6.18's mm/mremap.c; only a failure half way of a move over
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 from engine.address import VirtRange
-from engine.address_space import AddressSpace, is_data
+from engine.address_space import AddressSpace
 from engine.calls.mmap import munmap
 from engine.constants import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, WORD
 from engine.errors import EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, ENOMEM, EPERM, Collision, EngineError
+from engine.limited import is_data
+from engine.moving import SPARE_REGIONS, extend, move
 from engine.placement import find_free
 from engine.union import Union
-from engine.vm_flags import LOCK_FLAGS, LOCKED
+from engine.vm_flags import LOCKED
 from engine.vma import Vma
-
-_SPARE_REGIONS: Final = 3
-"""A move may split regions at both ends of both places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ def _require_valid(seen: Union, wish: Remap, old_size: int) -> None:
 def _require_spare_regions(seen: Union, wish: Remap) -> None:
     """ENOMEM so near the greatest number of regions that a move could stop half way."""
     limit = seen.own.limits.map_count
-    if wish.target_implied and len(seen.own.vmas) + 2 >= limit - _SPARE_REGIONS:
+    if wish.target_implied and len(seen.own.vmas) + 2 >= limit - SPARE_REGIONS:
         raise EngineError(ENOMEM, f"{len(seen.own.vmas)} of at most {limit} regions exist")
 
 
@@ -137,14 +135,8 @@ def _grow_in_place(seen: Union, owner: AddressSpace, vma: Vma, wish: Remap) -> i
         return None
     if any(each.vmas.overlapping(vma.end, end) for each in (owner, *owner.peers)):
         return None
-    shift = owner.geometry.page_shift
     owner.touch_neighbours()
-    piece = vma._replace(start=vma.end, end=end, offset=vma.page_of(vma.end, shift), forked=False)
-    above = owner.vmas.find(end)
-    joins = above is not None and piece.merges_with(above, shift)  # also if a parent has these pages
-    if above is not None and joins:
-        piece = piece.merged_with(above)
-    owner.map(piece, join_right=not joins)  # one neighbour on each side, as on Linux
+    extend(owner, vma, end)
     if vma.flags & LOCKED:
         seen.populate_range(vma.end, end)
     return wish.address
@@ -207,36 +199,9 @@ def _move_shrunk(seen: Union, owner: AddressSpace, wish: Remap) -> int:
 
 
 def _move(seen: Union, owner: AddressSpace, vma: Vma, wish: Remap, target: int) -> int:
-    """Map the new region, move the pages, take the old region away."""
-    if len(owner.vmas) >= owner.limits.map_count - _SPARE_REGIONS:
-        raise EngineError(ENOMEM, f"a move needs {_SPARE_REGIONS} regions more than there may be")
-    shift = owner.geometry.page_shift
-    first, count = vma.page_of(wish.address, shift), wish.old >> shift
-    new = vma._replace(start=target, end=target + wish.new, offset=first)
-    own_pages = vma.obj is owner.memory
-    if own_pages:
-        place = target >> shift
-        new = new._replace(offset=place, moved=first + vma.moved - place if vma.anon else 0)
-    owner.map(new)
-    if own_pages and count:
-        owner.memory.move(first, count, target >> shift)
-    owner.zap(wish.address, wish.address + wish.old)
-    if wish.flags & MREMAP_DONTUNMAP:
-        _leave_empty(owner, wish, target)
-    elif wish.old:
-        owner.unmap(wish.address, wish.address + wish.old)
+    """Move to where room is."""
+    stays = bool(wish.flags & MREMAP_DONTUNMAP)
+    move(owner, vma, wish.address, wish.old, target, wish.new, stays=stays)
     if vma.flags & LOCKED and wish.new > wish.old:
         seen.populate_range(target + wish.old, target + wish.new)
     return target
-
-
-def _leave_empty(owner: AddressSpace, wish: Remap, target: int) -> None:
-    """What was moved stays mapped without its pages, no longer locked; as if never written if all of it moved."""
-    left = owner.vmas.find(wish.address)
-    if left is None:
-        return
-    kept = left._replace(flags=left.flags & ~LOCK_FLAGS)
-    whole = left.start == wish.address and left.end == wish.address + wish.old
-    if whole and not left.start <= target < left.end:
-        kept = kept._replace(anon=0, forked=False)
-    owner.vmas.replace(left.start, left.end, (kept,), join_left=False, join_right=False)
