@@ -94,7 +94,6 @@ class Tasks:
         task = self.require(cred, pid)
         memory = MemoryObject(self._pool, self._journal)
         self.become(task, new_program(pid, memory, task.space.limits))
-        self._journal.note("task.exec", pid=pid, uid=task.cred.uid, name=task.name)
 
     def become(self, task: Task, space: AddressSpace) -> None:
         """Let `space` be all that the task has: no attachment, no other view, and the main thread only."""
@@ -113,6 +112,7 @@ class Tasks:
         task.kind, task.next_view = "", 1
         for old in before[1].values():
             old.space.release()
+        self._journal.note("task.exec", pid=task.pid, uid=task.cred.uid, name=task.name)
 
     def new_thread(self, cred: Credentials, pid: int, tid: int | None) -> int:
         """clone(CLONE_VM): the new thread starts in its creator's view, outside every space."""
