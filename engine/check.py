@@ -58,6 +58,7 @@ def check(machine: Machine, *, pending: bool = False) -> Iterator[str]:
     yield from check_frames(machine, objects, pending=pending)
     yield from check_swap(machine, objects, pending=pending)
     yield from check_page_maps(objects, pending=pending)
+    yield from check_families(objects)
     yield from check_entries(objects)
     yield from check_objects(objects, owners)
     yield from check_attachments(machine)
@@ -248,6 +249,20 @@ def check_page_maps(objects: list[MemoryObject], *, pending: bool) -> Iterator[s
         for number, leaf in table.leaves.items():
             if leaf.refs < holders[id(leaf)] or (leaf.refs > holders[id(leaf)] and not pending):
                 yield f"I12: leaf {number} has {leaf.refs} references, {holders[id(leaf)]} tables hold it"
+
+
+def check_families(objects: list[MemoryObject]) -> Iterator[str]:
+    """I12: persistent memory that shares leaves knows each other, and shares none with volatile memory."""
+    holders: dict[int, MemoryObject] = {}
+    for obj in objects:
+        if obj.persistent and sum(member is obj for member in obj.family) != 1:
+            yield f"I12: object {obj.object_id} is not once in its family"
+        for leaf in obj.pages.table.leaves.values():
+            other = holders.setdefault(id(leaf), obj)
+            if other.persistent != obj.persistent:
+                yield f"I12: object {max(obj.object_id, other.object_id)} shares a leaf with volatile memory"
+            elif obj.persistent and other.family is not obj.family:
+                yield f"I12: objects {other.object_id} and {obj.object_id} share a leaf and do not know each other"
 
 
 def check_entries(objects: list[MemoryObject]) -> Iterator[str]:
