@@ -137,6 +137,7 @@ CALLS: Final[Mapping[str, Call]] = {
     "prlimit": Call(arguments.Prlimit, lambda m, f, a: m.prlimit(f.cred, f.pid, a.resource, a.value)),
     "heartbeat": Call(Args, _heartbeat),
     "maps": Call(OfThread, lambda m, f, a: m.maps_text(f.cred, f.pid, f.thread(a))),
+    "smaps": Call(OfThread, lambda m, f, a: m.smaps_text(f.cred, f.pid, f.thread(a))),
 }
 """All but read and write, which are bound by hand because batches consist of them."""
 

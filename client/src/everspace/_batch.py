@@ -166,6 +166,10 @@ class BatchCalls(MoreBatchCalls):
         """See Task."""
         return self._add(memory.maps())
 
+    def smaps(self) -> Handle[str]:
+        """See Task."""
+        return self._add(memory.smaps())
+
     def prlimit(self, resource: str, value: SupportsIndex | None = None) -> Handle[int]:
         """See Task."""
         return self._add(tasks.prlimit(resource, value))

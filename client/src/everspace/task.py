@@ -204,6 +204,10 @@ class Calls(CloneCalls, HeapCalls, ViewCalls):
         """The text of /proc/PID/maps as this thread sees it. EPERM."""
         return self._run(memory.maps())
 
+    def smaps(self) -> str:
+        """The text of /proc/PID/smaps as this thread sees it: its map, and what memory each region uses. EPERM."""
+        return self._run(memory.smaps())
+
     def core(self, target: Target) -> int:
         """Write an ELF core file of what this thread sees to a path or a binary file; its size. EPERM, EAGAIN, EINVAL.
 

@@ -150,15 +150,19 @@ def brk(addr: SupportsIndex = 0) -> Call[int]:
 
 def maps() -> Call[str]:
     """GET /proc/{pid}/maps."""
-    return Call(
-        "maps",
-        "GET",
-        "/proc/{pid}/maps",
-        str,
-        answer=lambda r: r.body.decode(),
-        repeatable=True,
-        tid_in="query",
-    )
+    return _file("maps")
+
+
+def smaps() -> Call[str]:
+    """GET /proc/{pid}/smaps."""
+    return _file("smaps")
+
+
+def _file(name: str) -> Call[str]:
+    def answer(response: Response) -> str:
+        return response.body.decode()
+
+    return Call(name, "GET", f"/proc/{{pid}}/{name}", str, answer=answer, repeatable=True, tid_in="query")
 
 
 def from_base64(value: Any) -> bytes:

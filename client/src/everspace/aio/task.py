@@ -207,6 +207,10 @@ class AsyncCalls(AsyncCloneCalls, AsyncHeapCalls, AsyncViewCalls):
         """The text of /proc/PID/maps as this thread sees it. EPERM."""
         return await self._run(memory.maps())
 
+    async def smaps(self) -> str:
+        """The text of /proc/PID/smaps as this thread sees it: its map, and what memory each region uses. EPERM."""
+        return await self._run(memory.smaps())
+
     async def core(self, target: Target) -> int:
         """Write an ELF core file of what this thread sees to a path or a binary file; its size. EPERM, EAGAIN, EINVAL.
 

@@ -10,6 +10,7 @@ import typer
 
 import everspace
 from everspace.cli import hexdump, task, transfer, vas
+from everspace.cli.events import events
 from everspace.cli.maps import maps
 from everspace.cli.shell import Common, Json, Token, Url, command
 
@@ -31,6 +32,7 @@ app.add_typer(transfer.group, name="seg")
 app.add_typer(task.group, name="task")
 app.add_typer(hexdump.group, name="hexdump")
 command(app, "maps")(maps)
+command(app, "events")(events)
 
 
 def _version(wanted: bool) -> None:

@@ -6,6 +6,14 @@ from typing import Annotated, Any
 import typer
 
 import everspace
+from everspace.cli.clones import (
+    CopyArgument,
+    LifetimeOption,
+    kind_of,
+    show_differences,
+    show_lineage,
+    show_usage,
+)
 from everspace.cli.shell import Shell, command
 from everspace.cli.values import (
     End,
@@ -31,6 +39,9 @@ group = typer.Typer(help="Segments: named memory at a fixed address, shown in an
 
 SegmentArgument = Annotated[
     Which, typer.Argument(parser=written(parse_which), metavar="SEGMENT", help="An id or a name.")
+]
+OtherArgument = Annotated[
+    Which, typer.Argument(parser=written(parse_which), metavar="OTHER", help="What it is compared with.")
 ]
 StartArgument = Annotated[
     int, typer.Argument(parser=written(parse_place), metavar="START", help="The first address.")
@@ -70,11 +81,12 @@ def list_segments(shell: Shell) -> None:
             str(a.attach_count),
             f"{hex_address(a.start)}-{hex_address(a.end)}",
             show_size(a.size),
+            kind_of(a),
             a.name,
         ]
         for a in found
     ]
-    header = [">SID", "MODE", ">UID", ">GID", "SHARING", ">SPACES", "RANGE", ">SIZE", "NAME"]
+    header = [">SID", "MODE", ">UID", ">GID", "SHARING", ">SPACES", "RANGE", ">SIZE", "KIND", "NAME"]
     shell.table(header, rows, [describe(attr) for attr in found])
 
 
@@ -86,9 +98,10 @@ def create(
     end: EndArgument,
     mode: ModeOption = 0o600,
     sharing: SharingOption = "exclusive",
+    lifetime: LifetimeOption = "persistent",
 ) -> None:
     """Make a segment of zeros and print its id."""
-    attr = shell.client.segments.create(name, start, end.after(start), mode, sharing).seen
+    attr = shell.client.segments.create(name, start, end.after(start), mode, sharing, lifetime).seen
     shell.say(str(attr.sid), describe(attr))
 
 
@@ -143,3 +156,64 @@ def detach(shell: Shell, which: SegmentArgument, where: SpaceArgument) -> None:
     segment.detach(space)
     said = {"sid": segment.sid, "vid": space.vid}
     shell.say(f"segment {segment.sid} is no longer in space {space.vid}", said)
+
+
+@command(group, "clone")
+def clone(shell: Shell, which: SegmentArgument, name: CopyArgument) -> None:
+    """Copy a segment; print the new id."""
+    attr = shell.segment(which).clone(name).seen
+    shell.say(str(attr.sid), describe(attr))
+
+
+@command(group, "snapshot")
+def snapshot(shell: Shell, which: SegmentArgument, name: CopyArgument) -> None:
+    """Copy it so that nobody can change the copy."""
+    attr = shell.segment(which).snapshot(name).seen
+    shell.say(str(attr.sid), describe(attr))
+
+
+@command(group, "reset")
+def reset(shell: Shell, which: SegmentArgument) -> None:
+    """Make a clone what it was when it was cloned."""
+    segment = shell.segment(which)
+    segment.reset()
+    shell.say(
+        f"segment {segment.sid} is again as it was cloned from {segment.seen.origin}", describe(segment.attr())
+    )
+
+
+@command(group, "diff")
+def diff(shell: Shell, which: SegmentArgument, other: OtherArgument) -> None:
+    """Show where two segments of one range differ."""
+    show_differences(shell, shell.segment(which).diff(shell.segment(other)))
+
+
+@command(group, "lineage")
+def lineage(shell: Shell, which: SegmentArgument) -> None:
+    """Show its origins, nearest first, and its clones."""
+    show_lineage(shell, shell.segment(which).lineage())
+
+
+@command(group, "usage")
+def usage(shell: Shell, which: SegmentArgument) -> None:
+    """Show its bytes: all, shared with clones, its own."""
+    show_usage(shell, shell.segment(which).usage())
+
+
+@command(group, "rename")
+def rename(shell: Shell, which: SegmentArgument, name: NameArgument) -> None:
+    """Give a segment another name."""
+    segment = shell.segment(which)
+    segment.rename(name)
+    shell.say(f"segment {segment.sid} is now {name}", describe(segment.seen))
+
+
+@command(group, "heap")
+def heap(shell: Shell, which: SegmentArgument) -> None:
+    """Show how full the heap in a segment is."""
+    found = asdict(shell.segment(which).heap())
+    if shell.json:
+        shell.say("", found)
+        return
+    for what, value in found.items():
+        shell.write(f"{what:<12} {value}")

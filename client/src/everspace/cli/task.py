@@ -9,7 +9,8 @@ import typer
 import everspace
 from everspace.cli.core import OutputOption, save
 from everspace.cli.shell import Shell, command
-from everspace.wire import LEASE_SECONDS_DEFAULT, TYPE_NAMES
+from everspace.cli.values import show_size
+from everspace.wire import LEASE_SECONDS_DEFAULT, RESOURCE_NAMES, TYPE_NAMES
 
 group = typer.Typer(help="Tasks: who attaches spaces and runs in them, until their lease ends.")
 
@@ -70,3 +71,42 @@ def remove(shell: Shell, pid: PidArgument) -> None:
     """End a task: it leaves its spaces and lets go of them."""
     shell.client.task(pid).exit()
     shell.say(f"ended task {pid}", {"pid": pid})
+
+
+@command(group, "fork")
+def fork(shell: Shell, pid: PidArgument, tid: TidOption = None) -> None:
+    """Copy a task, as fork(2), and print the child's id."""
+    child = shell.client.task(pid).of_thread(tid).fork()
+    shell.say(str(child.pid), describe(child.info()) if shell.json else None)
+
+
+@command(group, "exec")
+def execute(shell: Shell, pid: PidArgument) -> None:
+    """Let a task begin anew, as execve(2)."""
+    shell.client.task(pid).exec()
+    shell.say(f"task {pid} begins anew", {"pid": pid})
+
+
+@command(group, "limits")
+def limits(shell: Shell, pid: PidArgument) -> None:
+    """Show the limits of a task."""
+    with shell.client.task(pid).batch() as batch:
+        asked = {name: batch.prlimit(name) for name in RESOURCE_NAMES}
+    found = {name: handle.result() for name, handle in asked.items()}
+    if shell.json:
+        none = everspace.RLIM_INFINITY
+        shell.say("", {name: None if value == none else value for name, value in found.items()})
+        return
+    for name, value in found.items():
+        shown = str(value) if name == "map_count" else show_size(value)
+        shell.write(f"{name:<14} {'unlimited' if value == everspace.RLIM_INFINITY else shown}")
+
+
+@command(group, "smaps")
+def smaps(shell: Shell, pid: PidArgument, tid: TidOption = None) -> None:
+    """Print what memory each region uses."""
+    text = shell.client.task(pid).of_thread(tid).smaps()
+    if shell.json:
+        shell.say("", {"smaps": text})
+    else:
+        shell.write(text.removesuffix("\n"))

@@ -7,6 +7,14 @@ from typing import Annotated, Any
 import typer
 
 import everspace
+from everspace.cli.clones import (
+    CopyArgument,
+    LifetimeOption,
+    kind_of,
+    show_differences,
+    show_lineage,
+    show_usage,
+)
 from everspace.cli.core import OutputOption, save
 from everspace.cli.shell import Shell, command
 from everspace.cli.values import (
@@ -23,8 +31,14 @@ from everspace.wire import hex_address
 
 group = typer.Typer(help="Spaces: named address spaces that outlive every process.")
 
-SpaceArgument = Annotated[
-    Which, typer.Argument(parser=written(parse_which), metavar="SPACE", help="An id or a name.")
+parse_space = written(parse_which)
+SpaceArgument = Annotated[Which, typer.Argument(parser=parse_space, metavar="SPACE", help="An id or a name.")]
+OtherArgument = Annotated[
+    Which, typer.Argument(parser=parse_space, metavar="OTHER", help="What it is compared with.")
+]
+PidArgument = Annotated[int, typer.Argument(metavar="PID", help="The task's id.")]
+ForkNameArgument = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="The name of the new space.", show_default="CP-PID-VID")
 ]
 NameArgument = Annotated[str, typer.Argument(help="The name.")]
 ModeOption = Annotated[
@@ -32,7 +46,11 @@ ModeOption = Annotated[
     typer.Option(parser=written(parse_mode), metavar="OCTAL", help="Permission bits.", show_default="600"),
 ]
 SharingOption = Annotated[
-    str, typer.Option(metavar="WHO", help="exclusive (one writer or many readers) or shared.")
+    str,
+    typer.Option(
+        metavar="WHO",
+        help="exclusive (one writer or many readers), shared, or lockable (who switches in takes a lock).",
+    ),
 ]
 ModeArgument = Annotated[
     int, typer.Argument(parser=written(parse_mode), metavar="MODE", help="Permission bits in octal.")
@@ -53,19 +71,32 @@ def list_spaces(shell: Shell) -> None:
     """List all spaces."""
     found = [space.seen for space in shell.client.spaces.list(limit=1000)]
     rows = [
-        [str(a.vid), show_mode(a.mode), str(a.uid), str(a.gid), a.sharing, str(a.attach_count), a.name]
+        [
+            str(a.vid),
+            show_mode(a.mode),
+            str(a.uid),
+            str(a.gid),
+            a.sharing,
+            str(a.attach_count),
+            kind_of(a),
+            a.name,
+        ]
         for a in found
     ]
-    header = [">VID", "MODE", ">UID", ">GID", "SHARING", ">TASKS", "NAME"]
+    header = [">VID", "MODE", ">UID", ">GID", "SHARING", ">TASKS", "KIND", "NAME"]
     shell.table(header, rows, [describe(attr) for attr in found])
 
 
 @command(group, "create")
 def create(
-    shell: Shell, name: NameArgument, mode: ModeOption = 0o600, sharing: SharingOption = "exclusive"
+    shell: Shell,
+    name: NameArgument,
+    mode: ModeOption = 0o600,
+    sharing: SharingOption = "exclusive",
+    lifetime: LifetimeOption = "persistent",
 ) -> None:
     """Make a space and print its id."""
-    attr = shell.client.spaces.create(name, mode, sharing).seen
+    attr = shell.client.spaces.create(name, mode, sharing, lifetime).seen
     shell.say(str(attr.vid), describe(attr))
 
 
@@ -124,3 +155,74 @@ def regions(shell: Shell, which: SpaceArgument) -> None:
     ]
     items = [{**asdict(r), "start": hex_address(r.start), "end": hex_address(r.end)} for r in found]
     shell.table(["RANGE", "PERMS", ">SIZE", "SHOWS"], rows, items)
+
+
+@command(group, "clone")
+def clone(shell: Shell, which: SpaceArgument, name: CopyArgument) -> None:
+    """Copy a space and its segments; print the new id."""
+    attr = shell.space(which).clone(name).seen
+    shell.say(str(attr.vid), describe(attr))
+
+
+@command(group, "snapshot")
+def snapshot(shell: Shell, which: SpaceArgument, name: CopyArgument) -> None:
+    """Copy it so that nobody can change the copy."""
+    attr = shell.space(which).snapshot(name).seen
+    shell.say(str(attr.vid), describe(attr))
+
+
+@command(group, "reset")
+def reset(shell: Shell, which: SpaceArgument) -> None:
+    """Make a clone what it was when it was cloned."""
+    space = shell.space(which)
+    space.reset()
+    shell.say(f"space {space.vid} is again as it was cloned from {space.seen.origin}", describe(space.attr()))
+
+
+@command(group, "diff")
+def diff(shell: Shell, which: SpaceArgument, other: OtherArgument) -> None:
+    """Show where two spaces differ, page by page."""
+    show_differences(shell, shell.space(which).diff(shell.space(other)))
+
+
+@command(group, "lineage")
+def lineage(shell: Shell, which: SpaceArgument) -> None:
+    """Show its origins, nearest first, and its clones."""
+    show_lineage(shell, shell.space(which).lineage())
+
+
+@command(group, "usage")
+def usage(shell: Shell, which: SpaceArgument) -> None:
+    """Show its bytes: all, shared with clones, its own."""
+    show_usage(shell, shell.space(which).usage())
+
+
+@command(group, "rename")
+def rename(shell: Shell, which: SpaceArgument, name: NameArgument) -> None:
+    """Give a space another name."""
+    space = shell.space(which)
+    space.rename(name)
+    shell.say(f"space {space.vid} is now {name}", describe(space.seen))
+
+
+@command(group, "roots")
+def roots(shell: Shell, which: SpaceArgument) -> None:
+    """List the named addresses of a space."""
+    found = shell.space(which).roots()
+    items = [{"name": name, "addr": hex_address(addr)} for name, addr in found.items()]
+    shell.table(["ADDRESS", "NAME"], [[item["addr"], item["name"]] for item in items], items)
+
+
+@command(group, "fork")
+def fork(shell: Shell, pid: PidArgument, name: ForkNameArgument = None) -> None:
+    """Make a space of a task's memory; print its id."""
+    vid = shell.client.task(pid).vas_fork(name)
+    shell.say(str(vid), describe(shell.client.spaces.get(vid).seen) if shell.json else None)
+
+
+@command(group, "exec")
+def execute(shell: Shell, which: SpaceArgument, pid: PidArgument) -> None:
+    """Give a task the memory that `vas fork` kept."""
+    space = shell.space(which)
+    shell.client.task(pid).vas_exec(space.vid)
+    shell.say(f"task {pid} runs what is in space {space.vid}", {"pid": pid, "vid": space.vid})
