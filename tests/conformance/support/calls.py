@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 from tests.conformance.support.http import Answer, Http, Problem
+from tests.conformance.support.personalities import HttpPersonalities, Personalities
 
 TYPES = {0: "ro", 1: "wo", 2: "rw"}
 PAGE = 4096
@@ -29,6 +30,12 @@ class SpaceAttr(Protocol):
     def sharing(self) -> str: ...
     @property
     def attach_count(self) -> int: ...
+    @property
+    def origin(self) -> int: ...
+    @property
+    def snapshot(self) -> bool: ...
+    @property
+    def lifetime(self) -> str: ...
 
 
 class SegmentAttr(SpaceAttr, Protocol):
@@ -42,14 +49,16 @@ class SegmentAttr(SpaceAttr, Protocol):
     def size(self) -> int: ...
 
 
-class Calls(Protocol):
+class Calls(Personalities, Protocol):
     """Every call of a thread; a task is its own main thread."""
 
     @property
     def pid(self) -> int: ...
     @property
     def tid(self) -> int: ...
-    def vas_create(self, name: str, mode: int, sharing: str = "exclusive") -> int: ...
+    def vas_create(
+        self, name: str, mode: int, sharing: str = "exclusive", lifetime: str = "persistent"
+    ) -> int: ...
     def vas_delete(self, vid: int) -> int: ...
     def vas_find(self, name: str) -> int: ...
     def vas_attach(self, pid: int, vid: int, type: int, lazy: bool = True) -> int: ...
@@ -64,9 +73,17 @@ class Calls(Protocol):
         uid: int | None = None,
         gid: int | None = None,
         sharing: str | None = None,
+        name: str | None = None,
+        lifetime: str | None = None,
     ) -> int: ...
     def vas_seg_create(
-        self, name: str, start: int, end: int, mode: int, sharing: str = "exclusive"
+        self,
+        name: str,
+        start: int,
+        end: int,
+        mode: int,
+        sharing: str = "exclusive",
+        lifetime: str = "persistent",
     ) -> int: ...
     def vas_seg_delete(self, sid: int) -> int: ...
     def vas_seg_find(self, name: str) -> int: ...
@@ -80,6 +97,8 @@ class Calls(Protocol):
         uid: int | None = None,
         gid: int | None = None,
         sharing: str | None = None,
+        name: str | None = None,
+        lifetime: str | None = None,
     ) -> int: ...
     def read(self, addr: int, length: int) -> bytes: ...
     def write(self, addr: int, data: bytes, durability: str = "commit") -> int: ...
@@ -124,6 +143,10 @@ class Attr:
     gid: int
     sharing: str
     attach_count: int
+    origin: int = 0
+    snapshot: bool = False
+    lifetime: str = "persistent"
+    image: bool = False
     start: int = 0
     end: int = 0
     size: int = 0
@@ -132,6 +155,7 @@ class Attr:
 def attr_of(item: dict[str, Any]) -> Attr:
     """Attributes out of JSON, where addresses are hex strings."""
     common = {key: item[key] for key in ("name", "mode", "uid", "gid", "sharing", "attach_count")}
+    common |= {key: item[key] for key in ("origin", "snapshot", "lifetime", "image") if key in item}
     place = {key: int(item[key], 16) for key in ("start", "end") if key in item}
     for key, address in place.items():
         assert item[key] == hex(address), item
@@ -142,12 +166,17 @@ def given(**members: Any) -> dict[str, Any]:
     return {key: value for key, value in members.items() if value is not None}
 
 
+def unusual(lifetime: str) -> dict[str, str]:
+    """A lifetime as a member, unless it is what everything has when nobody says otherwise."""
+    return {} if lifetime == "persistent" else {"lifetime": lifetime}
+
+
 def wire_type(type: int) -> int | str:
     """The name of an attach type; what has no name goes as it is, for the service to refuse."""
     return TYPES.get(type, type)
 
 
-class HttpThread:
+class HttpThread(HttpPersonalities):
     """A thread of a task, spoken to over raw HTTP."""
 
     def __init__(self, http: Http, pid: int, tid: int) -> None:
@@ -184,8 +213,10 @@ class HttpThread:
             raise problem
         return result["value"]
 
-    def vas_create(self, name: str, mode: int, sharing: str = "exclusive") -> int:
-        body = {"name": name, "mode": mode, "sharing": sharing}
+    def vas_create(
+        self, name: str, mode: int, sharing: str = "exclusive", lifetime: str = "persistent"
+    ) -> int:
+        body = {"name": name, "mode": mode, "sharing": sharing} | unusual(lifetime)
         return int(self.http.call("POST", "/v1/vas", body, status=201).json["id"])
 
     def vas_delete(self, vid: int) -> int:
@@ -227,13 +258,24 @@ class HttpThread:
         uid: int | None = None,
         gid: int | None = None,
         sharing: str | None = None,
+        name: str | None = None,
+        lifetime: str | None = None,
     ) -> int:
-        self.http.call("PATCH", f"/v1/vas/{vid}", given(mode=mode, uid=uid, gid=gid, sharing=sharing))
+        body = given(mode=mode, uid=uid, gid=gid, sharing=sharing, name=name, lifetime=lifetime)
+        self.http.call("PATCH", f"/v1/vas/{vid}", body)
         return 0
 
-    def vas_seg_create(self, name: str, start: int, end: int, mode: int, sharing: str = "exclusive") -> int:
+    def vas_seg_create(
+        self,
+        name: str,
+        start: int,
+        end: int,
+        mode: int,
+        sharing: str = "exclusive",
+        lifetime: str = "persistent",
+    ) -> int:
         place = {"start": hex(start), "end": hex(end)}
-        body = {"name": name, "mode": mode, "sharing": sharing, **place}
+        body = {"name": name, "mode": mode, "sharing": sharing, **place} | unusual(lifetime)
         return int(self.http.call("POST", "/v1/segments", body, status=201).json["id"])
 
     def vas_seg_delete(self, sid: int) -> int:
@@ -266,8 +308,11 @@ class HttpThread:
         uid: int | None = None,
         gid: int | None = None,
         sharing: str | None = None,
+        name: str | None = None,
+        lifetime: str | None = None,
     ) -> int:
-        self.http.call("PATCH", f"/v1/segments/{sid}", given(mode=mode, uid=uid, gid=gid, sharing=sharing))
+        body = given(mode=mode, uid=uid, gid=gid, sharing=sharing, name=name, lifetime=lifetime)
+        self.http.call("PATCH", f"/v1/segments/{sid}", body)
         return 0
 
     def read(self, addr: int, length: int) -> bytes:

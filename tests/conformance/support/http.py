@@ -111,6 +111,17 @@ class Http:
             response.status, {name.lower(): value for name, value in response.getheaders()}, content
         )
 
+    def send(self, method: str, path: str, body: Any) -> None:
+        """Send a request and leave its answer unread; afterwards this connection is good for `close` alone."""
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": JSON}
+        self._connection.request(method, path, body=json.dumps(body).encode("ascii"), headers=headers)
+
+    def open(self, path: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        """GET an answer that is read piece by piece; afterwards this connection is good for `close` alone."""
+        sent = {"Authorization": f"Bearer {self.token}"} | dict(headers)
+        self._connection.request("GET", path, headers=sent)
+        return self._connection.getresponse()
+
     def call(
         self,
         method: str,

@@ -152,7 +152,7 @@ class World:
         return vid, sid
 
     # -- judging ---------------------------------------------------------------------------------------
-    def fails(self, name: str, call: Callable[..., object], *args: Any, **named: Any) -> Failure:
+    def fails(self, name: str, call: Callable[..., object], /, *args: Any, **named: Any) -> Failure:
         """The call is refused with this errno, and nothing has changed by it."""
         before = self.state()
         failure = self.refused(call, *args, **named)
@@ -160,7 +160,7 @@ class World:
         assert self.state() == before
         return failure
 
-    def refused(self, call: Callable[..., object], *args: Any, **named: Any) -> Failure:
+    def refused(self, call: Callable[..., object], /, *args: Any, **named: Any) -> Failure:
         """The call is refused; how."""
         try:
             value = call(*args, **named)
@@ -172,7 +172,7 @@ class World:
             return Failure(name, error.problem)
         raise Accepted(f"not refused, but answered with {value!r}")
 
-    def refused_or_none(self, call: Callable[..., object], *args: Any, **named: Any) -> Failure | None:
+    def refused_or_none(self, call: Callable[..., object], /, *args: Any, **named: Any) -> Failure | None:
         """How the call was refused, or None if it was not."""
         try:
             return self.refused(call, *args, **named)
