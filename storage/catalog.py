@@ -1,14 +1,16 @@
-"""The rows of spaces, segments and regions: read as an image, written as a group leaves them."""
+"""All rows but nodes and log: read as an image and as the tree of layers, written as a group leaves them."""
 
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import lmdb
 
-from engine.changes import Image
-from storage.changeset import ChangeSet
+from engine.changes import Image, SegmentRecord, SpaceRecord
+from storage.changeset import ChangeSet, Rows, objects_of
 from storage.errors import RowDamaged, StoreDamaged
 from storage.format import State, Superblock
+from storage.layers import LAYER_KEY, Layers, decode_layer, encode_layer
+from storage.lineage import decode_birth, decode_root
 from storage.records import ID_KEY, decode_region, decode_segment, decode_space
 from storage.tables import Tables, Txn
 
@@ -28,10 +30,37 @@ def read_image(tables: Tables, txn: Txn, superblock: Superblock, state: State) -
     )
     image.regions = {record.vid: [] for record in image.spaces}
     for vid, region in _rows(txn, tables.regions, "region", decode_region):
-        if vid not in image.regions:
-            raise StoreDamaged(f"a region at {region.start:#x} belongs to space {vid}, which does not exist")
+        _must_exist(image, vid, f"a region at {region.start:#x}")
         image.regions[vid].append(region)
+    for vid, birth in _rows(txn, tables.births, "birth", decode_birth):
+        _must_exist(image, vid, "a birth")
+        image.births[vid] = birth
+    for vid, name, address in _rows(txn, tables.roots, "root", decode_root):
+        _must_exist(image, vid, f"the root {name!r}")
+        image.roots.setdefault(vid, {})[name] = address
+    records: list[SpaceRecord | SegmentRecord] = [*image.spaces, *image.segments]
+    owned = {number for record in records for number in objects_of(record)}
+    rows = _rows(txn, tables.objects, "object", decode_layer)
+    image.unowned = [object_id for object_id, _ in rows if object_id not in owned]
     return image
+
+
+def read_layers(tables: Tables, txn: Txn) -> Layers:
+    """What objects stand on. Raises StoreDamaged."""
+    layers = Layers()
+    try:
+        layers.read(
+            _rows(txn, tables.objects, "object", decode_layer),
+            _rows(txn, tables.layers, "layer", decode_layer),
+        )
+    except RowDamaged as damage:
+        raise StoreDamaged(f"the layers are damaged: {damage}") from damage
+    return layers
+
+
+def _must_exist(image: Image, vid: int, what: str) -> None:
+    if vid not in image.regions:
+        raise StoreDamaged(f"{what} belongs to space {vid}, which does not exist")
 
 
 def _rows(
@@ -47,11 +76,16 @@ def _rows(
 def put_rows(tables: Tables, txn: Txn, group: ChangeSet) -> None:
     """Write the rows of a group."""
     for vid in sorted(group.wiped):
-        _wipe_regions(tables, txn, vid)
+        _wipe(txn, tables.regions, vid)
+        _wipe(txn, tables.roots, vid)
     changed = (
         (tables.spaces, group.space_rows),
         (tables.segments, group.segment_rows),
         (tables.regions, group.region_rows),
+        (tables.births, group.birth_rows),
+        (tables.roots, group.root_rows),
+        (tables.objects, _layer_rows(group.layers.objects)),
+        (tables.layers, _layer_rows(group.layers.parents)),
     )
     for table, rows in changed:
         for key, value in sorted(rows.items(), key=lambda row: row[0]):
@@ -61,14 +95,22 @@ def put_rows(tables: Tables, txn: Txn, group: ChangeSet) -> None:
                 txn.put(key, value, db=table)
 
 
-def _wipe_regions(tables: Tables, txn: Txn, vid: int) -> None:
+def _layer_rows(changed: dict[int, int]) -> Rows:
+    return {
+        LAYER_KEY.pack(number): encode_layer(number, layer)[1] if layer else None
+        for number, layer in changed.items()
+    }
+
+
+def _wipe(txn: Txn, table: lmdb._Database, vid: int) -> None:
+    """Delete the rows of a space."""
     prefix = ID_KEY.pack(vid)
     keys: list[bytes] = []
-    with txn.cursor(tables.regions) as cursor:
+    with txn.cursor(table) as cursor:
         if cursor.set_range(prefix):
             for key in cursor.iternext(values=False):
                 if key[: len(prefix)] != prefix:
                     break
                 keys.append(bytes(key))
     for found in keys:
-        txn.delete(found, db=tables.regions)
+        txn.delete(found, db=table)

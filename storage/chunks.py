@@ -21,31 +21,34 @@ def decode_log_key(key: Bytes) -> tuple[int, int]:
     return lsn, slots
 
 
-# --- drop record (log row with 0 slots): triples of object u64, first page u64, count u64
+# --- drop record (log row with 0 slots): triples of layer u64, first page u64, count u64
 
 DROP: Final = struct.Struct("<QQQ")
-WHOLE_OBJECT: Final = (1 << 64) - 1
-"""As `count`: the object itself is gone and its id will not come back."""
+WHOLE_LAYER: Final = (1 << 64) - 1
+"""As `count`: the layer itself is gone and its id will not come back."""
+HIDING: Final = 1 << 63
+"""Added to the first page: the pages are holes from here on, which hide what lies below."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Drop:
-    """Pages [first, first + count) of an object read as zeros from here on."""
+    """Pages [first, first + count) of a layer are forgotten from here on, or, when it `hides`, are holes."""
 
-    object_id: int
+    layer: int
     first: int
     count: int
+    hides: bool = False
 
     @property
     def is_whole(self) -> bool:
-        """Whether the object itself is gone."""
-        return self.count == WHOLE_OBJECT
+        """Whether the layer itself is gone."""
+        return self.count == WHOLE_LAYER
 
 
 def encode_drops(lsn: int, drops: Sequence[Drop]) -> tuple[bytes, bytes]:
     """Key and value of a drop record."""
     key = LOG_KEY.pack(lsn, 0)
-    body = b"".join([pack(DROP, drop.object_id, drop.first, drop.count) for drop in drops])
+    body = b"".join([pack(DROP, drop.layer, drop.first + HIDING * drop.hides, drop.count) for drop in drops])
     return key, seal(key, body)
 
 
@@ -54,12 +57,15 @@ def decode_drops(key: bytes, value: Bytes) -> list[Drop]:
     body = unseal(key, value)
     if len(body) % DROP.size:
         raise RowDamaged(f"{len(body)} bytes")
-    return [Drop(*fields) for fields in DROP.iter_unpack(body)]
+    return [
+        Drop(layer, first & ~HIDING, count, bool(first & HIDING))
+        for layer, first, count in DROP.iter_unpack(body)
+    ]
 
 
 # --- chunk (log row with 1 to 63 slots)
 # 0 slots u16 | 2 zero u16 | 4 page size u32 | 8 checksum u64 of key, bytes 0-7 and the three arrays
-# 16 object u64 x slots | page index u64 x slots | checksum of the page u64 x slots | the pages
+# 16 layer u64 x slots | page index u64 x slots | checksum of the page u64 x slots | the pages
 
 CHUNK: Final = struct.Struct("<HHIQ")
 _CHUNK_HEAD: Final = struct.Struct("<HHI")
@@ -85,20 +91,20 @@ def chunk_cost(slots: int, page_size: int) -> int:
     return -(-(16 + chunk_bytes(slots, page_size)) // OVERFLOW_PAGE)
 
 
-def encode_chunk(lsn: int, objects: U64, pages: U64, contents: Sequence[Bytes]) -> tuple[bytes, bytes]:
-    """Key and value. `contents` are pages of one size; slot i holds page `pages[i]` of object `objects[i]`."""
+def encode_chunk(lsn: int, layers: U64, pages: U64, contents: Sequence[Bytes]) -> tuple[bytes, bytes]:
+    """Key and value. `contents` are pages of one size; slot i holds page `pages[i]` of layer `layers[i]`."""
     slots = len(contents)
     key = LOG_KEY.pack(lsn, slots)
     head = _CHUNK_HEAD.pack(slots, 0, len(contents[0]))
     sums = np.array([xxh3_64_intdigest(content) for content in contents], "<u8")
-    arrays = objects.astype("<u8").tobytes() + pages.astype("<u8").tobytes() + sums.tobytes()
+    arrays = layers.astype("<u8").tobytes() + pages.astype("<u8").tobytes() + sums.tobytes()
     return key, b"".join([head, struct.pack("<Q", xxh3_64_intdigest(key + head + arrays)), arrays, *contents])
 
 
 class Chunk:
     """A chunk's value, its header verified. Holds on to `value`, which may lie in LMDB's map."""
 
-    __slots__ = ("_data", "_page_size", "_sums", "_value", "objects", "pages", "slots")
+    __slots__ = ("_data", "_page_size", "_sums", "_value", "layers", "pages", "slots")
 
     def __init__(self, key: bytes, value: Bytes) -> None:
         """Raises RowDamaged."""
@@ -112,12 +118,12 @@ class Chunk:
         if xxh3_64_intdigest(key + bytes(value[: _CHUNK_HEAD.size]) + arrays) != checksum:
             raise RowDamaged("checksum mismatch in the header")
         self._value = value
-        self.objects: U64
-        self.objects, self.pages, self._sums = np.frombuffer(arrays, "<u8").reshape(3, self.slots)
+        self.layers: U64
+        self.layers, self.pages, self._sums = np.frombuffer(arrays, "<u8").reshape(3, self.slots)
 
-    def content(self, slot: int, object_id: int, page: int) -> bytes:
+    def content(self, slot: int, layer: int, page: int) -> bytes:
         """A copy of the page in `slot`, which must be this one. Raises RowDamaged."""
-        if slot >= self.slots or (int(self.objects[slot]), int(self.pages[slot])) != (object_id, page):
+        if slot >= self.slots or (int(self.layers[slot]), int(self.pages[slot])) != (layer, page):
             raise RowDamaged(f"slot {slot} holds another page")
         start = self._data + slot * self._page_size
         content = bytes(self._value[start : start + self._page_size])

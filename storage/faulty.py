@@ -37,6 +37,16 @@ class FaultyStore:
         self._operate("stored_pages")
         return self._inner.stored_pages(object_id, first, count)
 
+    def usage(self, objects: Sequence[int]) -> tuple[int, int]:
+        """See `Store.usage`."""
+        self._operate("usage")
+        return self._inner.usage(objects)
+
+    def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
+        """See `Store.differing`."""
+        self._operate("differing")
+        return self._inner.differing(a, b, first, count)
+
     def commit(self, transactions: Sequence[Sequence[Change]]) -> None:
         """See `Store.commit`."""
         self._operate("commit")

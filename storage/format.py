@@ -4,8 +4,9 @@ Integers are big-endian in keys, so that keys sort as their numbers do, and litt
 carries the xxh3_64 of its key and its bytes, so that a row that was damaged, or that belongs to another key, is found
 out. The pages of a chunk have a checksum each. A change to any layout needs a new `VERSION`.
 
-The layouts of rows lie beside their structs: spaces, segments and regions in records.py, the page maps in nodes.py,
-the log of chunks and drop records in chunks.py.
+The layouts of rows lie beside their structs: spaces, segments and regions in records.py, births and roots in
+lineage.py, what objects stand on in layers.py, the page maps in nodes.py, the log of chunks and drop records in
+chunks.py.
 """
 
 import struct
@@ -22,14 +23,28 @@ U64 = npt.NDArray[np.uint64]
 Bytes = bytes | memoryview
 
 MAGIC: Final = b"EVRSPACE"
-VERSION: Final = 1
+VERSION: Final = 2
 
-TABLES: Final = ("meta", "spaces", "segments", "regions", "nodes", "log")
+TABLES: Final = (
+    "meta",
+    "spaces",
+    "segments",
+    "regions",
+    "births",
+    "roots",
+    "objects",
+    "layers",
+    "nodes",
+    "log",
+)
 """Named databases of the LMDB environment."""
 
 NODE_SHIFT: Final = 8
 NODE_PAGES: Final = 1 << NODE_SHIFT
-"""Consecutive pages of one object whose locations form one row of table `nodes`."""
+"""Consecutive pages of one layer whose locations form one row of table `nodes`."""
+
+FIRST_LAYER: Final = 1 << 63
+"""Layers that the store began have ids from here on; below, a layer has the id of the object that began on it."""
 
 # --- sealed rows: body, then the checksum of key and body
 
@@ -84,10 +99,10 @@ class Superblock:
         return Superblock(arch.rstrip(b"\0").decode(), page_size)
 
 
-# --- state: 0 next vid u64 | 8 next sid u64 | 16 next object u64 | 24 checkpoint u64
+# --- state: 0 next vid u64 | 8 next sid u64 | 16 next object u64 | 24 checkpoint u64 | 32 next layer u64
 
 STATE_KEY: Final = b"state"
-STATE: Final = struct.Struct("<QQQQ")
+STATE: Final = struct.Struct("<QQQQQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +113,12 @@ class State:
     next_sid: int = 1
     next_object: int = 1
     checkpoint: int = 0
+    next_layer: int = FIRST_LAYER
 
     def encode(self) -> bytes:
         """The row's value."""
-        body = STATE.pack(self.next_vid, self.next_sid, self.next_object, self.checkpoint)
-        return seal(STATE_KEY, body)
+        fields = (self.next_vid, self.next_sid, self.next_object, self.checkpoint, self.next_layer)
+        return seal(STATE_KEY, STATE.pack(*fields))
 
     @staticmethod
     def decode(value: bytes) -> "State":

@@ -1,4 +1,4 @@
-"""Bounded chores that ride in commits or fill idle moments: releasing dropped objects, deleting obsolete log rows,
+"""Bounded chores that ride in commits or fill idle moments: releasing dropped layers, deleting obsolete log rows,
 writing the checkpoint, and choosing sparse chunks to rewrite.
 
 A step works in a write transaction and reports what it did; memory follows only after that transaction was committed
@@ -63,7 +63,7 @@ class Chores:
 
 @dataclass(slots=True)
 class Round:
-    """A checkpoint under way. When all of `nodes` are written and all `dying` objects released, the nodes contain
+    """A checkpoint under way. When all of `nodes` are written and all `dying` layers released, the nodes contain
     the log up to `until`."""
 
     until: int
@@ -123,30 +123,30 @@ class Housekeeper:
         return chores
 
     def _release_dead(self, txn: Txn, chores: Chores) -> None:
-        """Delete node rows of objects that are gone, and give back what those nodes point to."""
+        """Delete node rows of layers that are gone, and give back what those nodes point to."""
         table = NodeTable(self._tables, txn)
         room = self._tuning.step_rows
-        for object_id, held in self._locations.dead.items():
-            rows = table.rows(object_id, room)
+        for layer, held in self._locations.dead.items():
+            rows = table.rows(layer, room)
             for number, row in rows.items():
-                self._release(chores, object_id, number, held.get(number), row)
-                txn.delete(NODE_KEY.pack(object_id, number), db=self._tables.nodes)
+                self._release(chores, layer, number, held.get(number), row)
+                txn.delete(NODE_KEY.pack(layer, number), db=self._tables.nodes)
             room -= len(rows)
             rowless = list(islice((number for number in held if number not in rows), room))
             for number in rowless:
-                self._release(chores, object_id, number, held[number], b"")
+                self._release(chores, layer, number, held[number], b"")
             room -= len(rowless)
             if not room:
                 return
-            chores.buried.add(object_id)
+            chores.buried.add(layer)
 
-    def _release(self, chores: Chores, object_id: int, number: int, node: U64 | None, row: bytes) -> None:
+    def _release(self, chores: Chores, layer: int, number: int, node: U64 | None, row: bytes) -> None:
         try:
-            released = decode_node(NODE_KEY.pack(object_id, number), row) if node is None else node
+            released = decode_node(NODE_KEY.pack(layer, number), row) if node is None else node
             chores.released.append(released)
         except RowDamaged as damage:
-            _log.warning("node %d of object %d, which is gone, is damaged: %s", number, object_id, damage)
-        chores.exhumed.append((object_id, number))
+            _log.warning("node %d of layer %d, which is gone, is damaged: %s", number, layer, damage)
+        chores.exhumed.append((layer, number))
 
     def _delete_rows(self, txn: Txn, chores: Chores) -> None:
         """Delete chunks without a live page, and drop records that the checkpoint contains."""
@@ -164,19 +164,19 @@ class Housekeeper:
         current = self._round
         # The more nodes are dirty, the more each step writes, so that no load can outrun it.
         room = max(self._tuning.step_rows, self._locations.dirty_count() // self._tuning.step_rows)
-        for object_id, number in islice(current.nodes, room):
+        for layer, number in islice(current.nodes, room):
             chores.passed += 1
-            node = self._locations.dirty_node(object_id, number)
+            node = self._locations.dirty_node(layer, number)
             if node is None:
                 # Its row may be as old as the last round: it has to be deleted before this one can end.
-                current.dying.update({object_id} & self._locations.dead.keys())
+                current.dying.update({layer} & self._locations.dead.keys())
                 continue
-            key = NODE_KEY.pack(object_id, number)
+            key = NODE_KEY.pack(layer, number)
             if node.any():
                 txn.put(key, encode_node(key, node), db=self._tables.nodes)
             else:
                 txn.delete(key, db=self._tables.nodes)
-            chores.cleaned.append((object_id, number))
+            chores.cleaned.append((layer, number))
         dying = current.dying & self._locations.dead.keys() - chores.buried
         if chores.passed == len(current.nodes) and not dying:
             chores.checkpoint = current.until

@@ -10,7 +10,7 @@ import numpy as np
 
 from storage.chunks import chunk_cost, chunk_slots
 from storage.format import U64
-from storage.nodes import SLOT_BITS
+from storage.nodes import SLOT_BITS, SLOT_MASK
 
 SAMPLE: Final = 4096
 """Sparse chunks that a choice looks at, at most."""
@@ -106,11 +106,13 @@ class LiveCounts:
 
 
 def _by_chunk(locations: Iterable[U64]) -> Iterable[tuple[int, int]]:
-    """(chunk, slots) for all non-zero locations."""
+    """(chunk, slots) for all locations; holes are none."""
     parts = list(locations)
     if sum(map(len, parts)) <= FEW:
-        few = Counter(location >> SLOT_BITS for part in parts for location in part.tolist() if location)
+        few = Counter(
+            location >> SLOT_BITS for part in parts for location in part.tolist() if location > SLOT_MASK
+        )
         return few.items()
     joined = np.concatenate(parts)
-    lsns, counts = np.unique(joined[joined != 0] >> np.uint64(SLOT_BITS), return_counts=True)
+    lsns, counts = np.unique(joined[joined > SLOT_MASK] >> np.uint64(SLOT_BITS), return_counts=True)
     return zip(lsns.tolist(), counts.tolist(), strict=True)

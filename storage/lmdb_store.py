@@ -7,31 +7,35 @@ n/63 large puts, not n scattered ones. See docs/format.md for the layout and for
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import repeat
 from typing import Final
 
 import numpy as np
 
 from engine.changes import Change, Image
 from storage.catalog import put_rows, read_image
-from storage.changeset import ChangeSet, Owners, net_effect
+from storage.changeset import ChangeSet, Owners, net_effect, objects_of
 from storage.chunks import (
     LOG_KEY,
     OVERFLOW_PAGE,
     Chunk,
+    Drop,
     chunk_cost,
     chunk_slots,
     encode_chunk,
     encode_drops,
 )
+from storage.comparing import differing, usage
 from storage.errors import RowDamaged, StoreError, StoreFailed, StoreFull
 from storage.failpoints import failpoint, killpoint
 from storage.format import STATE_KEY, U64, Bytes, State, Superblock
 from storage.headroom import Headroom
 from storage.housekeeping import BUSY, CLOSING, IDLE, NEVER, Chores, Housekeeper, Tuning
 from storage.locations import Patch, Placed
+from storage.merging import Merger
 from storage.nodes import SLOT_BITS, SLOT_MASK
 from storage.recovery import Recovered
 from storage.rewriting import Rewriter
@@ -57,11 +61,11 @@ class Staged:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class Totals:
     """What is stored, as the committing thread last saw it."""
 
     live_pages: int
-    """Pages that can be fetched, and those of dropped objects that are still to be cleared away."""
+    """Pages that can be fetched, and those of dropped layers that are still to be cleared away."""
     chunk_bytes: int
     """Bytes of the file that chunks occupy."""
 
@@ -88,6 +92,9 @@ class LmdbStore:
         self._release = release
         self._housekeeper = Housekeeper(tables, found, tuning)
         self._rewriter = Rewriter(tables, found, superblock.page_size, tuning)
+        self._merger = Merger(tables, found, superblock.page_size, tuning)
+        self._merges = False
+        """Whether the last step of housekeeping merged layers: it takes turns with rewriting."""
         self._owners = Owners()
         self._closed = False
         self._behind = False
@@ -97,8 +104,10 @@ class LmdbStore:
         self._committing = threading.Lock()
         """Held from the commit of the write transaction until memory has followed it."""
         image = self.load()
-        self._owners.spaces.update((record.vid, record.object_id) for record in image.spaces)
-        self._owners.segments.update((record.sid, record.object_id) for record in image.segments)
+        self._owners.spaces.update((record.vid, objects_of(record)) for record in image.spaces)
+        self._owners.segments.update((record.sid, objects_of(record)) for record in image.segments)
+        for owned in (*self._owners.spaces.values(), *self._owners.segments.values()):
+            self._owners.objects.update(owned)
 
     # --- reading
 
@@ -136,19 +145,33 @@ class LmdbStore:
         with self._tables.read() as txn:
             return self._locations.existing(object_id, first, count, NodeTable(self._tables, txn), epoch)
 
+    def usage(self, objects: Sequence[int]) -> tuple[int, int]:
+        """See `Store.usage`."""
+        with named_errors("reading page maps"), self._committing, self._tables.read() as txn:
+            return usage(self._locations, objects, NodeTable(self._tables, txn))
+
+    def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
+        """See `Store.differing`."""
+        with named_errors("reading page maps"), self._committing, self._tables.read() as txn:
+            return differing(self._locations, (a, b), first, count, NodeTable(self._tables, txn))
+
     def _read(self, object_id: int, pages: U64, *, alone: bool) -> dict[int, bytes] | None:
         """The pages that exist. None when map and transaction may not belong together, unless `alone`."""
         epoch = self._locations.epoch
         with self._tables.read() as txn:
-            locations = self._locations.locate(object_id, pages, NodeTable(self._tables, txn), epoch)
-            if locations is None:
+            located = self._locations.locate(object_id, pages, NodeTable(self._tables, txn), epoch)
+            if located is None:
                 return None
+            locations, layer, layers = located
             present = np.flatnonzero(locations)
             order = present[np.argsort(locations[present])]
+            owners = repeat(layer, len(order)) if layers is None else layers[order].tolist()
             found: dict[int, bytes] = {}
             chunk: Chunk | None = None
             chunk_lsn = 0
-            for page, location in zip(pages[order].tolist(), locations[order].tolist(), strict=True):
+            for page, location, own in zip(
+                pages[order].tolist(), locations[order].tolist(), owners, strict=True
+            ):
                 lsn, slot = location >> SLOT_BITS, location & SLOT_MASK
                 try:
                     if lsn != chunk_lsn:
@@ -157,7 +180,7 @@ class LmdbStore:
                         if not alone:
                             return None
                         raise RowDamaged(f"chunk {lsn} is missing")
-                    found[page] = chunk.content(slot, object_id, page)
+                    found[page] = chunk.content(slot, own, page)
                 except RowDamaged as damage:
                     raise StoreFailed(
                         f"page {page} of object {object_id} is damaged: {damage}",
@@ -166,9 +189,9 @@ class LmdbStore:
                     ) from damage
             return found
 
-    def usage(self) -> Usage:
+    def totals(self) -> Totals:
         """How much is stored."""
-        return Usage(self._live.live, self._live.cost * OVERFLOW_PAGE)
+        return Totals(self._live.live, self._live.cost * OVERFLOW_PAGE)
 
     # --- writing
 
@@ -176,7 +199,7 @@ class LmdbStore:
         """See `Store.commit`."""
         with self._writing:
             self._require_open()
-            group = net_effect(transactions, self._superblock.page_size, self._state, self._owners)
+            group = self._net_effect(transactions)
             try:
                 self._write(group, BUSY)
             except StoreFull:
@@ -184,6 +207,11 @@ class LmdbStore:
                 if group.puts or not self._housekeeper.due(BUSY):
                     raise
                 self._write(group, NEVER)
+
+    def _net_effect(self, transactions: Sequence[Sequence[Change]]) -> ChangeSet:
+        return net_effect(
+            transactions, self._superblock.page_size, self._state, self._owners, self._locations.layers
+        )
 
     def _write(self, group: ChangeSet, patience: int) -> None:
         """Commit a group and the chores that ride with it; memory follows."""
@@ -214,29 +242,37 @@ class LmdbStore:
 
     def _stage(self, txn: Txn, group: ChangeSet) -> Staged:
         """Write a group's rows and append its pages to the log."""
-        ordered = {
-            object_id: sorted(contents) for object_id, contents in sorted(group.puts.items()) if contents
-        }
-        puts = {object_id: np.array(pages, np.uint64) for object_id, pages in ordered.items()}
-        staged = Staged(
-            self._locations.prepare(group.drops, puts, NodeTable(self._tables, txn)), self._last_lsn
-        )
+        ordered = {layer: sorted(contents) for layer, contents in sorted(group.puts.items()) if contents}
+        puts = {layer: np.array(pages, np.uint64) for layer, pages in ordered.items()}
+        rows = NodeTable(self._tables, txn)
+        drops = [*self._hiding(group, puts, rows), *group.moved]
+        staged = Staged(self._locations.prepare(drops, puts, rows), self._last_lsn)
+        staged.patch.layers = group.layers
         if staged.patch.drops:
             staged.drop_lsn = staged.last_lsn = staged.last_lsn + 1
             _append(self._tables, txn, encode_drops(staged.last_lsn, staged.patch.drops))
         failpoint("commit.drops_put")
         if puts:
-            contents = [group.puts[object_id][page] for object_id, pages in ordered.items() for page in pages]
+            contents = [group.puts[layer][page] for layer, pages in ordered.items() for page in pages]
             self._append_chunks(txn, staged, puts, contents)
         failpoint("commit.chunks_put")
         put_rows(self._tables, txn, group)
         failpoint("commit.rows_put")
         return staged
 
+    def _hiding(self, group: ChangeSet, puts: dict[int, U64], rows: NodeTable) -> Iterator[Drop]:
+        """The drops of a group, such that nothing is seen through them."""
+        for drop in group.drops:
+            ancestors = [] if drop.is_whole else group.layers.ancestors(drop.layer)
+            if ancestors:
+                yield from self._locations.hiding(drop, ancestors, puts, rows)
+            else:
+                yield drop
+
     def _append_chunks(
         self, txn: Txn, staged: Staged, puts: dict[int, U64], contents: Sequence[Bytes]
     ) -> None:
-        objects = np.repeat(np.array(list(puts), np.uint64), [len(pages) for pages in puts.values()])
+        layers = np.repeat(np.array(list(puts), np.uint64), [len(pages) for pages in puts.values()])
         pages = np.concatenate(list(puts.values()))
         locations = np.empty(len(pages), np.uint64)
         slots_max = chunk_slots(self._superblock.page_size)
@@ -244,14 +280,14 @@ class LmdbStore:
             part = slice(low, min(low + slots_max, len(pages)))
             staged.last_lsn += 1
             _append(
-                self._tables, txn, encode_chunk(staged.last_lsn, objects[part], pages[part], contents[part])
+                self._tables, txn, encode_chunk(staged.last_lsn, layers[part], pages[part], contents[part])
             )
             slots = part.stop - low
             staged.chunks.append((staged.last_lsn, slots))
             locations[part] = np.arange(slots, dtype=np.uint64) | np.uint64(staged.last_lsn << SLOT_BITS)
         low = 0
-        for object_id, own in puts.items():
-            staged.patch.placed.append(Placed(object_id, own, locations[low : low + len(own)]))
+        for layer, own in puts.items():
+            staged.patch.placed.append(Placed(layer, own, locations[low : low + len(own)]))
             low += len(own)
 
     def _follow(self, group: ChangeSet, staged: Staged, chores: Chores, state: State) -> None:
@@ -273,21 +309,33 @@ class LmdbStore:
         patience = BUSY if urgent_only else IDLE
         with self._writing:
             self._require_open()
-            group = ChangeSet(self._superblock.page_size, self._state)
-            if self._housekeeper.rewrite_due(patience):
-                with named_errors("reading sparse chunks"), self._tables.read() as txn:
-                    group.puts = self._rewriter.gather(txn)
-            if not group.puts and not self._housekeeper.due(patience):
-                return False
+            group = self._moves(patience)
+            if not group.moves and not self._housekeeper.due(patience):
+                return self._merger.due(patience)
             try:
                 self._write(group, patience)
             except StoreFull:
-                # Rewriting needs room first; the other chores give it back.
-                if not group.puts or not self._housekeeper.due(patience):
+                # Moving pages needs room first; the other chores give it back.
+                if not group.moves or not self._housekeeper.due(patience):
                     raise
-                group.puts = {}
-                self._write(group, patience)
-            return self._housekeeper.due(patience) or self._housekeeper.rewrite_due(patience)
+                self._write(self._net_effect([]), patience)
+            return any(
+                due(patience)
+                for due in (self._housekeeper.due, self._housekeeper.rewrite_due, self._merger.due)
+            )
+
+    def _moves(self, patience: int) -> ChangeSet:
+        """Pages that are worth putting again: for a merge of layers or out of sparse chunks, by turns."""
+        group = self._net_effect([])
+        rewrites = self._housekeeper.rewrite_due(patience)
+        self._merges = self._merger.due(patience) and not (rewrites and self._merges)
+        if self._merges or rewrites:
+            with named_errors("reading pages to move"), self._tables.read() as txn:
+                if self._merges:
+                    self._merger.gather(txn, group)
+                else:
+                    group.puts = self._rewriter.gather(txn)
+        return group
 
     def close(self) -> None:
         """See `Store.close`. Writes a checkpoint, so that the next opening has little to replay."""
@@ -297,7 +345,7 @@ class LmdbStore:
             try:
                 steps = 0
                 while not self._behind and steps < CLOSING_STEPS_MAX and self._housekeeper.due(CLOSING):
-                    self._write(ChangeSet(self._superblock.page_size, self._state), CLOSING)
+                    self._write(self._net_effect([]), CLOSING)
                     steps += 1
             except StoreError as error:
                 _log.warning("no checkpoint at closing: %s", error)
@@ -320,7 +368,9 @@ def _size(group: ChangeSet) -> int:
     chunks = -(-pages // chunk_slots(group.page_size)) * chunk_cost(
         chunk_slots(group.page_size), group.page_size
     )
-    rows = len(group.space_rows) + len(group.segment_rows) + len(group.region_rows) + len(group.drops)
+    tables = (group.space_rows, group.segment_rows, group.region_rows, group.birth_rows, group.root_rows)
+    rows = sum(map(len, tables)) + len(group.layers.objects) + len(group.layers.parents)
+    rows += len(group.drops) + len(group.moved)
     return chunks * OVERFLOW_PAGE + rows * ROW_BYTES
 
 

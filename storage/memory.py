@@ -4,14 +4,20 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 from engine.changes import (
+    BirthRecord,
     Change,
+    CloneObject,
+    DropObject,
     DropPages,
     DropRegion,
+    DropRoot,
     DropSegment,
     DropSpace,
     Image,
+    PutBirth,
     PutPages,
     PutRegion,
+    PutRoot,
     PutSegment,
     PutSpace,
     RegionRecord,
@@ -28,7 +34,10 @@ class _State:
     spaces: dict[int, SpaceRecord] = field(default_factory=dict)
     segments: dict[int, SegmentRecord] = field(default_factory=dict)
     regions: dict[int, dict[int, RegionRecord]] = field(default_factory=dict)
+    births: dict[int, BirthRecord] = field(default_factory=dict)
+    roots: dict[int, dict[str, int]] = field(default_factory=dict)
     pages: dict[int, dict[int, bytes]] = field(default_factory=dict)
+    """Of every object that exists."""
     next_vid: int = 1
     next_sid: int = 1
     next_object: int = 1
@@ -39,11 +48,24 @@ class _State:
             dict(self.spaces),
             dict(self.segments),
             {vid: dict(regions) for vid, regions in self.regions.items()},
+            dict(self.births),
+            {vid: dict(roots) for vid, roots in self.roots.items()},
             {object_id: dict(pages) for object_id, pages in self.pages.items()},
             self.next_vid,
             self.next_sid,
             self.next_object,
         )
+
+    def owned(self) -> set[int]:
+        """The objects that spaces and segments name."""
+        records: list[SpaceRecord | SegmentRecord] = [*self.spaces.values(), *self.segments.values()]
+        return {number for record in records for number in (record.object_id, record.birth) if number}
+
+    def enter(self, *objects: int) -> None:
+        """These objects exist."""
+        for object_id in filter(None, objects):
+            self.pages.setdefault(object_id, {})
+            self.next_object = max(self.next_object, object_id + 1)
 
 
 class MemoryStore:
@@ -65,6 +87,9 @@ class MemoryStore:
                 vid: [record for _, record in sorted(regions.items())]
                 for vid, regions in sorted(state.regions.items())
             },
+            births=dict(state.births),
+            roots={vid: dict(roots) for vid, roots in state.roots.items() if roots},
+            unowned=sorted(state.pages.keys() - state.owned()),
             next_vid=state.next_vid,
             next_sid=state.next_sid,
             next_object=state.next_object,
@@ -79,6 +104,27 @@ class MemoryStore:
         """See `Store.stored_pages`."""
         held = self._state.pages.get(object_id, {})
         return sorted(page for page in held if first <= page < first + count)
+
+    def usage(self, objects: Sequence[int]) -> tuple[int, int]:
+        """See `Store.usage`. A page is shared while another object holds the very same bytes."""
+        state = self._state
+        held = state.pages.get(objects[0], {})
+        others = [pages for object_id, pages in state.pages.items() if object_id not in objects]
+        shared = sum(any(other.get(page) is content for other in others) for page, content in held.items())
+        return len(held), shared
+
+    def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
+        """See `Store.differing`."""
+        left, right = self._state.pages.get(a, {}), self._state.pages.get(b, {})
+        return sorted(
+            page
+            for page in left.keys() | right.keys()
+            if first <= page < first + count and left.get(page) is not right.get(page)
+        )
+
+    def objects(self) -> set[int]:
+        """All that exist, with pages or without."""
+        return set(self._state.pages)
 
     def commit(self, transactions: Sequence[Sequence[Change]]) -> None:
         """See `Store.commit`."""
@@ -102,35 +148,75 @@ def _apply(state: _State, change: Change, page_size: int) -> None:
             state.spaces[record.vid] = record
             state.regions.setdefault(record.vid, {})
             state.next_vid = max(state.next_vid, record.vid + 1)
-            state.next_object = max(state.next_object, record.object_id + 1)
+            state.enter(record.object_id, record.birth)
         case PutSegment(segment):
             state.segments[segment.sid] = segment
             state.next_sid = max(state.next_sid, segment.sid + 1)
-            state.next_object = max(state.next_object, segment.object_id + 1)
-        case DropSpace(vid):
-            _must_know("space", vid, state.spaces)
-            del state.regions[vid]
-            state.pages.pop(state.spaces.pop(vid).object_id, None)
+            state.enter(segment.object_id, segment.birth)
         case DropSegment(sid):
             _must_know("segment", sid, state.segments)
-            state.pages.pop(state.segments.pop(sid).object_id, None)
-        case PutRegion(vid, region):
-            _must_know("space", vid, state.spaces)
-            state.regions[vid][region.start] = region
-        case DropRegion(vid, start):
-            _must_know("space", vid, state.spaces)
-            state.regions[vid].pop(start, None)
+            _forget(state, state.segments.pop(sid))
+        case PutPages() | DropPages() | CloneObject() | DropObject():
+            _apply_to_pages(state, change, page_size)
+        case _:
+            _apply_in_space(state, change)
+
+
+def _apply_to_pages(
+    state: _State, change: PutPages | DropPages | CloneObject | DropObject, page_size: int
+) -> None:
+    match change:
         case PutPages(object_id, pages, data):
             if len(data) != len(pages) * page_size:
                 raise ValueError(f"PutPages: {len(data)} bytes for {len(pages)} pages of {page_size}")
-            held = state.pages.setdefault(object_id, {})
+            if pages:
+                state.enter(object_id)
             for position, page in enumerate(pages):
-                held[page] = data[position * page_size : (position + 1) * page_size]
-            state.next_object = max(state.next_object, object_id + 1)
+                state.pages[object_id][page] = data[position * page_size : (position + 1) * page_size]
         case DropPages(object_id, first, count):
             held = state.pages.get(object_id, {})
             for page in [page for page in held if first <= page < first + count]:
                 del held[page]
+        case CloneObject(source, target):
+            _must_know("object", source, state.pages)
+            if source == target:
+                raise ValueError(f"CloneObject of object {source} onto itself")
+            state.enter(target)
+            state.pages[target] = dict(state.pages[source])
+        case DropObject(object_id):
+            _must_know("object", object_id, state.pages)
+            if object_id in state.owned():
+                raise ValueError(f"DropObject names object {object_id}, which is owned")
+            del state.pages[object_id]
+
+
+def _apply_in_space(
+    state: _State, change: DropSpace | PutRegion | DropRegion | PutBirth | PutRoot | DropRoot
+) -> None:
+    """What belongs to a space that exists."""
+    _must_know("space", change.vid, state.spaces)
+    match change:
+        case DropSpace(vid):
+            del state.regions[vid]
+            state.births.pop(vid, None)
+            state.roots.pop(vid, None)
+            _forget(state, state.spaces.pop(vid))
+        case PutRegion(vid, region):
+            state.regions[vid][region.start] = region
+        case DropRegion(vid, start):
+            state.regions[vid].pop(start, None)
+        case PutBirth(vid, birth):
+            state.births[vid] = birth
+        case PutRoot(vid, name, address):
+            state.roots.setdefault(vid, {})[name] = address
+        case DropRoot(vid, name):
+            state.roots.get(vid, {}).pop(name, None)
+
+
+def _forget(state: _State, record: SpaceRecord | SegmentRecord) -> None:
+    """The pages of an owner's objects."""
+    for object_id in (record.object_id, record.birth):
+        state.pages.pop(object_id, None)
 
 
 def _must_know(kind: str, number: int, known: Container[int]) -> None:

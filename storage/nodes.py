@@ -1,4 +1,4 @@
-"""Rows of the table `nodes`: where the pages of an object lie."""
+"""Rows of the table `nodes`: where the pages of a layer lie."""
 
 import struct
 from typing import Final
@@ -9,13 +9,13 @@ from storage.errors import RowDamaged
 from storage.format import NODE_PAGES, U64, Bytes, seal, unpack, unseal
 
 NODE_KEY: Final = struct.Struct(">QQ")
-"""Object id, node number (page index >> NODE_SHIFT)."""
+"""Layer, node number (page index >> NODE_SHIFT)."""
 
 
 def decode_node_key(key: Bytes) -> tuple[int, int]:
-    """(object, node number). Raises RowDamaged."""
-    object_id, number = unpack(NODE_KEY, bytes(key))
-    return object_id, number
+    """(layer, node number). Raises RowDamaged."""
+    layer, number = unpack(NODE_KEY, bytes(key))
+    return layer, number
 
 
 # --- node: 0 bitmap of present pages 32 | 32 their locations u64 each
@@ -24,7 +24,9 @@ _BITMAP_BYTES: Final = NODE_PAGES // 8
 
 SLOT_BITS: Final = 6
 SLOT_MASK: Final = (1 << SLOT_BITS) - 1
-"""A location is (log sequence number of the chunk << SLOT_BITS) | slot; 0 means that the page is absent."""
+"""A location is (log sequence number of the chunk << SLOT_BITS) | slot; 0 means that the layer says nothing of the page."""
+HOLE: Final = 1
+"""In the place of a location: the page reads as zeros, whatever lies below."""
 
 
 def encode_node(key: bytes, entries: U64) -> bytes:

@@ -109,13 +109,21 @@ def open_tables(
         _create(env, new)
         directory.sync()
         killpoint("create.synced")
+    superblock = read_superblock(directory.store_file, superblock_value(directory.store_file, env))
     try:
-        tables = Tables.open(env)
+        return Tables.open(env), superblock
     except lmdb.NotFoundError:
-        raise FormatUnreadable(f"{directory.store_file} is an LMDB file, but not of Everspace") from None
-    with tables.read() as txn:
-        value = txn.get(SUPERBLOCK_KEY, db=tables.meta)
-        return tables, read_superblock(directory.store_file, None if value is None else bytes(value))
+        raise StoreDamaged(f"{directory.store_file} is damaged: a table is missing") from None
+
+
+def superblock_value(path: Path, env: lmdb.Environment) -> bytes | None:
+    """The row of the superblock, of whatever version. Raises FormatUnreadable."""
+    try:
+        meta = env.open_db(b"meta", create=False)
+    except lmdb.NotFoundError:
+        raise FormatUnreadable(f"{path} is an LMDB file, but not of Everspace") from None
+    with env.begin() as txn:
+        return txn.get(SUPERBLOCK_KEY, db=meta)
 
 
 def _create(env: lmdb.Environment, superblock: Superblock) -> None:
@@ -135,9 +143,13 @@ def read_superblock(path: Path, value: bytes | None) -> Superblock:
     if magic != MAGIC:
         raise StoreDamaged(f"{path} is damaged: its superblock starts with {magic!r}")
     if version != VERSION:
-        age = "newer" if version > VERSION else "older"
+        if version > VERSION:
+            raise FormatUnreadable(
+                f"{path} has format version {version}, newer than version {VERSION} of this release"
+            )
         raise FormatUnreadable(
-            f"{path} has format version {version}, {age} than version {VERSION} of this release"
+            f"{path} has format version {version}: bring it to version {VERSION} with "
+            f"'everspaced migrate {path.parent}'"
         )
     try:
         return Superblock.decode(value)

@@ -15,29 +15,54 @@ REGION_KEY: Final = struct.Struct(">QQ")
 SHARING_CODES: Final = {"exclusive": 0, "shared": 1, "lockable": 2}
 _SHARING_NAMES: Final = {code: name for name, code in SHARING_CODES.items()}
 
-# --- space: 0 object u64 | 8 uid u32 | 12 gid u32 | 16 mode u32 | 20 sharing u8 | 21 name, UTF-8
+# --- space: 0 object u64 | 8 origin u64 | 16 birth u64 | 24 brk start u64 | 32 brk end u64 | 40 uid u32 | 44 gid u32 |
+# 48 mode u32 | 52 flags u16 | 54 sharing u8 | 55 name, UTF-8
 
-SPACE: Final = struct.Struct("<QIIIB")
+SPACE: Final = struct.Struct("<QQQQQIIIHB")
 
 
 def encode_space(record: SpaceRecord) -> tuple[bytes, bytes]:
     """Key and value. Raises ValueError when a field does not fit its place."""
     key = pack(ID_KEY, record.vid)
-    head = pack(SPACE, record.object_id, record.uid, record.gid, record.mode, _sharing_code(record.sharing))
+    head = pack(
+        SPACE,
+        record.object_id,
+        record.origin,
+        record.birth,
+        *record.brk,
+        record.uid,
+        record.gid,
+        record.mode,
+        record.flags,
+        _sharing_code(record.sharing),
+    )
     return key, seal(key, head + record.name.encode())
 
 
 def decode_space(key: bytes, value: bytes) -> SpaceRecord:
     """Raises RowDamaged."""
     (vid,) = unpack(ID_KEY, key)
-    (object_id, uid, gid, mode, sharing), name = split(SPACE, unseal(key, value))
-    return SpaceRecord(vid, name.decode(), mode, uid, gid, _sharing_name(sharing), object_id)
+    fields, name = split(SPACE, unseal(key, value))
+    object_id, origin, birth, low, high, uid, gid, mode, flags, sharing = fields
+    return SpaceRecord(
+        vid,
+        name.decode(),
+        mode,
+        uid,
+        gid,
+        _sharing_name(sharing),
+        object_id,
+        flags,
+        origin,
+        birth,
+        (low, high),
+    )
 
 
-# --- segment: 0 start u64 | 8 end u64 | 16 object u64 | 24 uid u32 | 28 gid u32 | 32 mode u32 | 36 sharing u8 |
-# 37 name, UTF-8
+# --- segment: 0 start u64 | 8 end u64 | 16 object u64 | 24 origin u64 | 32 birth u64 | 40 uid u32 | 44 gid u32 |
+# 48 mode u32 | 52 flags u16 | 54 sharing u8 | 55 name, UTF-8
 
-SEGMENT: Final = struct.Struct("<QQQIIIB")
+SEGMENT: Final = struct.Struct("<QQQQQIIIHB")
 
 
 def encode_segment(record: SegmentRecord) -> tuple[bytes, bytes]:
@@ -48,9 +73,12 @@ def encode_segment(record: SegmentRecord) -> tuple[bytes, bytes]:
         record.start,
         record.end,
         record.object_id,
+        record.origin,
+        record.birth,
         record.uid,
         record.gid,
         record.mode,
+        record.flags,
         _sharing_code(record.sharing),
     )
     return key, seal(key, head + record.name.encode())
@@ -59,26 +87,50 @@ def encode_segment(record: SegmentRecord) -> tuple[bytes, bytes]:
 def decode_segment(key: bytes, value: bytes) -> SegmentRecord:
     """Raises RowDamaged."""
     (sid,) = unpack(ID_KEY, key)
-    (start, end, object_id, uid, gid, mode, sharing), name = split(SEGMENT, unseal(key, value))
-    return SegmentRecord(sid, name.decode(), start, end, mode, uid, gid, _sharing_name(sharing), object_id)
+    fields, name = split(SEGMENT, unseal(key, value))
+    start, end, object_id, origin, birth, uid, gid, mode, flags, sharing = fields
+    return SegmentRecord(
+        sid,
+        name.decode(),
+        start,
+        end,
+        mode,
+        uid,
+        gid,
+        _sharing_name(sharing),
+        object_id,
+        flags,
+        origin,
+        birth,
+    )
 
 
-# --- region: 0 end u64 | 8 sid u64 | 16 access u8 | 17 shared u8 | 18 type u8
+# --- region: 0 end u64 | 8 sid u64 | 16 flags u64 | 24 access u8 | 25 shared u8 | 26 type u8
 
-REGION: Final = struct.Struct("<QQBBB")
+REGION: Final = struct.Struct("<QQQBBB")
 
 
 def encode_region(vid: int, record: RegionRecord) -> tuple[bytes, bytes]:
     """Key and value. Raises ValueError when a field does not fit its place."""
     key = pack(REGION_KEY, vid, record.start)
-    return key, seal(key, pack(REGION, record.end, record.sid, record.access, record.shared, record.type))
+    return key, seal(key, region_body(record))
+
+
+def region_body(record: RegionRecord) -> bytes:
+    """All of a region but its first byte. Raises ValueError when a field does not fit its place."""
+    return pack(REGION, record.end, record.sid, record.flags, record.access, record.shared, record.type)
 
 
 def decode_region(key: bytes, value: bytes) -> tuple[int, RegionRecord]:
     """(vid, record). Raises RowDamaged."""
     vid, start = unpack(REGION_KEY, key)
-    end, sid, access, shared, type = unpack(REGION, unseal(key, value))
-    return vid, RegionRecord(start, end, access, bool(shared), sid, type)
+    return vid, region_of(start, unpack(REGION, unseal(key, value)))
+
+
+def region_of(start: int, fields: tuple[int, ...]) -> RegionRecord:
+    """The region from `start` with the fields of REGION."""
+    end, sid, flags, access, shared, type = fields
+    return RegionRecord(start, end, access, bool(shared), sid, type, flags)
 
 
 def _sharing_code(sharing: str) -> int:

@@ -1,13 +1,15 @@
 """From the tables to what is kept in memory: nodes, then the log behind the checkpoint, then live counts.
 
 A node's row may be older or newer than the checkpoint; the log behind the checkpoint holds the last word on every page
-that changed since, so that replaying it in order always ends in the same map.
+that changed since, so that replaying it in order always ends in the same map. What objects stand on is not replayed:
+those rows are written with the commit that changes them, and no record of the log depends on them.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from storage.catalog import read_layers
 from storage.chunks import LOG_KEY, Chunk, decode_drops, decode_log_key
 from storage.errors import RowDamaged, StoreDamaged, StoreFailed
 from storage.format import STATE_KEY, U64, State
@@ -47,6 +49,7 @@ def recover(tables: Tables, page_size: int, nodes_max: int) -> Recovered:
     """Read the maps and replay the log. Raises StoreDamaged."""
     with tables.read() as txn:
         found = Recovered(LocationMap(nodes_max), LiveCounts(page_size), read_state(tables, txn))
+        found.locations.layers = read_layers(tables, txn)
         try:
             _read_nodes(found, tables, txn)
             _list_log(found, tables, txn)
@@ -62,9 +65,9 @@ def recover(tables: Tables, page_size: int, nodes_max: int) -> Recovered:
 def _read_nodes(found: Recovered, tables: Tables, txn: Txn) -> None:
     batch: list[U64] = []
     for key, value in txn.cursor(tables.nodes):
-        object_id, number = decode_node_key(key)
+        layer, number = decode_node_key(key)
         node = checked_node(bytes(key), value)
-        found.locations.admit(object_id, number, node)
+        found.locations.admit(layer, number, node)
         batch.append(node)
         if len(batch) == _BATCH:
             found.live.count(batch, +1)
@@ -108,10 +111,8 @@ def _replay(found: Recovered, tables: Tables, txn: Txn) -> None:
 def _placing(chunk: Chunk, lsn: int, locations: LocationMap, rows: NodeTable) -> Patch:
     """The patch that puts a chunk's pages where the chunk is."""
     slots = np.arange(chunk.slots, dtype=np.uint64) | np.uint64(lsn << SLOT_BITS)
-    order = np.lexsort((chunk.pages, chunk.objects))
-    parts = {
-        int(object_id): order[chunk.objects[order] == object_id] for object_id in np.unique(chunk.objects)
-    }
-    patch = locations.prepare([], {object_id: chunk.pages[part] for object_id, part in parts.items()}, rows)
-    patch.placed = [Placed(object_id, chunk.pages[part], slots[part]) for object_id, part in parts.items()]
+    order = np.lexsort((chunk.pages, chunk.layers))
+    parts = {int(layer): order[chunk.layers[order] == layer] for layer in np.unique(chunk.layers)}
+    patch = locations.prepare([], {layer: chunk.pages[part] for layer, part in parts.items()}, rows)
+    patch.placed = [Placed(layer, chunk.pages[part], slots[part]) for layer, part in parts.items()]
     return patch

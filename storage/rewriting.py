@@ -27,7 +27,7 @@ class Rewriter:
         self._damaged: set[int] = set()
 
     def gather(self, txn: Txn) -> dict[int, dict[int, Bytes]]:
-        """Live pages of the sparsest chunks, by object and page; empty when putting them again would gain nothing."""
+        """Live pages of the sparsest chunks, by layer and page; empty when putting them again would gain nothing."""
         pages: dict[int, dict[int, Bytes]] = {}
         gathered = cost = 0
         for lsn in self._live.sparsest(self._step_pages, self._damaged):
@@ -43,8 +43,8 @@ class Rewriter:
                 _log.error("chunk %d is damaged and stays as it is: %s", lsn, damage)
                 continue
             cost += chunk_cost(chunk.slots, self._page_size)
-            for object_id, page, content in own:
-                pages.setdefault(object_id, {})[page] = content
+            for layer, page, content in own:
+                pages.setdefault(layer, {})[page] = content
             gathered += len(own)
         full = chunk_slots(self._page_size)
         new_cost = gathered // full * chunk_cost(full, self._page_size)
@@ -53,15 +53,15 @@ class Rewriter:
         return pages if new_cost < cost else {}
 
     def _live_pages(self, txn: Txn, lsn: int, chunk: Chunk) -> list[tuple[int, int, bytes]]:
-        """(object, page, content) of the slots that are still some page's location."""
+        """(layer, page, content) of the slots that are still some page's location."""
         rows = NodeTable(self._tables, txn)
         live: list[tuple[int, int, bytes]] = []
-        for object_id in np.unique(chunk.objects).tolist():
-            slots = np.flatnonzero(chunk.objects == object_id)
+        for layer in np.unique(chunk.layers).tolist():
+            slots = np.flatnonzero(chunk.layers == layer)
             slots = slots[np.argsort(chunk.pages[slots])]
-            current = self._locations.current(object_id, chunk.pages[slots], rows)
+            current = self._locations.current(layer, chunk.pages[slots], rows)
             own = slots.astype(np.uint64) | np.uint64(lsn << SLOT_BITS)
             for slot in slots[current == own].tolist():
                 page = int(chunk.pages[slot])
-                live.append((object_id, page, chunk.content(slot, object_id, page)))
+                live.append((layer, page, chunk.content(slot, layer, page)))
         return live

@@ -9,8 +9,11 @@ from engine.changes import Change, Image
 class Store(Protocol):
     """What every store promises.
 
-    Threads: `fetch` and `stored_pages` from any thread at any time; `load`, `commit`, `maintain` and `close` from one thread at a time.
-    Ids: object ids, vids and sids are never reused, and nothing names an object after its owner was dropped.
+    Threads: `fetch`, `stored_pages`, `usage` and `differing` from any thread at any time; `load`, `commit`, `maintain`
+    and `close` from one thread at a time.
+    Ids: object ids, vids and sids are never reused, and nothing names an object after its owner, or itself, was dropped.
+    An object exists from the first change that names it as a space's, a segment's or a birth's, puts pages of it or
+    clones onto it. Objects are below 2**63.
     """
 
     def load(self) -> Image:
@@ -33,12 +36,29 @@ class Store(Protocol):
         Post: as that of `fetch`.
         """
 
+    def usage(self, objects: Sequence[int]) -> tuple[int, int]:
+        """(logical, shared) pages of `objects[0]`: those that exist, and those of them that are stored once for it and
+        for an object that is not in `objects`.
+
+        Pages that were overwritten everywhere else since they were shared may still be counted as shared. Post: as
+        that of `fetch`.
+        """
+
+    def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
+        """Which of the pages [first, first + count) of two objects are not stored at the same place, ascending.
+
+        Those whose bytes or existence differ are among them; others may be. Of a clone and its source these are the
+        pages that were put or dropped since; it costs what was, and what their page maps take. Post: as that of
+        `fetch`.
+        """
+
     def commit(self, transactions: Sequence[Sequence[Change]]) -> None:
         """Make the changes of all `transactions` durable, in order, as one atomic step: after a crash all or none.
 
-        Pre: each DropSpace, DropSegment, PutRegion and DropRegion names a space or segment that exists at that point
-        (the region of a DropRegion need not); `data` of PutPages is `len(pages)` pages long. A breach raises
-        ValueError.
+        Pre: each DropSpace, DropSegment and change of a region, root or birth names a space or segment that exists at
+        that point (the region of a DropRegion and the root of a DropRoot need not); `data` of PutPages is
+        `len(pages)` pages long. The source of a CloneObject exists and is not its target; DropObject names an object
+        that exists and has no owner. A breach raises ValueError.
         Post: on return everything is on stable storage. Any exception means that nothing was changed;
         StoreFull (ENOSPC) and StoreFailed (EIO) are the disk's fault.
         """

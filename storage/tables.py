@@ -31,6 +31,10 @@ class Tables:
     spaces: lmdb._Database
     segments: lmdb._Database
     regions: lmdb._Database
+    births: lmdb._Database
+    roots: lmdb._Database
+    objects: lmdb._Database
+    layers: lmdb._Database
     nodes: lmdb._Database
     log: lmdb._Database
 
@@ -61,34 +65,37 @@ class NodeTable:
     tables: Tables
     txn: Txn
 
-    def read(self, object_id: int, number: int) -> U64 | None:
+    def read(self, layer: int, number: int) -> U64 | None:
         """See `NodeRows.read`. Raises StoreFailed when the row is damaged."""
-        key = NODE_KEY.pack(object_id, number)
+        key = NODE_KEY.pack(layer, number)
         value = self.txn.get(key, db=self.tables.nodes)
         return None if value is None else checked_node(key, value)
 
-    def numbers(self, object_id: int, first: int, last: int) -> list[int]:
+    def numbers(self, layer: int, first: int, last: int) -> list[int]:
         """See `NodeRows.numbers`."""
-        numbers = (NODE_KEY.unpack(key)[1] for key in self._keys(object_id, first))
-        return list(takewhile(lambda number: number <= last, numbers))
+        return list(takewhile(lambda number: number <= last, self.from_number(layer, first)))
 
-    def any(self, object_id: int) -> bool:
+    def from_number(self, layer: int, first: int) -> Iterator[int]:
+        """Numbers of the layer's rows from `first` on, ascending."""
+        return (NODE_KEY.unpack(key)[1] for key in self._keys(layer, first))
+
+    def any(self, layer: int) -> bool:
         """See `NodeRows.any`."""
-        return next(self._keys(object_id, 0), None) is not None
+        return next(self._keys(layer, 0), None) is not None
 
-    def rows(self, object_id: int, count: int) -> dict[int, bytes]:
-        """The first `count` rows of the object, undecoded, by number."""
-        keys = list(islice(self._keys(object_id, 0), count))
+    def rows(self, layer: int, count: int) -> dict[int, bytes]:
+        """The first `count` rows of the layer, undecoded, by number."""
+        keys = list(islice(self._keys(layer, 0), count))
         return {
             NODE_KEY.unpack(key)[1]: bytes(self.txn.get(key, b"", db=self.tables.nodes))
             for key in map(bytes, keys)
         }
 
-    def _keys(self, object_id: int, first: int) -> Iterator[memoryview]:
-        """Keys of the object's rows from `first` on."""
-        prefix = ID_KEY.pack(object_id)
+    def _keys(self, layer: int, first: int) -> Iterator[memoryview]:
+        """Keys of the layer's rows from `first` on."""
+        prefix = ID_KEY.pack(layer)
         with self.txn.cursor(self.tables.nodes) as cursor:
-            if cursor.set_range(NODE_KEY.pack(object_id, first)):
+            if cursor.set_range(NODE_KEY.pack(layer, first)):
                 for key in cursor.iternext(values=False):
                     if key[: len(prefix)] != prefix:
                         return
@@ -100,10 +107,8 @@ def checked_node(key: bytes, value: memoryview) -> U64:
     try:
         return decode_node(key, value)
     except RowDamaged as damage:
-        object_id, number = NODE_KEY.unpack(key)
-        raise StoreFailed(
-            f"the page map of object {object_id}, node {number}, is damaged: {damage}", object_id=object_id
-        ) from damage
+        layer, number = NODE_KEY.unpack(key)
+        raise StoreFailed(f"the page map of layer {layer}, node {number}, is damaged: {damage}") from damage
 
 
 def find_chunk(tables: Tables, txn: Txn, lsn: int) -> Chunk | None:

@@ -49,7 +49,7 @@ def test_a_flipped_bit_in_a_page(tmp_path: Path) -> None:
     assert store.fetch(1, others) == {page: content(page) for page in others}
     store.close()
     assert list(check_dir(tmp_path)) == [
-        "page 70 of object 1, stored in chunk 2, is damaged: checksum mismatch in slot 7"
+        "page 70 of layer 1, stored in chunk 2, is damaged: checksum mismatch in slot 7"
     ]
 
 
@@ -92,7 +92,7 @@ def test_housekeeping_leaves_damaged_chunks_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreFailed, match="page 0 of object 1"):
         store.fetch(1, [0])
     store.close()
-    assert [problem.split(",")[0] for problem in check_dir(tmp_path)] == ["page 0 of object 1"]
+    assert [problem.split(",")[0] for problem in check_dir(tmp_path)] == ["page 0 of layer 1"]
 
 
 def test_any_flipped_bit_is_found(tmp_path: Path, seed: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 from engine.changes import RegionRecord, SegmentRecord, SpaceRecord
 from storage import format as layouts
 from storage.chunks import (
-    WHOLE_OBJECT,
+    WHOLE_LAYER,
     Chunk,
     Drop,
     chunk_bytes,
@@ -31,7 +31,7 @@ from storage.records import (
 SPACE = SpaceRecord(3, "lab ß", 0o640, 1000, 100, "shared", 7)
 SEGMENT = SegmentRecord(4, "heap", 0x1000, 0x3000, 0o600, 1000, 100, "exclusive", 8)
 REGION = RegionRecord(0x1000, 0x3000, 3, True, 4, 2)
-DROPS = [Drop(8, 2, 3), Drop(9, 0, WHOLE_OBJECT)]
+DROPS = [Drop(8, 2, 3), Drop(9, 0, WHOLE_LAYER)]
 PAGES = [b"0123456789abcdef", b"fedcba9876543210"]
 
 
@@ -118,7 +118,7 @@ def test_chunk() -> None:
         "2d21fad846994364", "c2b4510632ef665e",
     ) + b"".join(PAGES)  # fmt: skip
     chunk = Chunk(key, value)
-    assert (chunk.slots, chunk.objects.tolist(), chunk.pages.tolist()) == (2, [8, 9], [769, 0])
+    assert (chunk.slots, chunk.layers.tolist(), chunk.pages.tolist()) == (2, [8, 9], [769, 0])
     assert [chunk.content(0, 8, 769), chunk.content(1, 9, 0)] == PAGES
     with pytest.raises(RowDamaged, match="another page"):
         chunk.content(0, 9, 0)

@@ -136,11 +136,11 @@ def test_rewriting_does_not_stop_the_chores_that_make_room(
             store.maintain()
         except StoreFull:
             break
-    assert store.usage().live_pages == 10
-    assert store.usage().chunk_bytes == 10 * 2 * PAGE
+    assert store.totals().live_pages == 10
+    assert store.totals().chunk_bytes == 10 * 2 * PAGE
     monkeypatch.undo()
     tidy(store)
-    assert store.usage().chunk_bytes == 11 * PAGE
+    assert store.totals().chunk_bytes == 11 * PAGE
     store.close()
 
 

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -12,13 +13,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from engine.changes import (
+    BirthRecord,
     Change,
+    CloneObject,
+    DropObject,
     DropPages,
     DropRegion,
+    DropRoot,
     DropSegment,
     DropSpace,
+    PutBirth,
     PutPages,
     PutRegion,
+    PutRoot,
     PutSegment,
     PutSpace,
     RegionRecord,
@@ -49,8 +56,9 @@ class Chooser:
     def __init__(self, rng: Random, model: MemoryStore) -> None:
         self._rng = rng
         image = model.load()
-        self._spaces = {record.vid: record.object_id for record in image.spaces}
-        self._segments = {record.sid: record.object_id for record in image.segments}
+        self._spaces = {record.vid: record for record in image.spaces}
+        self._segments = {record.sid: record for record in image.segments}
+        self._unowned = list(image.unowned)
         self._next_id = max(image.next_vid, image.next_sid, image.next_object)
 
     def transactions(self) -> list[list[Change]]:
@@ -60,10 +68,15 @@ class Chooser:
 
     def _change(self) -> Change:
         kinds: list[Callable[[], Change]] = [self._new_space, self._new_segment]
-        if self._spaces or self._segments:
-            kinds += [self._put_pages] * 6 + [self._drop_pages] * 2
+        if self._objects():
+            kinds += [self._put_pages] * 6 + [self._drop_pages] * 2 + [self._clone] * 3
+        if len(self._objects()) > 1:
+            kinds += [self._clone_onto]
+        if self._unowned:
+            kinds += [self._drop_object] * 2 + [self._give_birth] * bool(self._spaces)
         if self._spaces:
             kinds += [self._put_region] * 2 + [self._drop_region, self._drop_space]
+            kinds += [self._put_root, self._drop_root, self._put_birth]
         if self._segments:
             kinds += [self._drop_segment]
         return self._rng.choice(kinds)()
@@ -72,18 +85,59 @@ class Chooser:
         self._next_id += 1
         return self._next_id
 
+    def _objects(self) -> list[int]:
+        owned = [record.object_id for record in self._spaces.values()]
+        owned += [record.object_id for record in self._segments.values()]
+        births = [record.birth for record in self._spaces.values() if record.birth]
+        return [*owned, *births, *self._unowned]
+
     def _object(self) -> int:
-        return self._rng.choice([*self._spaces.values(), *self._segments.values()])
+        return self._rng.choice(self._objects())
+
+    def _clone(self) -> Change:
+        source, target = self._object(), self._fresh()
+        self._unowned.append(target)
+        return CloneObject(source, target)
+
+    def _clone_onto(self) -> Change:
+        source, target = self._rng.sample(self._objects(), 2)
+        return CloneObject(source, target)
+
+    def _drop_object(self) -> Change:
+        object_id = self._rng.choice(self._unowned)
+        self._unowned.remove(object_id)
+        return DropObject(object_id)
+
+    def _give_birth(self) -> Change:
+        """A space takes an unowned object as its birth; the one it had, if any, loses its owner."""
+        record, birth = self._rng.choice([*self._spaces.values()]), self._rng.choice(self._unowned)
+        self._unowned.remove(birth)
+        self._unowned += [record.birth] * bool(record.birth)
+        self._spaces[record.vid] = record._replace(birth=birth, origin=record.vid, flags=2)
+        return PutSpace(self._spaces[record.vid])
+
+    def _put_birth(self) -> Change:
+        regions = tuple(RegionRecord(start, start + 16, 3, False, 0, 2, 1 << 40) for start in (0, 32))
+        count = self._rng.randrange(3)
+        return PutBirth(
+            self._rng.choice([*self._spaces]), BirthRecord(regions[:count], (("ä", 16), ("b", 8))[:count])
+        )
+
+    def _put_root(self) -> Change:
+        return PutRoot(self._rng.choice([*self._spaces]), self._rng.choice("abc"), self._rng.randrange(99))
+
+    def _drop_root(self) -> Change:
+        return DropRoot(self._rng.choice([*self._spaces]), self._rng.choice("abc"))
 
     def _new_space(self) -> Change:
         vid, object_id = self._fresh(), self._fresh()
-        self._spaces[vid] = object_id
-        return PutSpace(SpaceRecord(vid, f"space {vid}", 0o600, 0, 0, "exclusive", object_id))
+        self._spaces[vid] = SpaceRecord(vid, f"space {vid}", 0o600, 0, 0, "exclusive", object_id)
+        return PutSpace(self._spaces[vid])
 
     def _new_segment(self) -> Change:
         sid, object_id = self._fresh(), self._fresh()
-        self._segments[sid] = object_id
-        return PutSegment(SegmentRecord(sid, f"segment {sid}", 0, 64, 0o600, 0, 0, "shared", object_id))
+        self._segments[sid] = SegmentRecord(sid, f"segment {sid}", 0, 64, 0o600, 0, 0, "shared", object_id)
+        return PutSegment(self._segments[sid])
 
     def _drop_space(self) -> Change:
         vid = self._rng.choice([*self._spaces])
@@ -184,6 +238,13 @@ class StoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "store"):
             return
         assert self.store.load() == self.model.load()
+        known = sorted(self.model.objects())
+        for object_id, other in pairwise(known):
+            pages = self.store.differing(object_id, other, 0, 1 << 58)
+            assert pages == self.model.differing(object_id, other, 0, 1 << 58)
+        for objects in ([object_id] for object_id in known):
+            (logical, shared), expected = self.store.usage(objects), self.model.usage(objects)
+            assert logical == expected[0] and expected[1] <= shared <= logical
         for object_id in self.objects:
             assert self.store.fetch(object_id, PAGES) == self.model.fetch(object_id, PAGES)
             for first, count in ((0, 1 << 40), (1, 3)):
@@ -198,9 +259,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _follow(self, transactions: list[list[Change]]) -> None:
         self.model.commit(transactions)
-        image = self.model.load()
-        self.objects |= {record.object_id for record in image.spaces}
-        self.objects |= {record.object_id for record in image.segments}
+        self.objects |= self.model.objects()
 
 
 def test_the_lmdb_store_behaves_as_the_memory_store() -> None:

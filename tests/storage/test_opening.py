@@ -8,18 +8,21 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from engine.changes import PutSpace, RegionRecord, SpaceRecord
+from engine.changes import BirthRecord, PutSpace, RegionRecord, SpaceRecord
 from engine.geometry import GEOMETRIES, TOY, X86_64
 from storage import open_store
 from storage.directory import LOCK_FILE, STORE_FILE
 from storage.errors import DataDirInUse, FormatUnreadable, StoreDamaged, StoreUnusable
-from storage.format import STATE_KEY, SUPERBLOCK_HEAD, SUPERBLOCK_KEY, Superblock, seal
+from storage.format import STATE_KEY, SUPERBLOCK_HEAD, SUPERBLOCK_KEY, TABLES, Superblock, seal
 from storage.fsck import check_dir
+from storage.layers import encode_layer
+from storage.lineage import encode_birth, encode_root
 from storage.records import encode_region, encode_space
 from storage.tables import Tables
 
 SPACE = SpaceRecord(1, "lab", 0o600, 0, 0, "exclusive", 1)
 REGION = RegionRecord(0x40, 0x80, 3, False, 0, 2)
+BIRTH = BirthRecord((REGION,), (("list", 0x40),))
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def made(data_dir: Path) -> Path:
 
 def write_row(data_dir: Path, table: str, key: bytes, value: bytes) -> None:
     """Put a row behind the store's back."""
-    env = lmdb.open(str(data_dir / STORE_FILE), subdir=False, max_dbs=8, map_size=1 << 30)
+    env = lmdb.open(str(data_dir / STORE_FILE), subdir=False, max_dbs=len(TABLES), map_size=1 << 30)
     tables = Tables.open(env)
     with env.begin(write=True) as txn:
         txn.put(key, value, db=getattr(tables, table))
@@ -143,11 +146,17 @@ def test_every_architecture_opens_its_own(tmp_path: Path) -> None:
             open_store(tmp_path / name, geometry).close()
 
 
-@pytest.mark.parametrize(("version", "age"), [(2, "newer"), (0, "older")])
-def test_another_format_version(made: Path, version: int, age: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "text"),
+    [
+        (3, "has format version 3, newer than version 2 of this release"),
+        (1, "has format version 1: bring it to version 2 with 'everspaced migrate"),
+    ],
+)
+def test_another_format_version(made: Path, version: int, text: str) -> None:
     body = SUPERBLOCK_HEAD.pack(b"EVRSPACE", version) + b"whatever comes then"
     write_row(made, "meta", SUPERBLOCK_KEY, seal(SUPERBLOCK_KEY, body))
-    refused(made, FormatUnreadable, f"has format version {version}, {age} than version 1 of this release")
+    refused(made, FormatUnreadable, text)
     with pytest.raises(FormatUnreadable):
         list(check_dir(made))
     write_row(made, "meta", SUPERBLOCK_KEY, Superblock("toy", 16).encode())
@@ -175,14 +184,22 @@ def test_an_lmdb_file_of_another_program(tmp_path: Path) -> None:
         ("meta", SUPERBLOCK_KEY, b"short", "it has no superblock"),
         ("meta", SUPERBLOCK_KEY, b"EVRSPICE\1\0", "its superblock starts with"),
         ("meta", SUPERBLOCK_KEY, Superblock("toy", 16).encode()[:-1] + b"x", "superblock: checksum mismatch"),
-        ("meta", STATE_KEY, b"x" * 40, "counters is damaged: checksum mismatch"),
+        ("meta", STATE_KEY, b"x" * 48, "counters is damaged: checksum mismatch"),
         ("spaces", bytes(8), encode_space(SPACE)[1], "space 0000000000000000 is damaged: checksum mismatch"),
-        ("nodes", bytes(16), b"x" * 60, "page map of object 0, node 0, is damaged"),
+        ("nodes", bytes(16), b"x" * 60, "page map of layer 0, node 0, is damaged"),
         ("log", bytes(7) + b"\1\0", b"x" * 60, "log row 1 is damaged"),
         ("nodes", b"short", b"x" * 60, "cannot be read: 5 bytes"),
         ("log", b"short", b"x" * 60, "cannot be read: 5 bytes"),
         ("regions", bytes(15) + b"\1", encode_region(0, REGION)[1], "0000000000000001 is damaged"),
         ("regions", *encode_region(5, REGION), "belongs to space 5, which does not exist"),
+        ("births", bytes(8), encode_birth(1, BIRTH)[1], "birth 0000000000000000 is damaged: checksum"),
+        ("births", *encode_birth(5, BIRTH), "a birth belongs to space 5, which does not exist"),
+        ("roots", *encode_root(5, "list", 16), "the root 'list' belongs to space 5, which does not exist"),
+        ("roots", bytes(8) + b"list", encode_root(1, "list", 16)[1], "root 0000000000000000.* is damaged"),
+        ("objects", bytes(8), encode_layer(1, 2)[1], "object 0000000000000000 is damaged: checksum"),
+        ("objects", b"short", encode_layer(1, 2)[1], "object 73686f7274 is damaged: 5 bytes"),
+        ("layers", bytes(8), encode_layer(1, 2)[1], "layer 0000000000000000 is damaged: checksum"),
+        ("layers", *encode_layer(7, 7), "layer 7 is its own ancestor"),
     ],
 )
 def test_damaged_rows(tmp_path: Path, table: str, key: bytes, value: bytes, text: str) -> None:
