@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.changes import RegionRecord, SegmentRecord, SpaceRecord
+from engine.changes import BirthRecord, RegionRecord, SegmentRecord, SpaceRecord
 from storage import format as layouts
 from storage.chunks import (
     WHOLE_LAYER,
@@ -17,8 +17,10 @@ from storage.chunks import (
     encode_drops,
 )
 from storage.errors import RowDamaged
-from storage.format import U64, State, Superblock
-from storage.nodes import NODE_KEY, decode_node, encode_node
+from storage.format import FIRST_LAYER, U64, State, Superblock
+from storage.layers import decode_layer, encode_layer
+from storage.lineage import decode_birth, decode_root, encode_birth, encode_root
+from storage.nodes import HOLE, NODE_KEY, decode_node, encode_node
 from storage.records import (
     decode_region,
     decode_segment,
@@ -28,10 +30,11 @@ from storage.records import (
     encode_space,
 )
 
-SPACE = SpaceRecord(3, "lab ß", 0o640, 1000, 100, "shared", 7)
-SEGMENT = SegmentRecord(4, "heap", 0x1000, 0x3000, 0o600, 1000, 100, "exclusive", 8)
-REGION = RegionRecord(0x1000, 0x3000, 3, True, 4, 2)
-DROPS = [Drop(8, 2, 3), Drop(9, 0, WHOLE_LAYER)]
+SPACE = SpaceRecord(3, "lab ß", 0o640, 1000, 100, "shared", 7, 5, 2, 9, (0x1000, 0x3000))
+SEGMENT = SegmentRecord(4, "heap", 0x1000, 0x3000, 0o600, 1000, 100, "exclusive", 8, 3, 1, 10)
+REGION = RegionRecord(0x1000, 0x3000, 3, True, 4, 2, 0x102)
+BIRTH = BirthRecord((REGION,), (("first", 0x2000), ("ß", 0x2010)))
+DROPS = [Drop(8, 2, 3), Drop(FIRST_LAYER, 4, 5, hides=True), Drop(9, 0, WHOLE_LAYER)]
 PAGES = [b"0123456789abcdef", b"fedcba9876543210"]
 
 
@@ -41,7 +44,7 @@ def array(*numbers: int) -> U64:
 
 def node() -> U64:
     entries = np.zeros(256, np.uint64)
-    entries[1], entries[255] = 5 << 6 | 2, 6 << 6 | 62
+    entries[1], entries[2], entries[255] = 5 << 6 | 2, HOLE, 6 << 6 | 62
     return entries
 
 
@@ -52,7 +55,7 @@ def joined(*parts: str) -> bytes:
 def test_superblock() -> None:
     value = Superblock("x86_64", 4096).encode()
     assert value == joined(
-        "4556525350414345", "0100", "0001", "00100000", "7838365f3634", "00" * 18, "db770937efa1b1c2"
+        "4556525350414345", "0200", "0001", "00100000", "7838365f3634", "00" * 18, "282c67ed32555442"
     )
     assert Superblock.decode(value) == Superblock("x86_64", 4096)
     with pytest.raises(ValueError):
@@ -60,17 +63,20 @@ def test_superblock() -> None:
 
 
 def test_state() -> None:
-    value = State(4, 5, 9, 17).encode()
-    assert value == joined(*(f"{number:02x}{'00' * 7}" for number in (4, 5, 9, 17)), "25753a711820af28")
-    assert State.decode(value) == State(4, 5, 9, 17)
+    state = State(4, 5, 9, 17, FIRST_LAYER + 3)
+    value = state.encode()
+    counters = (f"{number:02x}{'00' * 7}" for number in (4, 5, 9, 17))
+    assert value == joined(*counters, "0300000000000080", "c3d8ce047031d802")
+    assert State.decode(value) == state
 
 
 def test_space() -> None:
     key, value = encode_space(SPACE)
     assert key == joined("0000000000000003")
     assert value == joined(
-        "0700000000000000", "e8030000", "64000000", "a0010000", "01", "6c616220c39f", "7b728b3a50b6bff5"
-    )
+        "0700000000000000", "0200000000000000", "0900000000000000", "0010000000000000", "0030000000000000",
+        "e8030000", "64000000", "a0010000", "0500", "01", "6c616220c39f", "6a50f732813b99b0",
+    )  # fmt: skip
     assert decode_space(key, value) == SPACE
 
 
@@ -78,23 +84,59 @@ def test_segment() -> None:
     key, value = encode_segment(SEGMENT)
     assert key == joined("0000000000000004")
     assert value == joined(
-        "0010000000000000", "0030000000000000", "0800000000000000", "e8030000", "64000000", "80010000", "00"
-    ) + joined("68656170", "8f948cae048c81e6")
+        "0010000000000000", "0030000000000000", "0800000000000000", "0100000000000000", "0a00000000000000",
+        "e8030000", "64000000", "80010000", "0300", "00", "68656170", "1b089ed740587620",
+    )  # fmt: skip
     assert decode_segment(key, value) == SEGMENT
 
 
 def test_region() -> None:
     key, value = encode_region(3, REGION)
     assert key == joined("0000000000000003", "0000000000001000")
-    assert value == joined("0030000000000000", "0400000000000000", "03", "01", "02", "4793da1bfaae3e96")
+    assert value == joined(
+        "0030000000000000", "0400000000000000", "0201000000000000", "03", "01", "02", "adf1462600f96873"
+    )
     assert decode_region(key, value) == (3, REGION)
+
+
+def test_birth() -> None:
+    key, value = encode_birth(3, BIRTH)
+    assert key == joined("0000000000000003")
+    assert value == joined(
+        "01000000", "02000000",
+        "0010000000000000", "0030000000000000", "0400000000000000", "0201000000000000", "03", "01", "02",
+        "0020000000000000", "0500", "6669727374",
+        "1020000000000000", "0200", "c39f", "9eb3d7fdfd4c0f2a",
+    )  # fmt: skip
+    assert decode_birth(key, value) == (3, BIRTH)
+    assert decode_birth(*encode_birth(4, BirthRecord((), ()))) == (4, BirthRecord((), ()))
+
+
+def test_root() -> None:
+    key, value = encode_root(3, "ß", 0x2010)
+    assert key == joined("0000000000000003", "c39f")
+    assert value == joined("1020000000000000", "891b4260b273236e")
+    assert decode_root(key, value) == (3, "ß", 0x2010)
+    encode_root(3, "x" * 255, 0)
+    for name in ("", "x" * 256):
+        with pytest.raises(ValueError):
+            encode_root(3, name, 0)
+
+
+def test_layer() -> None:
+    key, value = encode_layer(7, FIRST_LAYER)
+    assert key == joined("0000000000000007")
+    assert value == joined("0000000000000080", "678d3c2529585717")
+    assert decode_layer(key, value) == (7, FIRST_LAYER)
 
 
 def test_node() -> None:
     key = NODE_KEY.pack(8, 3)
     value = encode_node(key, node())
     assert key == joined("0000000000000008", "0000000000000003")
-    assert value == joined("02", "00" * 30, "80", "4201000000000000", "be01000000000000", "fdbbe585709a183d")
+    assert value == joined(
+        "06", "00" * 30, "80", "4201000000000000", "0100000000000000", "be01000000000000", "70f89d83ec0e7eb4"
+    )
     assert decode_node(key, value).tolist() == node().tolist()
 
 
@@ -103,7 +145,8 @@ def test_drop_record() -> None:
     assert key == joined("0000000000000006", "00")
     assert value == joined(
         "0800000000000000", "0200000000000000", "0300000000000000",
-        "0900000000000000", "0000000000000000", "ffffffffffffffff", "4ca2bde6e61b22a9",
+        "0000000000000080", "0400000000000080", "0500000000000000",
+        "0900000000000000", "0000000000000000", "ffffffffffffffff", "f414f121ce6a255d",
     )  # fmt: skip
     assert decode_drops(key, value) == DROPS
 
@@ -141,6 +184,9 @@ def test_every_byte_of_every_row_is_checked() -> None:
         decode_space: encode_space(SPACE),
         decode_segment: encode_segment(SEGMENT),
         decode_region: encode_region(3, REGION),
+        decode_birth: encode_birth(3, BIRTH),
+        decode_root: encode_root(3, "list", 0x2010),
+        decode_layer: encode_layer(7, FIRST_LAYER),
         decode_node: (node_key, encode_node(node_key, node())),
         decode_drops: encode_drops(6, DROPS),
     }
@@ -185,6 +231,6 @@ def test_a_field_that_does_not_fit_is_refused(uid: int) -> None:
         encode_space(SpaceRecord(3, "lab", 0o640, 0, 100, "borrowed", 7))
 
 
-def test_the_version_is_one() -> None:
-    """These bytes are format 1. Change them together with the version, and add a reader for the old one."""
-    assert (layouts.MAGIC, layouts.VERSION, layouts.NODE_PAGES) == (b"EVRSPACE", 1, 256)
+def test_the_version_is_two() -> None:
+    """These bytes are format 2. Change them together with the version, and add a migration from the old one."""
+    assert (layouts.MAGIC, layouts.VERSION, layouts.NODE_PAGES) == (b"EVRSPACE", 2, 256)
