@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from benchmarks import durability, engine, memory, peers, wire
+from benchmarks import clones, durability, engine, gups, memory, peers, wire
 from benchmarks.pairs import Pair, Result, compare
 
 LATEST = Path(__file__).with_name("latest.json")
@@ -18,11 +18,12 @@ ROUNDS = 9
 def results(rounds: int, folder: Path) -> Iterator[Result]:
     """Every pair's result, as it is measured."""
     program = peers.build(folder)
-    for pair in chain(engine.pairs(program), memory.pairs()):
+    for pair in chain(engine.pairs(program), memory.pairs(), gups.pairs()):
         yield compare(pair, rounds)
-    with durability.pairs(folder) as durable:
-        for pair in durable:
-            yield compare(pair, rounds)
+    for pairs in (durability.pairs, clones.pairs):
+        with pairs(folder) as durable:
+            for pair in durable:
+                yield compare(pair, rounds)
     with wire.pairs(folder) as remote:
         for pair in remote:
             yield compare(pair, rounds)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import engine, memory, peers
+from benchmarks import clones, engine, gups, memory, peers
 from benchmarks.pairs import Measure, compare
 from engine.credentials import ROOT
 
@@ -82,3 +82,25 @@ def test_the_peers_run(tmp_path: Path) -> None:
     assert peers.run(program, "switch", 10) > 0
     assert peers.run(program, "fork", 1, 1) > 0
     assert peers.run(program, "fork", 1, 1, 1) > 0
+
+
+def test_durable_clones_are_measured_and_gone_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (
+        ("GIGABYTE_PAGES", 600),
+        ("MEBIBYTE_PAGES", 3),
+        ("CLONES", 2),
+        ("AT_ONCE", 256 * PAGE),
+    ):
+        monkeypatch.setattr(clones, name, value)
+    with clones.pairs(tmp_path) as pairs:
+        for pair in pairs:
+            assert compare(pair, rounds=1).ratio > 0
+
+
+@pytest.mark.parametrize("remapping", [False, True])
+def test_updates_reach_the_tables_of_all_spaces(remapping: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TABLE_PAGES", 2), ("UPDATES", 3), ("VISITS", 40)):
+        monkeypatch.setattr(gups, name, value)
+    assert all(gups.visiting(4, remapping=remapping)() > 0 for _ in range(2))
