@@ -1,5 +1,6 @@
 """VAS segments: named memory at a fixed place, shared between spaces (SEMANTICS: VAS segments; RFC patch 11)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.access import READ_WRITE, Access
@@ -77,6 +78,8 @@ class Segments:
         self._objects = objects
         self._spaces = spaces
         self.registry: Registry[Segment] = Registry(journal, "segment")
+        self.admit: Callable[[Space, Segment, int], None] = lambda *_: None
+        """Asked before a segment is attached to a space with a type; it may refuse."""
         spaces.on_segments_left = self._left
 
     def create(
@@ -177,6 +180,7 @@ class Segments:
         spaces = segment.obj.mappers
         first = self._type_in(self._spaces.registry.get(spaces[0].vid), sid) if spaces else None
         require_shareable(segment.sharing, len(spaces), first, kind, f"segment {sid}")
+        self.admit(space, segment, kind)
         space.memory.refuse_collision(EFAULT, segment.range)
         access = Access.READ if kind == O_RDONLY else READ_WRITE
         start, end = segment.range.start, segment.range.end

@@ -30,7 +30,7 @@ class Tasks:
         self._next = first_pid
         self._tasks: dict[int, Task] = {}
         self.on_leave: list[Callable[[int], object]] = []
-        """Told of each space that a thread is no longer in (switch, exit, exec), once that cannot be undone."""
+        """Told of each space that a thread is no longer in (switch, exit, exec; 0: none), once that cannot be undone."""
         self.on_detach: list[Callable[[Attachment], None]] = []
         """Told of each attachment that was released, in the transaction that did it."""
 
@@ -133,8 +133,7 @@ class Tasks:
                 raise EngineError(EINVAL, "the main thread cannot end before the others: exit the task")
             self.exit(cred, pid)
             return
-        if thread.active:
-            thread.tell_left()
+        thread.tell_left()
         del task.threads[thread.tid]
         self._journal.undo(lambda: task.threads.update({thread.tid: thread}))
         task.forget_if_unused(thread.view)

@@ -39,9 +39,14 @@ class VasCalls(Parts):
         self.spaces.detach(cred, pid, vid)
 
     def vas_switch(self, cred: Credentials, pid: int, tid: int | None, vid: int) -> None:
-        """vas_switch of one thread, 0 for the original address space; it cannot conflict. ESRCH, EPERM; EINVAL: not attached."""
+        """vas_switch of one thread, 0 for the original address space. ESRCH, EPERM; EINVAL: not attached.
+
+        EAGAIN: a lock of the space or of a segment in it is not free.
+        """
         thread = self.tasks_table.thread_of(cred, pid, tid)
         if vid != thread.active:
+            if vid and self.locks.needed:
+                self.locks.require(thread, vid)
             thread.switch(vid)
             uid = thread.task.cred.uid
             self.journal.note("thread.switched", pid=pid, tid=thread.tid, uid=uid, vid=vid)
