@@ -88,6 +88,8 @@ class ChangeSet:
     gone: set[int] = field(default_factory=set)
     """Objects that were dropped."""
     drops: list[Drop] = field(default_factory=list)
+    dropped: set[int] = field(default_factory=set)
+    """Layers of `drops`."""
     moved: list[Drop] = field(default_factory=list)
     puts: dict[int, dict[int, Bytes]] = field(default_factory=dict)
 
@@ -103,7 +105,7 @@ class ChangeSet:
 
     def holds(self, layer: int) -> bool:
         """Whether a layer has a page or a hole, or may have."""
-        return bool(self.layers.base.entries.get(layer) or self.puts.get(layer))
+        return bool(self.layers.base.entries.get(layer) or self.puts.get(layer)) or layer in self.dropped
 
 
 def net_effect(
@@ -220,6 +222,7 @@ def _drop_pages(group: ChangeSet, object_id: int, first: int, count: int) -> Non
     for page in inside:
         staged.pop(page, None)
     group.drops.append(Drop(layer, first, end - first))
+    group.dropped.add(layer)
 
 
 def _clone(group: ChangeSet, owners: Owners, change: CloneObject) -> None:

@@ -63,7 +63,7 @@ class Chooser:
 
     def transactions(self) -> list[list[Change]]:
         return [
-            [self._change() for _ in range(self._rng.randint(0, 4))] for _ in range(self._rng.randint(1, 3))
+            [self._change() for _ in range(self._rng.randint(0, 9))] for _ in range(self._rng.randint(1, 3))
         ]
 
     def _change(self) -> Change:
