@@ -56,11 +56,15 @@ class Wanted:
 
 @dataclass(slots=True)
 class Reader:
-    """Has seen all events up to `position`. `asked` is the id that could not be served, until that was told."""
+    """Is done with all events up to `position`, and knows the id of `told`, the last that was for it.
+
+    `asked` is the id that could not be served, until that was told.
+    """
 
     wanted: Wanted
     position: int
     asked: str | None = None
+    told: int = -1
 
 
 class Events:
@@ -154,7 +158,7 @@ class Events:
             reader.position = self.oldest - 1
         if reader.asked is not None:
             parts.append(frame(self.id_of(reader.position), LOST, {"since": reader.asked}))
-            reader.asked = None
+            reader.asked, reader.told = None, reader.position
         stop = min(self.last, reader.position + SCANNED_MAX)
         while reader.position < stop and size < FRAMES_BYTES_MAX:
             reader.position += 1
@@ -162,7 +166,15 @@ class Events:
             if note is not None and reader.wanted.has(note) and self._chronicle.may_see(cred, note):
                 parts.append(self._frame(reader.position, note))
                 size += len(parts[-1])
+                reader.told = reader.position
         return b"".join(parts)
+
+    def place(self, reader: Reader) -> bytes:
+        """The id to go on from, without an event; nothing if the reader knows it."""
+        if reader.told == reader.position:
+            return b""
+        reader.told = reader.position
+        return f"id: {self.id_of(reader.position)}\n\n".encode("ascii")
 
     def _frame(self, position: int, note: Note) -> bytes:
         slot = position % self._size

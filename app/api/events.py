@@ -53,8 +53,7 @@ async def _send_all(
 ) -> None:
     """Events as they come, until the client leaves, its token is revoked, or the service stops."""
     events, authorization = service.events, exchange.header(b"authorization")
-    told = reader.position
-    await send_piece(exchange, b"retry: %d\n%s" % (RETRY_MS, _id_alone(events.id_of(told))), more=True)
+    await send_piece(exchange, b"retry: %d\n%s" % (RETRY_MS, events.place(reader)), more=True)
     while not leaving.done():
         try:
             cred = await service.authenticator.credentials(authorization)
@@ -62,7 +61,6 @@ async def _send_all(
             return
         frames = events.read(reader, cred)
         if frames:
-            told = reader.position
             await send_piece(exchange, frames, more=True)
         elif reader.position < events.last:
             await asyncio.sleep(0)
@@ -73,18 +71,7 @@ async def _send_all(
                 {events.news(), leaving}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
             )
             if not done:
-                moved = reader.position != told
-                told = reader.position
-                await send_piece(
-                    exchange,
-                    b": heartbeat\n" + (_id_alone(events.id_of(told)) if moved else b"\n"),
-                    more=True,
-                )
-
-
-def _id_alone(id: str) -> bytes:
-    """Where to go on from, without an event: a reader who is told of little is not told later that it lost much."""
-    return f"id: {id}\n\n".encode("ascii")
+                await send_piece(exchange, b": heartbeat\n" + (events.place(reader) or b"\n"), more=True)
 
 
 EVENTS = HotRoute(
