@@ -17,12 +17,13 @@ class EventReader:
         self.start = position
         """Where the first stream began."""
         self._rest = b""
+        self._id = position
         self._kind = ""
         self._data: list[str] = []
 
     def begin_anew(self) -> None:
         """Another stream begins: what was half there will come again."""
-        self._rest, self._kind, self._data = b"", "", []
+        self._rest, self._id, self._kind, self._data = b"", self.position, "", []
 
     def feed(self, piece: bytes) -> list[Event]:
         """The events that are complete now. ProtocolError: what came is no stream of events."""
@@ -42,7 +43,7 @@ class EventReader:
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "id":
-            self.position = value
+            self._id = value
         elif name == "event":
             self._kind = value
         elif name == "data":
@@ -52,6 +53,7 @@ class EventReader:
     def _finish(self) -> Event | None:
         kind, data = self._kind, self._data
         self._kind, self._data = "", []
+        self.position = self._id  # only now: what is cut off in its middle has to come again
         if not data:
             self.start = self.start or self.position
             return None

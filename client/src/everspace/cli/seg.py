@@ -178,7 +178,8 @@ def reset(shell: Shell, which: SegmentArgument) -> None:
     segment = shell.segment(which)
     segment.reset()
     shell.say(
-        f"segment {segment.sid} is again as it was cloned from {segment.seen.origin}", describe(segment.attr())
+        f"segment {segment.sid} is again as it was cloned from {segment.seen.origin}",
+        describe(segment.attr()),
     )
 
 
