@@ -62,6 +62,7 @@ KINDS: Final[Mapping[str, Audience]] = {
     "view.created": Audience.SAME_UID,
     "view.deleted": Audience.SAME_UID,
     "view.switched": Audience.SAME_UID,
+    "view.base": Audience.SAME_UID,
     "view.unshared": Audience.SAME_UID,
     "view.shared": Audience.SAME_UID,
     "slot.created": Audience.SAME_UID,

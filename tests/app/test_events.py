@@ -162,8 +162,8 @@ async def everything(site: Site) -> None:
         await site.ok("POST", f"/tasks/{pid}/mmview", {"op": op, "addr": own, "len": PAGE})
     view = (await site.ok("POST", f"/tasks/{pid}/mmview", {"op": 0}))["value"]
     await site.ok("POST", f"/tasks/{pid}/mmview", {"op": 3, "id": view})
-    await site.ok("POST", f"/tasks/{pid}/mmview", {"op": 3, "id": 0})
-    await site.ok("POST", f"/tasks/{pid}/mmview", {"op": 1, "id": view})
+    await site.ok("POST", f"/tasks/{pid}/mmview", {"op": 6})
+    await site.ok("POST", f"/tasks/{pid}/mmview", {"op": 1, "id": 0})
     second = await site.task(lease_s=5)
     slot = (await site.ok("POST", f"/tasks/{second}/new_as"))["value"]
     await site.ok("POST", f"/tasks/{second}/switch_as", {"n": slot})

@@ -251,7 +251,7 @@ def test_every_kind_that_calls_tell_is_known() -> None:
         kind
         for top in ("engine", "app")
         for path in (ROOT_DIR / top).rglob("*.py")
-        for kind in re.findall(r'\.note\(\s*"([^"]+)"', path.read_text(encoding="utf-8"))
+        for kind in re.findall(r'note\(\s*(?:thread, )?"([a-z.]+)"', path.read_text(encoding="utf-8"))
     }
     derived = {kind for kind in KINDS if kind.startswith(("space.", "segment."))}
     assert called <= KINDS.keys()
