@@ -107,9 +107,27 @@ class AddressSpace(Limited):
         """Whether it is this owner's own memory, shown at the addresses of its page numbers."""
         return obj is self.memory or obj is self.private
 
+    def shown(self) -> list[MemoryObject]:
+        """What its regions show beside `memory`, once each."""
+        return list({id(vma.obj): vma.obj for vma in self.vmas if vma.obj is not self.memory}.values())
+
     def map(self, vma: Vma, *, join_left: bool = True, join_right: bool = True) -> None:
         """Put a region in an empty place; it merges with its neighbours. ENOMEM: too many regions, one more than by splits."""
-        map_all([Placed(view, vma, join_left, join_right) for view in self.views])
+        if len(self.views) > 1:
+            map_all([Placed(view, vma, join_left, join_right) for view in self.views])
+            return
+        most = self.vmas.limit + 1
+        self.vmas.replace(vma.start, vma.end, (vma,), join_left=join_left, join_right=join_right, limit=most)
+        self.zap_on_undo(vma.start, vma.end)
+        self._show(vma.obj)
+
+    def show_instead(self, vma: Vma, other: Vma) -> None:
+        """Let a part `vma` of a region of the only view be `other`, which shows its pages in other memory. ENOMEM."""
+        self.vmas.replace(vma.start, vma.end, (other,))
+        self.zap(vma.start, vma.end)
+        self._show(other.obj)
+        if vma.obj is not self.memory and not self.vmas.shows(vma.obj):
+            self._stop_showing(vma.obj)
 
     def fill(self, vmas: list[Vma]) -> None:
         """The regions, ascending and disjoint, of an owner that is new and has none. They are not merged."""
@@ -119,7 +137,12 @@ class AddressSpace(Limited):
 
     def unmap(self, start: int, end: int) -> None:
         """Drop this owner's regions in the page-aligned [start, end); what it held reads as zeros if mapped anew."""
-        if not self.vmas.overlapping(start, end):
+        gone = self.vmas.overlapping(start, end)
+        if not gone:
+            return
+        if len(self.views) == 1:
+            self.vmas.replace(start, end, ())
+            self._unmapped(gone, start, end)
             return
         went = [(view, view.vmas.overlapping(start, end)) for view in self.views]
         replace_all([Replacement(view.vmas, start, end) for view in self.views])
@@ -392,8 +415,7 @@ class AddressSpace(Limited):
             position = self.views.index(self)
             self.views.pop(position)
             self.journal.undo(self.views.insert, position, self)
-        shown = {id(vma.obj): vma.obj for vma in self.vmas if vma.obj is not self.memory}
-        for obj in shown.values():
+        for obj in self.shown():
             self._stop_showing(obj)
         if self.vid:
             self.memory.release()

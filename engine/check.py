@@ -9,6 +9,7 @@ import numpy as np
 from engine.access import Access
 from engine.address_space import AddressSpace
 from engine.changes import IMAGE
+from engine.check_views import check_views
 from engine.checkpoint import KEPT_FLAGS
 from engine.constants import EXCLUSIVE, MAP_COUNT_MAX, O_RDONLY
 from engine.machine import Machine
@@ -28,12 +29,13 @@ from engine.vm_flags import (
     NORESERVE,
     RAND_READ,
     SEQ_READ,
+    UNSHARED,
     VAS_PRIVATE,
 )
 from engine.vma import Vma
 
-_TASKS_ONLY = ACCOUNT | NORESERVE | GROWS_DOWN | VAS_PRIVATE
-_PRIVATE_ONLY = ACCOUNT | GROWS_DOWN
+_TASKS_ONLY = ACCOUNT | NORESERVE | GROWS_DOWN | VAS_PRIVATE | UNSHARED
+_PRIVATE_ONLY = ACCOUNT | GROWS_DOWN | UNSHARED
 _EXCLUSIVE = (ACCOUNT | NORESERVE, HUGEPAGE | NOHUGEPAGE, RAND_READ | SEQ_READ)
 
 
@@ -43,17 +45,17 @@ def check(machine: Machine, *, pending: bool = False) -> Iterator[str]:
     To be called between transactions. `pending`: some are neither settled nor rolled back, and their undo records hold
     frames that no page map shows.
     """
-    owners = [task.space for task in machine.tasks_table] + [
-        space.memory for space in machine.spaces.registry
-    ]
+    owners = [space for task in machine.tasks_table for space in task.spaces()]
+    owners += [space.memory for space in machine.spaces.registry]
     images = {space.vid for space in machine.spaces.registry if space.flags & IMAGE}
     for owner in owners:
         yield from check_regions(owner)
         yield from check_kinds(owner, images)
         yield from check_own_memory(owner)
     for task in machine.tasks_table:
-        for union in (task.original, *(held.union for held in task.attachments.values())):
+        for union in task.unions():
             yield from check_union(union)
+        yield from check_views(task)
     objects = all_objects(machine, owners)
     yield from check_frames(machine, objects, pending=pending)
     yield from check_swap(machine, objects, pending=pending)
@@ -63,6 +65,7 @@ def check(machine: Machine, *, pending: bool = False) -> Iterator[str]:
     yield from check_objects(objects, owners)
     yield from check_attachments(machine)
     yield from check_sharing(machine)
+    yield from machine.locks.conflicts()
     yield from check_names(machine)
 
 
@@ -74,7 +77,7 @@ def check_regions(owner: AddressSpace) -> Iterator[str]:
         bounds = geometry.user_start <= vma.start < vma.end <= geometry.user_end
         if not bounds or not geometry.is_aligned(vma.start) or not geometry.is_aligned(vma.end):
             yield f"I1: {owner.label}: {vma.range} is not an aligned range of the user's"
-        if vma.obj is owner.memory and vma.offset << geometry.page_shift != vma.start:
+        if owner.owns(vma.obj) and vma.offset << geometry.page_shift != vma.start:
             yield f"I1: {owner.label}: {vma.range} shows page {vma.offset} of the owner's memory"
         for peer in owner.peers:
             for other in peer.vmas.overlapping(vma.start, vma.end):
@@ -120,7 +123,14 @@ def _wrong_flags(owner: AddressSpace, vma: Vma, allowed: int) -> str:
 
 def check_own_memory(owner: AddressSpace) -> Iterator[str]:
     """I18, I20: the owner's memory has frames, or a place in swap, only where its regions show it; what is huge may be."""
-    shift, memory = owner.geometry.page_shift, owner.memory
+    yield from check_shown(owner, owner.memory)
+    if owner.private is not None:
+        yield from check_shown(owner, owner.private)
+
+
+def check_shown(owner: AddressSpace, memory: MemoryObject) -> Iterator[str]:
+    """I18, I20 of one object."""
+    shift = owner.geometry.page_shift
     for number in memory.pages.present(0, 1 << 62):
         leaf = memory.pages.table.leaves[number]
         if leaf.huge and (owner.vid or not owner.geometry.has_huge_pages):
@@ -180,6 +190,8 @@ def all_objects(machine: Machine, owners: list[AddressSpace]) -> list[MemoryObje
     objects.update({id(obj): obj for image in machine.images for obj in image.volatile()})
     for owner in owners:
         objects[id(owner.memory)] = owner.memory
+        if owner.private is not None:
+            objects[id(owner.private)] = owner.private
         objects.update({id(vma.obj): vma.obj for vma in owner.vmas})
     return list(objects.values())
 
@@ -297,20 +309,25 @@ def check_attachments(machine: Machine) -> Iterator[str]:
     """I9: attachments are known on both sides, and threads are inside what is attached."""
     for task in machine.tasks_table:
         for thread in task.threads.values():
-            held = task.attachments.get(thread.active)
-            seen = task.original if thread.active == 0 else held.union if held else None
-            if thread.union is not seen:
+            if thread.union is not thread.view.unions.get(thread.active):
                 yield f"I9: thread {thread.tid} is in space {thread.active} but sees something else"
-        unions = [task.original, *(held.union for held in task.attachments.values())]
-        if {id(union) for union in unions} != {id(union) for union in task.space.unions}:
-            yield f"I9: not everything that task {task.pid} sees is told when its regions change"
+        for view in task.views.values():
+            unions = [view.union, *(held.unions[view.id] for held in task.attachments.values())]
+            known = {id(union) for union in unions}
+            if known != {id(union) for union in view.space.unions} or known != set(
+                map(id, view.unions.values())
+            ):
+                yield f"I9: not everything that task {task.pid} sees is told when its regions change"
     for space in machine.spaces.registry:
         for held in space.attached:
-            if held.task.attachments.get(space.vid) is not held or held.task.space not in space.memory.peers:
+            seen = set(map(id, held.task.spaces())) <= set(map(id, space.memory.peers))
+            if held.task.attachments.get(space.vid) is not held or not seen:
                 yield f"I9: space {space.vid} and task {held.task.pid} disagree about their attachment"
-        if {id(held.union) for held in space.attached} != {id(union) for union in space.memory.unions}:
+        unions = [union for held in space.attached for union in held.unions.values()]
+        if {id(union) for union in unions} != {id(union) for union in space.memory.unions}:
             yield f"I9: not everybody inside space {space.vid} is told when its regions change"
-        if len({id(peer) for peer in space.memory.peers}) != len(space.attached):
+        views = sum(len(held.task.views) for held in space.attached)
+        if len({id(peer) for peer in space.memory.peers}) != views or views != len(space.memory.peers):
             yield f"I9: space {space.vid} has {len(space.attached)} holders but {len(space.memory.peers)} peers"
 
 

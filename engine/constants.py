@@ -88,3 +88,14 @@ EXCLUSIVE: Final = "exclusive"
 SHARED: Final = "shared"
 LOCKABLE: Final = "lockable"
 SHARING: Final = (EXCLUSIVE, SHARED, LOCKABLE)
+
+MMVIEW_CREATE: Final = 0
+MMVIEW_DELETE: Final = 1
+MMVIEW_CURRENT: Final = 2
+MMVIEW_MIGRATE: Final = 3
+MMVIEW_UNSHARE: Final = 4
+MMVIEW_SHARE: Final = 5
+MMVIEW_SWITCH_BASE: Final = 6
+"""Operations of mmview."""
+SLOTS_MAX: Final = 16
+"""Address spaces of one task that uses multias, the original one among them (N_MM in the source)."""

@@ -17,7 +17,7 @@ from engine.vma import Vma
 
 def may_be_huge(owner: AddressSpace, vma: Vma) -> bool:
     """Whether a region's memory may be in huge pages: a task's private memory that is no image's, where there are any."""
-    own = vma.obj is owner.memory and not owner.vid and not vma.obj.store_id
+    own = owner.owns(vma.obj) and not owner.vid and not vma.obj.store_id
     return own and not vma.shared and owner.geometry.has_huge_pages
 
 

@@ -10,7 +10,9 @@ from engine.errors import PagesNeeded
 from engine.interface.clones import CloneCalls
 from engine.interface.diff import DiffCalls
 from engine.interface.heap import HeapCalls
+from engine.interface.locks import LockCalls
 from engine.interface.memory import MemoryCalls
+from engine.interface.personalities import PersonalityCalls
 from engine.interface.segments import SegmentCalls
 from engine.interface.tasks import TaskCalls
 from engine.interface.text import InspectionCalls
@@ -20,7 +22,16 @@ from engine.vma import from_record
 
 
 class Machine(
-    VasCalls, SegmentCalls, CloneCalls, TaskCalls, MemoryCalls, HeapCalls, InspectionCalls, DiffCalls
+    VasCalls,
+    SegmentCalls,
+    CloneCalls,
+    TaskCalls,
+    PersonalityCalls,
+    MemoryCalls,
+    HeapCalls,
+    LockCalls,
+    InspectionCalls,
+    DiffCalls,
 ):
     """One machine. Its parts are those of `engine.interface.parts.Parts`."""
 

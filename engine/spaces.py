@@ -22,7 +22,6 @@ from engine.registry import (
     require_type,
 )
 from engine.tasks import Attachment, Task, Tasks
-from engine.union import Union
 from engine.views import VasAttr
 
 
@@ -198,10 +197,8 @@ class Spaces:
             )
         first = space.attached[0].type if space.attached else None
         require_shareable(space.sharing, len(space.attached), first, kind, f"space {vid}")
-        for vma in space.memory.vmas:
-            clash = task.space.vmas.overlapping(vma.start, vma.end)
-            if clash:
-                raise Collision(EFAULT, vma.range, clash[0].range, task.space.label)
+        for own in task.layouts():
+            self._refuse_clash(space, own)
         self._link(task, space, kind, lazy=lazy)
 
     def detach(self, cred: Credentials, pid: int, vid: int) -> None:
@@ -294,14 +291,20 @@ class Spaces:
                 holder=f"task {holder}",
             )
 
+    def _refuse_clash(self, space: Space, own: AddressSpace) -> None:
+        for vma in space.memory.vmas:
+            clash = own.vmas.overlapping(vma.start, vma.end)
+            if clash:
+                raise Collision(EFAULT, vma.range, clash[0].range, own.label)
+
     def _link(self, task: Task, space: Space, kind: int, *, lazy: bool) -> None:
-        union = Union(task.space, task.counters, space.memory, kind)
-        attachment = Attachment(task, space.vid, space.memory, kind, lazy, union, space.attached)
+        attachment = Attachment(task, space.vid, space.memory, kind, lazy, space.attached)
         attachment.link()
         self._journal.undo(attachment.unlink)
         self._journal.note("space.attached", vid=space.vid, pid=task.pid, type=kind)
         if not lazy:
-            union.populate()
+            for union in attachment.unions.values():
+                union.populate()
 
     def _make_memory(self, space: Space) -> AddressSpace:
         geometry = self._geometry

@@ -78,6 +78,11 @@ class Thread:
         for told in self.task.on_leave:
             self.view.space.journal.defer(told, self.active)
 
+    def note(self, kind: str, **members: int) -> None:
+        """Tell who follows the machine what the thread did."""
+        task = self.task
+        task.space.journal.note(kind, pid=task.pid, tid=self.tid, uid=task.cred.uid, **members)
+
     def _put_back(self, view: View, active: int, union: Union) -> None:
         self.view = view
         self.active = active
@@ -93,8 +98,6 @@ class Attachment:
     space: AddressSpace
     type: int
     lazy: bool
-    first: Union
-    """Of the view that was the base when the space was attached."""
     holders: list["Attachment"]
     """Everybody who has the space, this attachment too while it is linked."""
     unions: dict[int, Union] = field(default_factory=dict)
@@ -122,8 +125,7 @@ class Attachment:
         """Let the space be seen in one view, too."""
         union = self.unions.get(view.id)
         if union is None:
-            new = self.unions or self.first.own is not view.space
-            union = Union(view.space, self.task.counters, self.space, self.type) if new else self.first
+            union = Union(view.space, self.task.counters, self.space, self.type)
             self.unions[view.id] = union
         view.unions[self.vid] = union
         view.space.peers.append(self.space)
@@ -139,6 +141,15 @@ class Attachment:
         view.space.unions.remove(union)
         self.space.unions.remove(union)
         union.table.drop()
+
+    def forget(self, view: View) -> None:
+        """The view is gone for good."""
+        self.unions.pop(view.id, None)
+
+    def part_for_good(self, view: View) -> None:
+        """Take `join` back."""
+        self.part(view)
+        self.forget(view)
 
 
 @dataclass(slots=True, eq=False)
@@ -212,7 +223,7 @@ class Task:
             view.union.table.drop()  # its frames may have been swapped out unheard
 
         for held in attachments:
-            journal.defer(held.unions.pop, view.id, None)
+            journal.defer(held.forget, view)
         journal.undo(put_back)
         journal.touch(self.space)
         view.space.release()
@@ -237,3 +248,22 @@ class Task:
                 "page_table_entries_built": sum(table.built for table in tables),
             },
         )
+
+
+def add_view(task: Task, number: int, space: AddressSpace) -> View:
+    """One more view of a task; the spaces that it has attached are seen there, too."""
+    journal = space.journal
+    union = Union(space, task.counters)
+    space.unions.append(union)
+    view = View(number, space, {0: union})
+    journal.touch(task.space)
+    for each in task.spaces():
+        journal.touch(each)
+    task.views[number] = view
+    journal.undo(task.views.pop, number)
+    for held in task.attachments.values():
+        held.join(view)
+        journal.undo(held.part_for_good, view)
+        if not held.lazy:
+            held.unions[number].populate()
+    return view

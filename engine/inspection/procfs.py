@@ -34,8 +34,9 @@ _FLAGS: Final = (
     (vm_flags.HUGEPAGE, "hg"),
     (vm_flags.NOHUGEPAGE, "nh"),
     (vm_flags.VAS_PRIVATE, "vp"),
+    (vm_flags.UNSHARED, "un"),
 )
-"""In the order of Linux's bits; the last is ours."""
+"""In the order of Linux's bits; the last two are ours."""
 _NAMES: Final = (
     "Size",
     "KernelPageSize",

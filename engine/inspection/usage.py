@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.address_space import AddressSpace
 from engine.memory.frames import SWAPPED, ZERO_FRAME, Frames
+from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf, PageNumbers
 from engine.memory.page_table import EVERYTHING
 from engine.memory.paged_memory import PagedMemory
@@ -83,39 +84,51 @@ class Pages:
 def usage(union: Union, regions: OwnedRegions, volatile: Callable[[], Iterable[PagedMemory]]) -> Usage:
     """Of regions that `union` shows; `volatile` names all memory that may share frames with it."""
     shift, page, count = union.own.geometry.page_shift, union.page_size, len(regions)
-    memory = union.own.memory
     starts = _column(vma.start >> shift for _, vma in regions)
     pages = _column(vma.end >> shift for _, vma in regions) - starts
     vpns, frames = union.table.frames_in(0, EVERYTHING)
     vpns = vpns[frames != ZERO_FRAME]
     low, high = np.searchsorted(vpns, starts), np.searchsorted(vpns, starts + pages)
-    own = [number for number, (owner, vma) in enumerate(regions) if vma.obj is memory and owner is union.own]
-    resident, swapped = _private(memory, regions, np.array(own, np.int64), pages, volatile)
-    anonymous = np.bincount(resident.region, minlength=count)
-    huge = np.zeros(count, np.int64)
-    for number in own:
-        if pages[number] >= LEAF_PAGES:
-            huge[number] = memory.pages.huge_pages(regions[number][1].offset, int(pages[number]))
+    anonymous, huge = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    resident, swapped, private = [], [], _NONE
+    for memory in own_memory(union):
+        own = np.array([number for number, (_, vma) in enumerate(regions) if vma.obj is memory], np.int64)
+        here, aside = _private(memory, regions, own, pages, volatile)
+        resident.append(here)
+        swapped.append(aside)
+        private = np.union1d(private, own)
+        anonymous += np.bincount(here.region, minlength=count)
+        for number in own.tolist():
+            if pages[number] >= LEAF_PAGES:
+                huge[number] = memory.pages.huge_pages(regions[number][1].offset, int(pages[number]))
     shared: dict[PagedMemory, list[tuple[int, PageNumbers]]] = {}
-    for number in np.setdiff1d(np.flatnonzero(high > low), own).tolist():
+    for number in np.setdiff1d(np.flatnonzero(high > low), private).tolist():
         vma = regions[number][1]
         shown = vpns[low[number] : high[number]] - starts[number] + vma.offset
         shared.setdefault(vma.obj, []).append((number, shown))
-    every = Pages.joined([resident, *(_shared(obj, shown, shift) for obj, shown in shared.items())])
-    return _summed(every, swapped, page, count, (high - low) * page, anonymous * page, huge * page)
+    every = Pages.joined([*resident, *(_shared(obj, shown, shift) for obj, shown in shared.items())])
+    return _summed(
+        every, Pages.joined(swapped), page, count, (high - low) * page, anonymous * page, huge * page
+    )
 
 
 def totals(union: Union, regions: OwnedRegions) -> Totals:
     """Bytes of all regions together, without asking who shares them."""
-    memory, page, shift = union.own.memory, union.page_size, union.own.geometry.page_shift
-    entries = _entries(memory)[1]
+    page, shift = union.page_size, union.own.geometry.page_shift
+    entries = np.concatenate([_entries(memory)[1] for memory in own_memory(union)])
     resident = int(np.count_nonzero(entries > ZERO_FRAME))
     mapped = 0
-    for owner, vma in regions:
-        if vma.obj is not memory or owner is not union.own:
+    for _, vma in regions:
+        if not union.own.owns(vma.obj):
             frames = union.table.frames_in(vma.start >> shift, (vma.end - vma.start) >> shift)[1]
             mapped += int(np.count_nonzero(frames != ZERO_FRAME))
     return Totals(resident * page, mapped * page, (len(entries) - resident) * page)
+
+
+def own_memory(union: Union) -> list[MemoryObject]:
+    """The task's private memory: what its views share, and what this one has alone."""
+    own = union.own
+    return [own.memory] if own.private is None else [own.memory, own.private]
 
 
 def _column(numbers: Iterable[int]) -> Bytes:

@@ -7,6 +7,7 @@ from engine.geometry import Geometry
 from engine.inspection.core_image import CoreImage
 from engine.journal import Journal
 from engine.limits import Limits, default_limits
+from engine.locks import Locks
 from engine.memory.frames import FramePool
 from engine.memory.objects import Objects
 from engine.memory.paged_memory import PagedMemory
@@ -42,6 +43,7 @@ class Parts:
         self.tasks_table = Tasks(self.pool, self.journal, first_pid, limits or default_limits(geometry))
         self.spaces = Spaces(geometry, self.journal, self.objects, self.tasks_table)
         self.segments = Segments(geometry, self.journal, self.objects, self.spaces)
+        self.locks = Locks(self.journal, self.tasks_table, self.spaces, self.segments)
         self.clones = Clones(self.journal, self.objects, self.spaces, self.segments)
         self.checkpoints = Checkpoints(self.journal, self.objects, self.tasks_table, self.spaces)
         self.images: list[CoreImage] = []
@@ -74,8 +76,9 @@ class Parts:
         """What of it tasks show, once each."""
         found: dict[int, PagedMemory] = {}
         for task in self.tasks_table:
-            found[id(task.space.memory)] = task.space.memory
-            found.update({id(vma.obj): vma.obj for vma in task.space.vmas if not vma.obj.persistent})
+            for space in task.spaces():
+                found[id(space.memory)] = space.memory
+                found.update((id(obj), obj) for obj in space.shown() if not obj.persistent)
         return list(found.values())
 
     def _volatile(self) -> list[PagedMemory]:

@@ -105,14 +105,15 @@ class Simulation:
     def exit(self, pid: int) -> None:
         """exit_group(2) by the main thread: the CPUs that ran its threads are idle."""
         task = self.machine.require_task(self.cred, pid)
-        unions = [task.original, *(held.union for held in task.attachments.values())]
+        attached = len(task.attachments)
         with self._call(pid, None):
-            regions, entries = len(list(task.space.vmas)), task.original.table.present()
+            regions = sum(len(space.vmas) for space in task.spaces())
+            entries = sum(view.union.table.present() for view in task.views.values())
             self._made(lambda: self.machine.exit(self.cred, pid))
             self.clock.charge(Work.PROCESS_EXIT)
             self.clock.charge(Work.REGION_REMOVE, regions)
             self.clock.charge(Work.ENTRY_DROP, entries)
-            self.clock.charge(Work.SPACE_DETACH, len(unions) - 1)
+            self.clock.charge(Work.SPACE_DETACH, attached)
 
     def run(self, pid: int, tid: int | None = None, cpu: int | None = None) -> None:
         """Who runs on the CPU gives it up by a system call (sched_yield, a blocking read) and this thread gets it."""
@@ -152,6 +153,40 @@ class Simulation:
             switches = task.counters.switches
             self._do(lambda: self.machine.vas_switch(self.cred, pid, tid, vid))
             self.clock.charge(Work.SPACE_SWITCH, task.counters.switches - switches)
+
+    # -- views and slots -----------------------------------------------------------------------------------------
+
+    def mmview(self, pid: int, op: int, *args: int, tid: int | None = None) -> int:
+        """An operation on views by a thread. A new view costs as much as the regions and tables that it takes."""
+        with self._call(pid, tid) as task:
+            thread = self._thread(pid, tid)
+            before, regions = thread.view, len(thread.view.space.vmas)
+            views = len(task.views)
+            value = self._made(lambda: self.machine.mmview(self.cred, pid, tid, op, *args))
+            self._charge_views(len(task.views) - views, regions, moved=thread.view is not before)
+        return value
+
+    def new_as(self, pid: int, tid: int | None = None) -> int:
+        """A new slot by a thread; its number."""
+        with self._call(pid, tid):
+            regions = len(self._thread(pid, tid).view.space.vmas)
+            value = self._made(lambda: self.machine.new_as(self.cred, pid, tid))
+            self._charge_views(1, regions, moved=False)
+        return value
+
+    def switch_as(self, pid: int, number: int, tid: int | None = None) -> None:
+        """switch_as of a thread."""
+        with self._call(pid, tid):
+            thread = self._thread(pid, tid)
+            before = thread.view
+            self._do(lambda: self.machine.switch_as(self.cred, pid, tid, number))
+            self._charge_views(0, 0, moved=thread.view is not before)
+
+    def _charge_views(self, made: int, regions: int, *, moved: bool) -> None:
+        if made > 0:
+            self.clock.charge(Work.SPACE_CREATE, made)
+            self.clock.charge(Work.REGION_COPY, regions)
+        self.clock.charge(Work.SPACE_SWITCH, int(moved))
 
     # -- memory --------------------------------------------------------------------------------------------------
 
@@ -317,11 +352,7 @@ class Simulation:
 
     def _watch(self) -> int:
         """Know every union that a thread could see, and no other; the page-table entries of those that are new."""
-        unions = {
-            union: None
-            for task in self.machine.tasks_table
-            for union in (task.original, *(held.union for held in task.attachments.values()))
-        }
+        unions = {union: None for task in self.machine.tasks_table for union in task.unions()}
         for union in [union for union in self.mmu.contexts if union not in unions]:
             self.mmu.abandon(union)
         came = [union for union in unions if union not in self.mmu.contexts]
@@ -334,9 +365,10 @@ def _look(task: Task, union: Union) -> _Seen:
     return _Seen(union.table.built, task.counters.minor_faults, task.counters.major_faults)
 
 
-def _regions(union: Union) -> set[Vma]:
-    owners = [union.own] if union.space is None else [union.own, union.space]
-    return {vma for owner in owners for vma in owner.vmas}
+def _regions(union: Union) -> set[tuple[int, Vma]]:
+    """Those that a call of this thread may change, each with the number of the view that has it."""
+    owners = union.own.views if union.space is None else [*union.own.views, union.space]
+    return {(number, vma) for number, owner in enumerate(owners) for vma in owner.vmas}
 
 
 def _entries(union: Union, first: int, count: int) -> list[int]:
