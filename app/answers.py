@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
@@ -10,6 +10,7 @@ from app.fields import HexAddress, Lifetime, LimitValue, Sharing, TypeName, View
 from engine import views
 from engine.constants import RLIM_INFINITY
 from engine.heap.heap import HeapUsage
+from engine.locks import LockStatus
 
 T = TypeVar("T")
 
@@ -131,6 +132,29 @@ class Usage(View):
         """From what the store counts."""
         sizes = (logical * page_size, shared * page_size)
         return cls(logical=sizes[0], shared=sizes[1], private=sizes[0] - sizes[1])
+
+
+class LockUser(View):
+    """A thread that holds a lock or waits for it: inside, or on its way into, space `vid`."""
+
+    pid: int
+    tid: int
+    vid: int
+    exclusive: bool
+
+
+class Lock(View):
+    """A lock of a lockable space or segment: who holds it, and who waits for it in the order of their turns."""
+
+    kind: Literal["space", "segment"]
+    id: int
+    holders: list[LockUser]
+    waiters: list[LockUser]
+
+    @classmethod
+    def of(cls, found: LockStatus) -> Self:
+        """From the engine's answer."""
+        return cls.model_validate(asdict(found))
 
 
 class Root(View):

@@ -2,7 +2,7 @@
 
 from fastapi import Response
 
-from app.answers import Page, Region, SegmentAttachment, Space
+from app.answers import Lock, Page, Region, SegmentAttachment, Space
 from app.arguments import SegAttach, SetAttr, VasCreate
 from app.context import CallerDep
 from app.paging import part
@@ -86,6 +86,14 @@ async def vas_segments(
     views = sorted(await caller.call(lambda m, cred: m.vas_segments(cred, vid)), key=lambda view: view.sid)
     chosen, following = part(views, lambda view: view.sid, cursor, limit)
     return Page[SegmentAttachment](items=[SegmentAttachment.of(view) for view in chosen], next=following)
+
+
+@router.get("/vas/{vid}/lock", operation_id="lock_status")
+async def lock_status(vid: Vid, caller: CallerDep, cursor: Cursor = None, limit: Limit = LIMIT) -> Page[Lock]:
+    """Who holds and who waits for what is lockable: the space itself first, then its segments by id. EINVAL: unknown."""
+    views = await caller.call(lambda m, cred: m.lock_status(cred, vid))
+    chosen, following = part(views, lambda view: view.id if view.kind == "segment" else 0, cursor, limit)
+    return Page[Lock](items=[Lock.of(view) for view in chosen], next=following)
 
 
 @router.put("/vas/{vid}/segments/{sid}", operation_id="vas_seg_attach")

@@ -28,6 +28,11 @@ EMPTY = Response(204)
 VALUE = json_response({"value": 5})
 LINEAGE = {"origins": [2, 1], "clones": [9]}
 
+LOCK = {
+    "kind": "segment", "id": 5, "holders": [{"pid": 7, "tid": 8, "vid": 4, "exclusive": True}], "waiters": [],
+}  # fmt: skip
+HELD = everspace.Lock("segment", 5, (everspace.LockUser(7, 8, 4, True),), ())
+
 Row = tuple[str, tuple[Any, ...], str, str, Any, Any, Response, Any, Any]
 # name, arguments, method, path, body, args in a batch, the answer, the value in a batch, the result
 ROWS: tuple[Row, ...] = (
@@ -252,6 +257,7 @@ def service(request: Request) -> Response:
         "usage": {"logical": 3, "shared": 1, "private": 2},
         "heap": HEAP,
         "mmap": {"addr": "0x1000"},
+        "lock": {"items": [LOCK], "next": following},
         "diff": {
             "items": [
                 {
@@ -279,7 +285,7 @@ SPACE_LOG = [
     "GET /vas/4/roots?cursor=c", 'PUT /vas/4/roots/a%2Fb {"addr": "0x10"}', "GET /vas/4/roots/a%2Fb",
     "DELETE /vas/4/roots/a%2Fb", 'POST /vas/4/mmap {"addr": "0x0", "length": 4096, "prot": 3, "flags": 34}',
     'POST /vas/4/munmap {"addr": "0x1000", "length": 4096}',
-    'POST /vas/4/mprotect {"addr": "0x1000", "length": 4096, "prot": 1}',
+    'POST /vas/4/mprotect {"addr": "0x1000", "length": 4096, "prot": 1}', "GET /vas/4/lock", "GET /vas/4/lock?cursor=c",
 ]  # fmt: skip
 SEGMENT_LOG = [
     "GET /segments/4", 'PATCH /segments/4 {"name": "new"}', 'PATCH /segments/4 {"lifetime": "transient"}',
@@ -320,6 +326,7 @@ def test_spaces() -> None:
         assert space.mmap(0, 4096, 3, 34) == 0x1000
         space.munmap(0x1000, 4096)
         space.mprotect(0x1000, 4096, 1)
+        assert space.locks() == [HELD, HELD]
     assert log(transport) == SPACE_LOG
 
 
@@ -359,6 +366,7 @@ async def test_spaces_async() -> None:
         assert await space.mmap(0, 4096, 3, 34) == 0x1000
         await space.munmap(0x1000, 4096)
         await space.mprotect(0x1000, 4096, 1)
+        assert await space.locks() == [HELD, HELD]
     assert log(transport) == SPACE_LOG
 
 

@@ -15,6 +15,7 @@ CLONING: tuple[Row, ...] = (
     ("POST", "snapshot", {"name": "a snapshot"}, 201),
     ("GET", "lineage", None, 200),
     ("GET", "usage", None, 200),
+    ("GET", "diff?other={other}", None, 200),
 )
 INACTIVE: tuple[tuple[str, dict[str, int]], ...] = (
     ("mmap", {"length": 2 * PAGE, "prot": 3, "flags": 0x32}),
@@ -86,8 +87,12 @@ ROWS: tuple[Row, ...] = (
     ("POST", "/v1/tasks/{heap.pid}/heap", {"size": 24}, 200),
     ("GET", "/v1/segments/{heap.sid}/heap", None, 200),
     ("DELETE", "/v1/tasks/{heap.pid}/heap/{heap.addr}", None, 204),
-    *((method, f"/v1/vas/{{vid}}/{call}", body, status) for method, call, body, status in CLONING),
-    *((method, f"/v1/segments/{{heap.sid}}/{call}", body, status) for method, call, body, status in CLONING),
+    *(
+        (method, f"/v1/{owner}/{call.format(other=other)}", body, status)
+        for owner, other in (("vas/{vid}", "{clone.vid}"), ("segments/{heap.sid}", "{clone.sid}"))
+        for method, call, body, status in CLONING
+    ),
+    ("GET", "/v1/vas/{vid}/lock", None, 200),
     ("POST", "/v1/vas/{clone.vid}/reset", {}, 200),
     ("POST", "/v1/segments/{clone.sid}/reset", None, 200),
     ("POST", "/v1/tasks/{pid}/vas_fork", {"name": "image"}, 201),

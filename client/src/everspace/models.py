@@ -128,6 +128,37 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class LockUser:
+    """A thread that holds a lock or waits for it: inside, or on its way into, space `vid`."""
+
+    pid: int
+    tid: int
+    vid: int
+    exclusive: bool
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From the wire."""
+        return cls(item["pid"], item["tid"], item["vid"], item["exclusive"])
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock of a lockable "space" or "segment": who holds it, and who waits for it in the order of their turns."""
+
+    kind: str
+    id: int
+    holders: tuple[LockUser, ...]
+    waiters: tuple[LockUser, ...]
+
+    @classmethod
+    def from_json(cls, item: Mapping[str, Any]) -> Self:
+        """From the wire."""
+        holders, waiters = (tuple(map(LockUser.from_json, item[who])) for who in ("holders", "waiters"))
+        return cls(item["kind"], item["id"], holders, waiters)
+
+
+@dataclass(frozen=True, slots=True)
 class HeapUsage:
     """The heap in a segment, in bytes: `overhead`, `allocated` and `free` make up its `size`.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, SupportsIndex
 from everspace._calls import clones, cores, inactive, roots, spaces
 from everspace._download import Target, sink_of
 from everspace.errors import VasError, leaving_failed
-from everspace.models import Difference, Lineage, Region, SegmentAttachment, Usage, VasAttr
+from everspace.models import Difference, Lineage, Lock, Region, SegmentAttachment, Usage, VasAttr
 
 if TYPE_CHECKING:
     from everspace.client import Client
@@ -173,6 +173,17 @@ class Space:
         cursor = None
         while True:
             page = self._client.perform(spaces.vas_segments(self.vid, cursor))
+            found += page.items
+            cursor = page.next
+            if cursor is None:
+                return found
+
+    def locks(self) -> list[Lock]:
+        """Who holds and who waits for what is lockable: the space itself first, then its segments. EINVAL."""
+        found: list[Lock] = []
+        cursor = None
+        while True:
+            page = self._client.perform(spaces.vas_locks(self.vid, cursor))
             found += page.items
             cursor = page.next
             if cursor is None:

@@ -22,7 +22,7 @@ from everspace._calls.call import (
     text,
 )
 from everspace.errors import errno_error
-from everspace.models import Region, SegmentAttachment, VasAttr
+from everspace.models import Lock, Region, SegmentAttachment, VasAttr
 from everspace.transport import Response
 
 T = TypeVar("T")
@@ -197,6 +197,14 @@ def vas_segments(vid: SupportsIndex, cursor: str | None = None) -> Call[Page[Seg
     path = f"/vas/{integer(vid)}/segments"
     parse = page_of(SegmentAttachment.from_json)
     return Call("vas_segments", "GET", path, parse, query=paging(cursor, None), repeatable=True)
+
+
+def vas_locks(vid: SupportsIndex, cursor: str | None = None) -> Call[Page[Lock]]:
+    """GET /vas/{vid}/lock, one page."""
+    path = f"/vas/{integer(vid)}/lock"
+    return Call(
+        "vas_locks", "GET", path, page_of(Lock.from_json), query=paging(cursor, None), repeatable=True
+    )
 
 
 def paging(cursor: str | None, limit: int | None) -> str:

@@ -9,7 +9,7 @@ from everspace._calls import clones, cores, inactive, roots, spaces
 from everspace._download import Target, sink_of
 from everspace.aio.entering import Entering
 from everspace.errors import VasError, leaving_failed
-from everspace.models import Difference, Lineage, Region, SegmentAttachment, Usage, VasAttr
+from everspace.models import Difference, Lineage, Lock, Region, SegmentAttachment, Usage, VasAttr
 
 if TYPE_CHECKING:
     from everspace.aio.client import AsyncClient
@@ -177,6 +177,17 @@ class AsyncSpace:
         cursor = None
         while True:
             page = await self._client.perform(spaces.vas_segments(self.vid, cursor))
+            found += page.items
+            cursor = page.next
+            if cursor is None:
+                return found
+
+    async def locks(self) -> list[Lock]:
+        """Who holds and who waits for what is lockable: the space itself first, then its segments. EINVAL."""
+        found: list[Lock] = []
+        cursor = None
+        while True:
+            page = await self._client.perform(spaces.vas_locks(self.vid, cursor))
             found += page.items
             cursor = page.next
             if cursor is None:

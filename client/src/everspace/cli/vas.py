@@ -226,3 +226,24 @@ def execute(shell: Shell, which: SpaceArgument, pid: PidArgument) -> None:
     space = shell.space(which)
     shell.client.task(pid).vas_exec(space.vid)
     shell.say(f"task {pid} runs what is in space {space.vid}", {"pid": pid, "vid": space.vid})
+
+
+@command(group, "locks")
+def locks(shell: Shell, which: SpaceArgument) -> None:
+    """Show who is in a lockable space, and who waits."""
+    found = shell.space(which).locks()
+    rows = [
+        [
+            f"{lock.kind} {lock.id}",
+            state,
+            "exclusive" if user.exclusive else "shared",
+            str(user.pid),
+            str(user.tid),
+            str(user.vid),
+        ]
+        for lock in found
+        for state, users in (("held", lock.holders), ("waits", lock.waiters))
+        for user in users
+    ]
+    header = ["LOCK", "STATE", "HOW", ">PID", ">TID", ">VID"]
+    shell.table(header, rows, [asdict(lock) for lock in found])
