@@ -9,13 +9,13 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from app.commands import account, fsck, serve, simulate, token
+from app.commands import account, fsck, migrate, serve, simulate, token
 from app.errors import CannotListenError
 from storage.errors import AccountError, AccountInvalid, StoreError
 
 Run = Callable[[argparse.Namespace], int]
 
-COMMANDS = (serve, account, token, fsck, simulate)
+COMMANDS = (serve, account, token, fsck, migrate, simulate)
 
 
 class BadOptionError(Exception):

@@ -24,6 +24,8 @@ FAILPOINTS: Final = (
     "commit.chunks_put",
     "commit.rows_put",
     "commit.housekept",
+    "migrate.begin",
+    "migrate.rows_put",
 )
 """Seams where an operation may still fail."""
 
@@ -31,6 +33,7 @@ KILLPOINTS: Final = (
     "create.synced",
     "commit.synced",
     "commit.published",
+    "migrate.synced",
 )
 """Seams behind the point of no return."""
 

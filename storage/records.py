@@ -50,7 +50,7 @@ def decode_space(key: bytes, value: bytes) -> SpaceRecord:
         mode,
         uid,
         gid,
-        _sharing_name(sharing),
+        sharing_name(sharing),
         object_id,
         flags,
         origin,
@@ -97,7 +97,7 @@ def decode_segment(key: bytes, value: bytes) -> SegmentRecord:
         mode,
         uid,
         gid,
-        _sharing_name(sharing),
+        sharing_name(sharing),
         object_id,
         flags,
         origin,
@@ -139,7 +139,8 @@ def _sharing_code(sharing: str) -> int:
     return SHARING_CODES[sharing]
 
 
-def _sharing_name(code: int) -> str:
+def sharing_name(code: int) -> str:
+    """The name of a sharing. Raises RowDamaged."""
     if code not in _SHARING_NAMES:
         raise RowDamaged(f"unknown sharing {code}")
     return _SHARING_NAMES[code]
