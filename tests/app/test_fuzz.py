@@ -32,6 +32,10 @@ KNOWN = st.sampled_from(
         2**64,
         "stack",
         "locked",
+        "transient",
+        4,
+        5,
+        6,
     ]
 )
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), KNOWN)
@@ -41,7 +45,8 @@ VALUES = st.recursive(
     max_leaves=5,
 )
 MEMBERS = ("name", "mode", "sharing", "start", "end", "type", "lazy", "vid", "sid", "pid", "tid", "uid", "gid", "addr",
-           "length", "prot", "flags", "advice", "old_addr", "old_size", "new_size", "new_addr", "resource", "value", "stack", "lease_s", "timeout_s", "timeout", "data", "durability", "calls", "extra")  # fmt: skip
+           "length", "prot", "flags", "advice", "old_addr", "old_size", "new_size", "new_addr", "resource", "value", "stack", "lease_s", "timeout_s", "timeout", "data", "durability", "calls", "extra",
+           "lifetime", "op", "id", "len", "n", "size")  # fmt: skip
 BODIES = st.one_of(VALUES, st.dictionaries(st.sampled_from(MEMBERS), st.one_of(KNOWN, VALUES), max_size=7))
 ROUTES = st.sampled_from([
     ("POST", "/vas"), ("PATCH", "/vas/1"), ("POST", "/segments"), ("PATCH", "/segments/1"), ("PUT", "/vas/1/segments/1"),
@@ -50,6 +55,12 @@ ROUTES = st.sampled_from([
     ("POST", "/tasks/{pid}/mprotect"), ("POST", "/tasks/{pid}/brk"), ("POST", "/tasks/{pid}/msync"),
     ("POST", "/tasks/{pid}/mremap"), ("POST", "/tasks/{pid}/madvise"), ("POST", "/tasks/{pid}/mincore"),
     ("POST", "/tasks/{pid}/mlock"), ("POST", "/tasks/{pid}/munlock"), ("PUT", "/tasks/{pid}/limits"),
+    ("POST", "/vas/1/clone"), ("POST", "/vas/2/snapshot"), ("POST", "/vas/2/reset"), ("POST", "/segments/1/clone"),
+    ("POST", "/segments/1/snapshot"), ("POST", "/segments/2/reset"), ("POST", "/vas/1/mmap"), ("POST", "/vas/1/munmap"),
+    ("POST", "/vas/1/mprotect"), ("PUT", "/vas/1/roots/a"), ("PUT", "/tasks/{pid}/roots/a"), ("POST", "/tasks/{pid}/heap"),
+    ("POST", "/tasks/{pid}/vas_fork"), ("POST", "/tasks/{pid}/vas_exec"), ("POST", "/tasks/{pid}/mmview"),
+    ("POST", "/tasks/{pid}/mmview_create"), ("POST", "/tasks/{pid}/mmview_migrate"), ("POST", "/tasks/{pid}/mmview_delete"),
+    ("POST", "/tasks/{pid}/mmview_unshare"), ("POST", "/tasks/{pid}/new_as"), ("POST", "/tasks/{pid}/switch_as"),
     ("POST", "/tasks/{pid}/prlimit"), ("POST", "/tasks/{pid}/exec"), ("POST", "/tasks/{pid}/batch"), ("POST", "/tasks/{pid}/batch?atomic=1"),
 ])  # fmt: skip
 BATCHES = st.lists(
