@@ -11,7 +11,7 @@ A task's views (mmview.py) are address spaces kept in step: what changes regions
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from engine.access import Access
@@ -27,7 +27,7 @@ from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
 from engine.memory.page_table import PageTable
 from engine.memory.paged_memory import PagedMemory
-from engine.vm_flags import DONT_COPY, LOCK_FLAGS, LOCKED, UNSHARED
+from engine.vm_flags import LOCKED, UNSHARED
 from engine.vma import Replacement, Vma, VmaMap, replace_all
 
 REGIONS_MAX = 16 * MAP_COUNT_MAX
@@ -144,6 +144,7 @@ class AddressSpace(Limited):
             self.vmas.replace(start, end, ())
             self._unmapped(gone, start, end)
             return
+        self.require_regions(len(self.views))
         went = [(view, view.vmas.overlapping(start, end)) for view in self.views]
         replace_all([Replacement(view.vmas, start, end) for view in self.views])
         for view, vmas in went:
@@ -179,6 +180,8 @@ class AddressSpace(Limited):
         views = self.views
         if access != vma.access and vma.flags & UNSHARED:
             views = [self]
+        if len(self.views) > 1:
+            self.require_regions(2 * len(views))
         if len(views) == 1:
             self._change(vma, low, high, access, vma.flags & ~lost | gained)
             return
@@ -252,6 +255,18 @@ class AddressSpace(Limited):
         """A number for pages written together that no region of this owner has."""
         self._anons += 1
         return self._anons
+
+    def continue_anons(self, other: "AddressSpace") -> None:
+        """Begin with the numbers of another view, which the regions that both show have."""
+        self._anons = other._anons
+
+    def require_regions(self, more: int) -> None:
+        """ENOMEM when so many more would be too many regions in all views of the task together."""
+        held = sum(len(view.vmas) + VIEW_WEIGHT for view in self.views)
+        if held + more > REGIONS_MAX:
+            raise EngineError(
+                ENOMEM, f"{len(self.views)} views have {held} regions, {more} more are too many"
+            )
 
     def touch_neighbours(self) -> None:
         """The answer depends on which ranges this owner and its peers use."""
@@ -345,69 +360,7 @@ class AddressSpace(Limited):
             if vma.flags & LOCKED and vma.obj is obj:
                 yield vma.offset, (vma.end - vma.start) >> shift
 
-    # -- copies --------------------------------------------------------------------------------------------------
-
-    def copy_into(self, child: "AddressSpace") -> None:
-        """fork(2): give the empty `child`, whose memory is a clone of this one's, the same regions.
-
-        Locks are not inherited, nor is what was advised DONTFORK. What was written is from now on the parent's too.
-        """
-        shift = self.geometry.page_shift
-        self._clone_private(child)
-        copies: list[Vma] = []
-        for vma in self.vmas:
-            obj = self._counterpart(vma.obj, child)
-            if obj is not vma.obj and (vma.flags & DONT_COPY or not vma.anon):
-                obj.discard(vma.offset, (vma.end - vma.start) >> shift)
-            if not vma.flags & DONT_COPY:
-                copies.append(self._copied(vma, obj, child))
-        child.fill(copies)
-        if child.private is not None and not child.vmas.shows(child.private):
-            child.private.release()
-            child.private = None
-        child.brk = replace(self.brk)
-
-    def new_view(self) -> "AddressSpace":
-        """A view of the same task, kept in step from now on. Unshared regions are copied as by a fork; ENOMEM.
-
-        Locks are not inherited; what was advised DONTFORK is there.
-        """
-        self.require_regions(len(self.vmas) + VIEW_WEIGHT)
-        view = AddressSpace(self.geometry, self.memory, self.label, self.places, limits=self.limits)
-        self.journal.undo(self.memory.mappers.remove, view)
-        view.bottom_up, view.brk, view._anons = self.bottom_up, self.brk, self._anons
-        self._clone_private(view)
-        view.fill([self._copied(vma, self._counterpart(vma.obj, view), view) for vma in self.vmas])
-        self.views.append(view)
-        self.journal.undo(self.views.remove, view)
-        view.views = self.views
-        return view
-
-    def require_regions(self, more: int) -> None:
-        """ENOMEM when the task's views would have too many regions together."""
-        held = sum(len(view.vmas) + VIEW_WEIGHT for view in self.views)
-        if held + more > REGIONS_MAX:
-            raise EngineError(
-                ENOMEM, f"{len(self.views)} views have {held} regions, {more} more are too many"
-            )
-
-    def _clone_private(self, child: "AddressSpace") -> None:
-        if self.private is not None:
-            child.private = self.private.clone()
-
-    def _counterpart(self, obj: MemoryObject, child: "AddressSpace") -> MemoryObject:
-        """What a copy shows instead."""
-        if obj is self.memory:
-            return child.memory
-        return child.private if obj is self.private and child.private is not None else obj
-
-    def _copied(self, vma: Vma, obj: MemoryObject, child: "AddressSpace") -> Vma:
-        """A region of a copy; one that shows a clone knows that its pages may also be another's."""
-        flags = vma.flags & ~LOCK_FLAGS
-        if obj is vma.obj:
-            return vma if flags == vma.flags else vma._replace(flags=flags)
-        anon = child.new_anon() if vma.anon else 0
-        return vma._replace(obj=obj, flags=flags, anon=anon, forked=bool(anon))
+    # -- the end -------------------------------------------------------------------------------------------------
 
     def release(self) -> None:
         """The owner is gone: give all memory back once that cannot be undone. Views share it until the last one."""

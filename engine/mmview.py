@@ -21,6 +21,7 @@ from engine.constants import (
     MMVIEW_SWITCH_BASE,
     MMVIEW_UNSHARE,
 )
+from engine.copying import new_view
 from engine.errors import EACCES, EBUSY, EINVAL, ENOMEM, EPERM, EngineError
 from engine.memory.frames import ABSENT, STORED
 from engine.memory.memory_object import MemoryObject
@@ -49,7 +50,7 @@ def create(thread: Thread) -> int:
     def put_back() -> None:
         task.kind, task.next_view = before
 
-    view = add_view(task, task.next_view, thread.view.space.new_view())
+    view = add_view(task, task.next_view, new_view(thread.view.space))
     task.space.journal.undo(put_back)
     task.kind, task.next_view = VIEWS, view.id + 1
     thread.note("view.created", view=view.id)
@@ -200,6 +201,8 @@ def _hand_over(source: MemoryObject, target: MemoryObject, first: int, count: in
         target.writable_entries(start, number)
     _move_entries(source, target, first, count)
     source.journal.undo(_move_entries, target, source, first, count)
+    if source.store_id:
+        source.discard(first, count)  # what the store has there is no longer shown
 
 
 def _move_entries(source: MemoryObject, target: MemoryObject, first: int, count: int) -> None:

@@ -6,6 +6,7 @@ in one of them.
 
 from engine.address_space import AddressSpace
 from engine.constants import SLOTS_MAX
+from engine.copying import copy_into
 from engine.errors import EBUSY, ENOENT, EngineError
 from engine.program import empty_space
 from engine.task import SLOTS, VIEWS, Task, Thread, add_view
@@ -49,6 +50,5 @@ def _task_of(thread: Thread) -> Task:
 
 def _copy(task: Task, source: AddressSpace) -> AddressSpace:
     copy = empty_space(task.pid, source.memory.clone(), source.limits)
-    copy.bottom_up = source.bottom_up
-    source.copy_into(copy)
+    copy_into(source, copy)
     return copy

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from engine.address_space import AddressSpace
+from engine.copying import copy_into
 from engine.credentials import Credentials
 from engine.errors import EINVAL, EPERM, ESRCH, EngineError
 from engine.journal import Journal
@@ -82,8 +83,7 @@ class Tasks:
         copied = parent.thread(tid).view.space
         pid = self._new_id()
         child = empty_space(pid, copied.memory.clone(), copied.limits)
-        child.bottom_up = copied.bottom_up
-        copied.copy_into(child)
+        copy_into(copied, child)
         task = self._add(pid, parent.name, parent.cred, parent.lease_s, child)
         task.hard_limits = parent.hard_limits
         self._journal.note("task.forked", pid=pid, uid=task.cred.uid, name=task.name, parent=parent.pid)

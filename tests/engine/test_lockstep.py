@@ -208,11 +208,11 @@ def limits_of_locks_are_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def everything_is_forked(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("engine.address_space.DONT_COPY", 0)
+    patch.setattr("engine.copying.DONT_COPY", 0)
 
 
 def locks_are_inherited(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("engine.address_space.LOCK_FLAGS", 0)
+    patch.setattr("engine.copying.LOCK_FLAGS", 0)
 
 
 def hidden_regions_are_seen(patch: pytest.MonkeyPatch) -> None:
