@@ -15,7 +15,7 @@ run again on what is left. The writer refuses what was queued behind the failed 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -23,13 +23,15 @@ from typing import Protocol, TypeVar
 from app.errors import EIO
 from engine.changes import Change
 from engine.diff import Question
-from engine.errors import ENOMEM, EngineError, PagesNeeded
+from engine.errors import EAGAIN, ENOMEM, EngineError, PagesNeeded
 from engine.journal import Transaction
 from engine.machine import Machine
 from storage.errors import StoreError
 from storage.store import Store
 
 T = TypeVar("T")
+Waiting = Callable[[], Awaitable[object]]
+"""A call that may take long, and its result."""
 
 FETCH_ROUNDS_MAX = 64
 """Times one call may ask for pages. More means that its pages do not fit into memory together."""
@@ -133,13 +135,23 @@ class Executor:
                 raise outcome.refused
             return outcome.value  # type: ignore[return-value]
 
-    async def run_each(self, calls: Sequence[Callable[[], object]]) -> list[Outcome]:
-        """Each call in a transaction of its own, in order; one wait for all of them at the end."""
+    async def run_each(
+        self, calls: Sequence[Callable[[], object]], waits: Mapping[int, Waiting] | None = None
+    ) -> list[Outcome]:
+        """Each call in a transaction of its own, in order; one wait for all of them at the end.
+
+        A call that is refused with EAGAIN and has its number, from 1 on, in `waits` is made by waiting there instead.
+        """
         outcomes: list[Outcome] = []
+        waits = waits or {}
         try:
             for number, call in enumerate(calls, 1):
                 try:
-                    outcomes.append(await self._attempt(call))
+                    outcome = await self._attempt(call)
+                    if outcome.refused is not None and outcome.refused.errno == EAGAIN and number in waits:
+                        self._flush()
+                        outcome = Outcome(await waits[number]())
+                    outcomes.append(outcome)
                 except EngineError as refused:
                     outcomes.append(Outcome(refused=refused))
                 if number % CALLS_IN_A_ROW == 0:

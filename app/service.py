@@ -16,6 +16,7 @@ from app.events import Events
 from app.executor import Executor, WriterPort
 from app.leases import Leases
 from app.settings import Settings
+from app.switching import Switching
 from engine.chronicle import Chronicle
 from engine.credentials import ROOT, Credentials
 from engine.errors import ESRCH, EngineError
@@ -92,6 +93,7 @@ class Service:
         self.machine.journal.listener = self.events.settled
         self.authenticator = Authenticator(parts.accounts)
         self.leases = Leases(clock)
+        self.switching = Switching(self.machine)
         self.ready = False
         self.cores = 0
         """Core files being sent."""
@@ -101,6 +103,7 @@ class Service:
     async def start(self) -> None:
         """Take calls from now on."""
         self.executor = Executor(self.machine, self._parts.store, self._parts.writer)
+        self.switching.start(self.executor)
         await self._let_go()
         self.events.start()
         self._background = [
@@ -131,6 +134,7 @@ class Service:
         """Refuse new calls with 503 and end the streams of events: the service is about to stop."""
         self.ready = False
         self.events.close()
+        self.switching.close()
 
     def renew(self, cred: Credentials, pid: int) -> None:
         """A call about a task renews its lease, if the caller may act on the task."""

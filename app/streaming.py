@@ -4,7 +4,9 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Final
+from typing import Final, Protocol
+
+from starlette.types import Receive
 
 from app.errors import Header
 from app.http import ClientGoneError, Exchange
@@ -12,6 +14,15 @@ from engine.errors import EngineError
 
 STALL_S: Final = 60.0
 """A client that takes nothing for so long is given up, and with it what the answer holds in memory."""
+
+
+class Listener(Protocol):
+    """A request, of which the body was read."""
+
+    @property
+    def receive(self) -> Receive:
+        """What comes from the client next."""
+
 
 log = logging.getLogger("everspace.streaming")
 
@@ -54,7 +65,7 @@ async def send_piece(exchange: Exchange, piece: bytes, *, more: bool) -> None:
         raise ClientGoneError from None
 
 
-async def leaves(exchange: Exchange) -> None:
+async def leaves(client: Listener) -> None:
     """Returns when the client has closed the connection."""
-    while (await exchange.receive())["type"] != "http.disconnect":
+    while (await client.receive())["type"] != "http.disconnect":
         continue

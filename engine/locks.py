@@ -127,6 +127,12 @@ class Locks:
             raise EngineError(ESRCH, f"thread {thread.tid} ended while it waited")
         return thread
 
+    def holder(self, ticket: Ticket) -> str | None:
+        """Who is in the way of a waiter; None if nobody is."""
+        entrance = _entrance(ticket)
+        blocker = None if entrance is None else self._blocker(entrance[0], ticket.vid, ticket)
+        return None if blocker is None else f"task {blocker[1].task.pid}"
+
     def ready(self) -> list[Ticket]:
         """Waiters whose turn it is, or who wait in vain, in their order."""
         scene, earlier = self._scene(), Users()

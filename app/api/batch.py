@@ -1,14 +1,16 @@
 """Many calls in one request: POST /v1/tasks/{pid}/batch?atomic=&tid=. In order, each with its own result."""
 
+import contextlib
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from app import hot, strict_json
 from app.call import Bound, Frame
-from app.calls import CALLS, bind, refusal_of
+from app.calls import CALLS, SwitchTo, bind, refusal_of
 from app.errors import bad_input, errno_problem, too_big
-from app.executor import ManyPagesNeeded
+from app.executor import ManyPagesNeeded, Waiting
 from app.hot import HotRoute
 from app.http import JSON_HEADER, Exchange, flag, number, task_id
 from app.service import Service
@@ -34,12 +36,31 @@ async def batch(exchange: Exchange, service: Service, pid_text: str) -> None:
         values = await service.executor.run(lambda: _together(bound))
         results: list[dict[str, Any]] = [{"value": value} for value in values]
     else:
-        outcomes = await service.executor.run_each(bound)
+        outcomes = await service.executor.run_each(bound, _waits(frame, calls, exchange))
         results = [
             {"value": outcome.value} if outcome.refused is None else _result_of(outcome.refused)
             for outcome in outcomes
         ]
     await exchange.reply(200, json.dumps({"results": results}).encode("ascii"), JSON_HEADER)
+
+
+def _waits(frame: Frame, calls: list[Any], exchange: Exchange) -> dict[int, Waiting]:
+    """How each vas_switch that may wait does so, by its number; those after it are made after it."""
+    waits: dict[int, Waiting] = {}
+    for position, call in enumerate(calls, 1):
+        if isinstance(call, dict) and call.get("call") == "vas_switch":
+            with contextlib.suppress(EngineError):  # what is malformed is refused in its turn
+                args = CALLS["vas_switch"].parse(call.get("args", {}))
+                if isinstance(args, SwitchTo) and args.timeout != 0:
+                    waits[position] = partial(_wait, frame, args, exchange)
+    return waits
+
+
+async def _wait(frame: Frame, args: SwitchTo, exchange: Exchange) -> int:
+    await frame.service.switching.switch(
+        frame.cred, frame.pid, frame.thread(args), args.vid, args.timeout, exchange
+    )
+    return 0
 
 
 def _calls_of(body: bytes | bytearray, limit: int) -> list[Any]:

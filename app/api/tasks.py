@@ -1,10 +1,12 @@
 """Tasks and their threads: /v1/tasks."""
 
-from fastapi import Response
+from fastapi import Request, Response
 
 from app.answers import Active, Lease, NewThread, Page, Task
 from app.arguments import Nothing, OfThread, Spawn, Switch
 from app.context import CallerDep
+from app.errors import HttpProblem
+from app.http import ClientGoneError
 from app.paging import part
 from app.routing import LIMIT, Cursor, Limit, Pid, TidPath, new_router
 from engine.credentials import Credentials
@@ -95,9 +97,18 @@ async def exit_thread(pid: Pid, tid: TidPath, caller: CallerDep) -> Response:
 
 
 @router.put("/tasks/{pid}/threads/{tid}/active", operation_id="vas_switch")
-async def vas_switch(pid: Pid, tid: TidPath, args: Switch, caller: CallerDep) -> Active:
-    """Switch a thread to an attached space, or to the original address space (0). EINVAL: not attached."""
-    await caller.about(pid, lambda m, cred: m.vas_switch(cred, pid, tid, args.vid))
+async def vas_switch(pid: Pid, tid: TidPath, args: Switch, caller: CallerDep, request: Request) -> Active:
+    """Switch a thread to an attached space, or to the original address space (0). EINVAL: not attached.
+
+    For the locks of a lockable space, or of a lockable segment in it, the call waits up to `timeout_s` seconds, null or
+    absent: without end. EAGAIN: not free (`timeout_s` 0); ETIMEDOUT; EBUSY: those who have them wait for this thread.
+    """
+    service, cred = caller.service, caller.cred
+    service.renew(cred, pid)
+    try:
+        await service.switching.switch(cred, pid, tid, args.vid, args.timeout_s, request)
+    except ClientGoneError:
+        raise HttpProblem(408, "the client left while it waited") from None
     return Active(tid=tid, vid=args.vid)
 
 
