@@ -87,12 +87,12 @@ class Clones:
         born = space.born
         if born is None:
             raise EngineError(EINVAL, f"space {vid} is no clone")
-        refuse_inside(space, "reset")
+        refuse_inside(space, f"space {vid}", "reset")
         memory = space.memory
         self.journal.touch(memory)
         attached = set(space.segment_ids())
         for sid in sorted({record.sid for record in born.regions} & attached):
-            self.segments.reset(cred, self.segments.registry.get(sid))
+            self.reset_segment(cred, sid)
         for vma in [vma for vma in memory.vmas if not vma.sid]:
             memory.vmas.replace(vma.start, vma.end, ())
             memory.zap(vma.start, vma.end)
@@ -104,8 +104,16 @@ class Clones:
         self._reset_roots(space, dict(born.roots))
 
     def reset_segment(self, cred: Credentials, sid: int) -> None:
-        """Give a clone the bytes that it began with. EINVAL: unknown, no clone; EACCES; EPERM: a snapshot."""
-        self.segments.reset(cred, self.segments.registry.get(sid))
+        """Give a clone the bytes that it began with.
+
+        EINVAL: unknown, no clone; EACCES: the mode's write bit; EPERM: a snapshot; EBUSY: a thread is in a space that has it.
+        """
+        segment = self.segments.registry.get(sid)
+        self.journal.touch(segment.obj)
+        self.segments.require_resettable(cred, segment)
+        for mapper in segment.obj.mappers:
+            refuse_inside(self.spaces.registry.get(mapper.vid), f"segment {sid}", "reset")
+        self.segments.reset(segment)
 
     def space_lineage(self, vid: int) -> Lineage:
         """EINVAL: unknown."""
@@ -136,14 +144,14 @@ class Clones:
         self.journal.undo(setattr, space, "roots", before)
 
 
-def refuse_inside(space: Space, what: str) -> None:
-    """EBUSY while a thread is inside."""
+def refuse_inside(space: Space, thing: str, what: str) -> None:
+    """EBUSY while a thread is inside the space: `thing` cannot be `what`."""
     for held in space.attached:
         for thread in held.task.threads.values():
             if thread.active == space.vid:
                 holder = f"thread {thread.tid}"
                 raise EngineError(
-                    EBUSY, f"{holder} is inside space {space.vid}, which cannot be {what}", holder=holder
+                    EBUSY, f"{holder} is inside space {space.vid}: {thing} cannot be {what}", holder=holder
                 )
 
 

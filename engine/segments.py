@@ -121,13 +121,17 @@ class Segments:
             Segment(sid, name, segment.range, owner, segment.sharing, obj, flags, segment.sid, birth)
         )
 
-    def reset(self, cred: Credentials, segment: Segment) -> None:
-        """Give a clone the bytes that it began with. EINVAL: no clone; EACCES: the mode's write bit; EPERM: a snapshot."""
+    def require_resettable(self, cred: Credentials, segment: Segment) -> None:
+        """EINVAL: no clone; EACCES: the mode's write bit; EPERM: a snapshot."""
         segment.owner.require(cred, Access.WRITE, f"segment {segment.sid}")
         segment.require_mutable()
         if segment.birth is None:
             raise EngineError(EINVAL, f"segment {segment.sid} is no clone")
-        segment.obj.become(segment.birth)
+
+    def reset(self, segment: Segment) -> None:
+        """Give a clone the bytes that it began with."""
+        if segment.birth is not None:
+            segment.obj.become(segment.birth)
 
     def restore(self, record: SegmentRecord) -> Segment:
         """Put a segment of the store's image back."""

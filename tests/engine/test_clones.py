@@ -444,3 +444,15 @@ def test_a_machine_starts_with_nothing_to_let_go() -> None:
     with machine.transaction() as txn:
         machine.start()
     assert txn.changes == []
+
+
+def test_no_segment_is_reset_under_a_thread(host: Host) -> None:
+    vid, sid = host.space(), host.segment("data")
+    clone = host.do("vas_seg_clone", sid, "clone")
+    host.do("vas_seg_attach", vid, clone, 2)
+    pid = enter_new(host, vid)
+    host.do("write", pid, None, host.base, b"changed")
+    assert host.refused("vas_seg_reset", clone) == "EBUSY"
+    host.do("vas_switch", pid, None, 0)
+    host.do("vas_seg_reset", clone)
+    assert host.do("seg_read", clone, 0, 7) == bytes(7)
