@@ -7,10 +7,10 @@ from tests.conformance.support.rows import row
 from tests.conformance.support.world import World
 
 PROGRAMS = 3
-PLACE = 0x0900_0000_0000 << 4
+PLACE = 0x2000_0000_0000
 LARGE = PLACE + (1 << 30)
 MIB = 1 << 20
-SEGMENTS = 0x800_0000_0000 << 1
+SEGMENTS = 0x3000_0000_0000
 
 
 def met(world: World) -> tuple[list[TaskCalls], list[int]]:

@@ -164,7 +164,8 @@ def test_a_clone_of_a_tebibyte_costs_nothing(world: World) -> None:
     go_in(world.owner, vid)
     world.owner.write(BASE + BIG - 4, b"last")
     clone = world.owner.vas_clone(vid, world.name())
-    assert usage(world, "vas", clone) == (PAGE, PAGE, 0)
+    (item,) = world.http("owner").get(f"/v1/vas/{clone}/segments")["items"]
+    assert usage(world, "segments", item["sid"]) == (PAGE, PAGE, 0)
     second = world.task("owner")
     go_in(second, clone)
     assert second.read(BASE + BIG - 4, 4) == b"last"
@@ -360,6 +361,20 @@ def test_usage_tells_logical_shared_and_private_bytes(world: World) -> None:
     assert (logical, shared, private) == (8 * PAGE, 7 * PAGE, PAGE)
     world.owner.vas_seg_delete(sid)
     assert usage(world, "segments", clone) == (8 * PAGE, 0, 8 * PAGE)
+
+
+@row("CLONE-USAGE-2")
+def test_a_space_uses_its_own_regions_and_segments_count_by_themselves(world: World) -> None:
+    vid, sid = world.inside()
+    put(world.owner, 16, 4)
+    world.owner.write(at(16), b"x" * 3 * PAGE)
+    world.owner.write(BASE, b"x")
+    assert usage(world, "vas", vid) == (3 * PAGE, 0, 3 * PAGE)
+    assert usage(world, "segments", sid) == (PAGE, 0, PAGE)
+    clone = world.owner.vas_clone(vid, world.name())
+    world.owner.write(at(17), b"y")
+    assert usage(world, "vas", clone) == (3 * PAGE, 3 * PAGE, 0)
+    assert usage(world, "vas", vid) == (3 * PAGE, 2 * PAGE, PAGE)
 
 
 @row("CLONE-USAGE-EINVAL-1")

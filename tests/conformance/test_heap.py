@@ -211,15 +211,27 @@ def test_bytes_that_are_no_heap_are_left_alone(world: World) -> None:
 
 
 @row("HEAP-EFAULT-2")
-def test_a_corrupted_heap_is_noticed_and_not_made_worse(world: World) -> None:
+def test_a_block_that_was_run_over_is_noticed_and_left_as_it_is(world: World) -> None:
+    """A store beyond one block's end reaches the next one's state."""
+    _, sid = world.inside(pages=PAGES)
+    blocks = [world.owner.vas_malloc(64) for _ in range(2)]
+    world.owner.write(min(blocks), b"\xff" * (max(blocks) - min(blocks)))
+    before = world.http("owner").call("GET", f"/v1/segments/{sid}/data").body
+    failure = world.fails("EFAULT", world.owner.vas_free, max(blocks))
+    assert BASE <= int(failure.problem["address"], 16) < BASE + PAGES * PAGE
+    assert world.http("owner").call("GET", f"/v1/segments/{sid}/data").body == before
+
+
+@row("HEAP-EFAULT-3")
+def test_a_heap_whose_beginning_is_damaged_is_used_no_more(world: World) -> None:
     _, sid = world.inside(pages=PAGES)
     block = world.owner.vas_malloc(64)
-    world.owner.vas_malloc(64)
-    world.owner.write(block - 16, b"\xff" * (64 + 32))
+    (byte,) = world.owner.read(BASE + 20, 1)
+    world.owner.write(BASE + 20, bytes([byte ^ 1]))
     before = world.http("owner").call("GET", f"/v1/segments/{sid}/data").body
-    for call in (world.owner.vas_free, world.owner.vas_malloc):
-        failure = world.fails("EFAULT", call, block if call == world.owner.vas_free else 40_000)
-        assert BASE <= int(failure.problem["address"], 16) < BASE + PAGES * PAGE
+    world.fails("EFAULT", world.owner.vas_malloc, 64)
+    world.fails("EFAULT", world.owner.vas_free, block)
+    world.fails("EFAULT", heap_of, world, sid)
     assert world.http("owner").call("GET", f"/v1/segments/{sid}/data").body == before
 
 
