@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from benchmarks import clones, durability, engine, gups, memory, peers, wire
+from benchmarks import clones, durability, engine, gups, locks, memory, peers, wire
 from benchmarks.pairs import Pair, Result, compare
 
 LATEST = Path(__file__).with_name("latest.json")
@@ -20,13 +20,10 @@ def results(rounds: int, folder: Path) -> Iterator[Result]:
     program = peers.build(folder)
     for pair in chain(engine.pairs(program), memory.pairs(), gups.pairs()):
         yield compare(pair, rounds)
-    for pairs in (durability.pairs, clones.pairs):
-        with pairs(folder) as durable:
-            for pair in durable:
+    for pairs in (durability.pairs, clones.pairs, locks.pairs, wire.pairs):
+        with pairs(folder) as prepared:
+            for pair in prepared:
                 yield compare(pair, rounds)
-    with wire.pairs(folder) as remote:
-        for pair in remote:
-            yield compare(pair, rounds)
 
 
 def line(result: Result) -> str:

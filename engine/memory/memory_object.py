@@ -96,7 +96,7 @@ class MemoryObject(PagedMemory):
         self.journal.undo(put_back)
         self.journal.defer(pages.clear)
         self.pages, self.dirty = PageMap(self.pool, self._new_leaf), {}
-        if source.family is self.family:  # else what is resident stays apart: who shares leaves knows each other
+        if source.family is self.family:  # who shares leaves must know each other
             self.pages.share_from(source.pages)
         self._in_store, self._holes = True, source._holes
         self.version += 1
