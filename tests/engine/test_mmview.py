@@ -1,87 +1,26 @@
 """mmview: several address spaces of one task, kept in step but for what is unshared."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from engine import constants as c
 from engine.check import check
 from engine.errors import EngineError
 from engine.limits import RESOURCES
 from tests.engine.host import BOB, FIXED, PRIVATE, RW, SHARED_MAP, Host
-
-CREATE, DELETE, CURRENT, MIGRATE = c.MMVIEW_CREATE, c.MMVIEW_DELETE, c.MMVIEW_CURRENT, c.MMVIEW_MIGRATE
-UNSHARE, SHARE, SWITCH_BASE = c.MMVIEW_UNSHARE, c.MMVIEW_SHARE, c.MMVIEW_SWITCH_BASE
-
-
-class World:
-    """A task with pages in the arena, and its threads. Every step is checked."""
-
-    def __init__(self, host: Host, pages: int = 6) -> None:
-        self.host = host
-        self.pid = host.task()
-        if pages:
-            host.map_at(self.pid, 0, pages)
-
-    def do(self, call: str, *args: object, tid: int | None = None) -> int:
-        try:
-            value: int = self.host.do(call, self.pid, tid, *args)
-        finally:
-            assert list(check(self.host.machine)) == []
-        return value
-
-    def refused(self, call: str, *args: object, tid: int | None = None) -> str:
-        before = self.state()
-        errno = self.host.refused(call, self.pid, tid, *args)
-        assert list(check(self.host.machine)) == []
-        assert self.state() == before
-        return errno
-
-    def view(self, op: int, *args: int, tid: int | None = None) -> int:
-        return self.do("mmview", op, *args, tid=tid)
-
-    def at(self, page: int) -> int:
-        return self.host.base + page * self.host.page
-
-    def length(self, pages: int) -> int:
-        return pages * self.host.page
-
-    def write(self, page: int, data: bytes, tid: int | None = None) -> None:
-        self.do("write", self.at(page), data, tid=tid)
-
-    def read(self, page: int, tid: int | None = None, length: int = 1) -> bytes:
-        value: bytes = self.host.do("read", self.pid, tid, self.at(page), length)
-        assert list(check(self.host.machine)) == []
-        return value
-
-    def unshare(self, first: int, last: int) -> None:
-        self.view(UNSHARE, self.at(first), self.length(last - first))
-
-    def thread(self, view: int | None = None) -> int:
-        """A new thread, in the main thread's view or in another."""
-        tid: int = self.host.do("thread", self.pid)
-        if view is not None:
-            self.view(MIGRATE, view, tid=tid)
-        return tid
-
-    def maps(self, tid: int | None = None) -> str:
-        text: str = self.host.do("maps_text", self.pid, tid)
-        return text
-
-    def state(self) -> object:
-        """Everything about the task that a refused call must leave as it was."""
-        task = self.host.machine.tasks_table.get(self.pid)
-        views = [
-            (number, view.deleted, view.space.brk.now, [vma[:3] + vma[4:] for vma in view.space.vmas])
-            for number, view in task.views.items()
-        ]
-        threads = [(tid, thread.view.id, thread.active) for tid, thread in task.threads.items()]
-        return views, threads, task.base.id, task.kind, task.next_view, len(task.attachments)
+from tests.engine.views_world import (
+    CREATE,
+    CURRENT,
+    DELETE,
+    MIGRATE,
+    SHARE,
+    SWITCH_BASE,
+    UNSHARE,
+    World,
+)
 
 
 @pytest.fixture
-def world(host: Host) -> Iterator[World]:
-    yield World(host)
+def world(host: Host) -> World:
+    return World(host)
 
 
 # -- the seven operations ---------------------------------------------------------------------------------------------
@@ -198,7 +137,7 @@ def test_mapped_shared_cannot_be_unshared_but_is_shared_already(world: World) ->
 
 
 def test_too_many_regions_refuse_to_unshare(world: World) -> None:
-    task = world.host.machine.tasks_table.get(world.pid)
+    task = world.task
     world.host.do("prlimit", world.pid, "map_count", len(task.space.vmas) + 1)
     assert world.refused("mmview", UNSHARE, world.at(1), world.length(1)) == "ENOMEM"
     world.unshare(1, 6)
@@ -234,12 +173,12 @@ def test_the_base_can_be_deleted_once_another_is_the_base(world: World) -> None:
     assert world.refused("mmview", MIGRATE, 0) == "EINVAL"
     world.write(1, b"b")
     assert world.read(0) == b"a"
-    assert len(world.host.machine.tasks_table.get(world.pid).views) == 1
+    assert len(world.task.views) == 1
 
 
 def test_a_deleted_view_lasts_until_its_last_thread_leaves(world: World) -> None:
     world.unshare(0, 1)
-    task = world.host.machine.tasks_table.get(world.pid)
+    task = world.task
     world.view(CREATE)
     one, two = world.thread(1), world.thread(1)
     world.write(0, b"x", one)
@@ -267,7 +206,7 @@ def test_a_thread_deletes_the_view_that_it_is_in(world: World) -> None:
     assert world.view(CURRENT) == 1
     assert world.view(CREATE) == 2
     assert world.view(MIGRATE, 2) == 1
-    assert sorted(world.host.machine.tasks_table.get(world.pid).views) == [0, 2]
+    assert sorted(world.task.views) == [0, 2]
 
 
 def test_a_new_thread_starts_in_its_creator_s_view(world: World) -> None:
@@ -283,7 +222,7 @@ def test_every_limit_holds_in_every_view(world: World) -> None:
     for resource in RESOURCES:
         former = world.host.do("prlimit", world.pid, resource)
         world.host.do("prlimit", world.pid, resource, max(former - 1, 0))
-    limits = {view.space.limits for view in world.host.machine.tasks_table.get(world.pid).views.values()}
+    limits = {view.space.limits for view in world.task.views.values()}
     assert len(limits) == 1
     world.host.do("prlimit", world.pid, "address_space", 0)
     for tid in (None, one):
