@@ -24,6 +24,7 @@ FAILPOINTS: Final = (
     "commit.chunks_put",
     "commit.rows_put",
     "commit.housekept",
+    "merge.staged",
     "migrate.begin",
     "migrate.rows_put",
 )

@@ -258,6 +258,8 @@ class LmdbStore:
         failpoint("commit.chunks_put")
         put_rows(self._tables, txn, group)
         failpoint("commit.rows_put")
+        if group.moved:
+            failpoint("merge.staged")
         return staged
 
     def _hiding(self, group: ChangeSet, puts: dict[int, U64], rows: NodeTable) -> Iterator[Drop]:

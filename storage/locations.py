@@ -93,7 +93,7 @@ class LocationMap:
         self._nodes: dict[int, dict[int, U64]] = {}
         self._dirty: set[NodeId] = set()
         self._clean: dict[NodeId, None] = {}
-        self._overlay = Overlay(max(nodes_max // 4, 1))
+        self._overlay = Overlay(max(nodes_max // 8, 1))
         self.layers = Layers()
         self.epoch = 0
         """Grows whenever something leaves memory, so that its row alone counts from then on."""

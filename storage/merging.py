@@ -89,11 +89,13 @@ class Merger:
     def _move(self, txn: Txn, group: ChangeSet, pair: _Pair) -> None:
         rows = NodeTable(self._tables, txn)
         source = pair.source
+        # The more pairs wait, the more each step moves, so that no load can outrun it.
+        waiting = len(self._layers.single)
         first = self._at[1] if self._at[0] == source else 0
-        numbers = self._locations.nodes_from(source, first, self._step_nodes, rows)
+        numbers = self._locations.nodes_from(source, first, waiting * self._step_nodes, rows)
         if not numbers and first:
-            numbers = self._locations.nodes_from(source, 0, self._step_nodes, rows)
-        left, room = pair.entries, self._step_pages
+            numbers = self._locations.nodes_from(source, 0, waiting * self._step_nodes, rows)
+        left, room = pair.entries, waiting * self._step_pages
         contents: dict[int, Bytes] = {}
         for number in numbers:
             node = self._locations.node(source, number, rows)

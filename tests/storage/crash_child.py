@@ -11,6 +11,8 @@ from random import Random
 
 from engine.changes import (
     Change,
+    CloneObject,
+    DropObject,
     DropPages,
     DropRegion,
     DropSpace,
@@ -29,6 +31,8 @@ from storage.writer import Writer
 
 PAGE = X86_64.page_size
 PAGES = 400
+CLONES = 1 << 40
+"""Every third transaction makes a clone of object 1 that lives for nine; now and then object 1 becomes one of them."""
 EAGER = Tuning(nodes_max=1, tail_entries=20, obsolete_rows=1, slack_pages=4, step_rows=2, step_chunks=1)
 
 
@@ -46,6 +50,13 @@ def transaction(seed: int, number: int) -> list[Change]:
         changes += [DropRegion(vid - 10, 0), DropSpace(vid - 10)]
     if number % 7 == 0:
         changes.append(DropPages(1, rng.randrange(1, PAGES), rng.randrange(1, 60)))
+    if number % 3 == 0:
+        changes.append(CloneObject(1, CLONES + number))
+        changes.append(PutPages(CLONES + number, (PAGES,), mark * (PAGE // 8)))
+    if number > 9 and number % 3 == 0:
+        changes.append(DropObject(CLONES + number - 9))
+    if number % 11 == 10:
+        changes.append(CloneObject(CLONES + number - number % 3, 1))
     pages = [0, *sorted(rng.sample(range(1, PAGES), rng.randint(0, 70)))]
     changes.append(PutPages(1, tuple(pages), mark * (PAGE // 8 * len(pages))))
     return changes

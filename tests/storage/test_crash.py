@@ -68,15 +68,18 @@ def verify(data_dir: Path, seed: int, last: int) -> None:
     expected.commit([child.transaction(seed, number) for number in range(1, last + 1)])
     store = open_store(data_dir, X86_64)
     assert store.load() == expected.load()
-    for object_id in range(1, last + 3):
-        wanted = range(child.PAGES) if object_id == 1 else [object_id - 1]
+    clones = [child.CLONES + number for number in range(last + 2)]
+    for object_id in (*range(1, last + 3), *clones):
+        wanted = range(child.PAGES + 1) if object_id == 1 or object_id in clones else [object_id - 1]
         assert store.fetch(object_id, wanted) == expected.fetch(object_id, wanted)
     store.close()
     assert list(check_dir(data_dir)) == []
 
 
 @pytest.mark.parametrize("passage", [1, 2, 9, 30])
-@pytest.mark.parametrize("name", [name for name in (*FAILPOINTS, *KILLPOINTS) if name.startswith("commit.")])
+@pytest.mark.parametrize(
+    "name", [name for name in (*FAILPOINTS, *KILLPOINTS) if name.startswith(("commit.", "merge."))]
+)
 def test_killed_at_a_seam(tmp_path: Path, name: str, passage: int) -> None:
     process = start(tmp_path, 1, 400, "eager", failpoint=f"{name}:{passage}")
     durable = acknowledged(process)
@@ -100,7 +103,7 @@ def test_every_seam_is_passed(tmp_path: Path) -> None:
     for name in (*FAILPOINTS, *KILLPOINTS):
         if name.startswith("migrate."):
             continue  # test_migration.py kills there
-        process = start(tmp_path / name, 1, 4, failpoint=name)
+        process = start(tmp_path / name, 1, 40, failpoint=name)
         process.communicate()
         assert process.returncode == -signal.SIGKILL, name
 

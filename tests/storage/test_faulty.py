@@ -7,10 +7,13 @@ import pytest
 
 from engine.changes import (
     Change,
+    CloneObject,
+    DropObject,
     DropPages,
     DropSpace,
     PutPages,
     PutRegion,
+    PutRoot,
     PutSpace,
     RegionRecord,
     SpaceRecord,
@@ -37,14 +40,20 @@ AFTER: list[Change] = [
     PutPages(3, (7, 700), b"y" * 32),
     DropPages(1, 2, 5),
     DropSpace(2),
+    CloneObject(1, 4),
+    PutPages(1, (1, 300), b"z" * 32),
+    PutRoot(3, "list", 0x40),
 ]
+LATER: list[Change] = [DropObject(4), CloneObject(1, 5), DropPages(5, 0, 9)]
 
 
 def shown(store: Store) -> object:
     return (
         store.load(),
-        [store.fetch(object_id, range(1000)) for object_id in (1, 2, 3)],
+        [store.fetch(object_id, range(1000)) for object_id in range(1, 6)],
         store.stored_pages(1, 0, 9),
+        store.differing(1, 4, 0, 1 << 40),
+        store.usage([1])[0],
     )
 
 
@@ -94,6 +103,31 @@ def test_the_nth_seam_of_a_commit_fails(tmp_path: Path) -> None:
         if not failed:
             break
     assert n == 1 + sum(name.startswith("commit.") for name in FAILPOINTS)
+
+
+def test_the_nth_seam_of_merging_fails(tmp_path: Path) -> None:
+    """Housekeeping after a clone was dropped: whatever fails, what is shown stays."""
+    eager = Tuning(nodes_max=1, tail_entries=1, obsolete_rows=1, slack_pages=0, step_rows=1)
+    for n in count(1):
+        store = open_store(tmp_path / str(n), TOY, tuning=eager)
+        for changes in (BEFORE, AFTER, LATER):
+            store.commit([changes])
+        failed = False
+        with fail_at(n, StoreFailed("made to fail")):
+            try:
+                while store.maintain():
+                    assert shown(store) == expected(BEFORE, AFTER, LATER)
+            except StoreFailed:
+                failed = True
+        assert shown(store) == expected(BEFORE, AFTER, LATER)
+        while store.maintain():
+            pass
+        assert shown(store) == expected(BEFORE, AFTER, LATER)
+        store.close()
+        assert list(check_dir(tmp_path / str(n))) == []
+        if not failed:
+            break
+    assert n > 12
 
 
 def test_the_nth_seam_of_opening_fails(tmp_path: Path) -> None:

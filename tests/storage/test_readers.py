@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.changes import DropPages, PutPages, PutSegment, SegmentRecord
+from engine.changes import CloneObject, DropObject, DropPages, PutPages, PutSegment, SegmentRecord
 from engine.geometry import TOY
 from storage import lmdb_store, open_store
 from storage.housekeeping import Tuning
@@ -139,6 +139,80 @@ def test_readers_while_everything_moves(store: LmdbStore, seed: int) -> None:
                 writer.submit([put(pages, number), put(elsewhere, number), DropPages(1, PAGES, 256)]).result()
                 for page in pages:
                     acknowledged[page] = number
+        finally:
+            stop.set()
+        for reader in readers:
+            reader.result()
+    writer.close()
+
+
+def test_a_page_map_that_leaves_memory_during_a_fetch_through_layers(
+    store: LmdbStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above, the row being that of an ancestor, of the layer itself, or of what the overlay had kept."""
+    store.commit([[put(list(range(0, PAGES, 256)), 1), CloneObject(1, 2)]])
+    store.commit([[put([5], 2)]])
+    tidy(store)
+    for version_now in (3, 4):
+        store.commit([[put([5], version_now)]])
+        after_begin(monkeypatch, lambda: tidy(store))
+        assert version(store.fetch(1, [5])[5], 5) == version_now
+        assert version(store.fetch(1, [256])[256], 256) == 1
+        after_begin(monkeypatch, lambda: tidy(store))
+        assert store.stored_pages(1, 0, 256) == [0, 5]
+
+
+def test_a_merge_during_a_fetch(store: LmdbStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader has looked up a layer that goes while it reads."""
+    store.commit([[put(list(range(20)), 1), CloneObject(1, 2)]])
+    store.commit([[put([5, 6], 2)]])
+    store.commit([[DropObject(2)]])
+    after_begin(monkeypatch, lambda: tidy(store))
+    found = store.fetch(1, range(20))
+    assert [version(found[page], page) for page in range(20)] == [1] * 5 + [2, 2] + [1] * 13
+    assert store.usage([1]) == (20, 0)
+
+
+def test_readers_of_clones_while_everything_moves(store: LmdbStore, seed: int) -> None:
+    """A snapshot never changes while it lives; the object never goes back; layers come, merge and go."""
+    writer = Writer(store)
+    rng = random.Random(seed)
+    stop = threading.Event()
+    living: dict[int, list[int]] = {}
+    current = [0] * PAGES
+    writer.submit([put(list(range(PAGES)), 0)]).result()
+
+    def read(own: random.Random) -> None:
+        seen = [0] * PAGES
+        while not stop.is_set():
+            wanted = own.sample(range(PAGES), 30)
+            for page, content in store.fetch(1, wanted).items():
+                assert version(content, page) >= seen[page]
+                seen[page] = version(content, page)
+            for snapshot, versions in list(living.items()):
+                found = store.fetch(snapshot, wanted)
+                if snapshot in living:
+                    shown = {page: version(content, page) for page, content in found.items()}
+                    assert shown == {page: versions[page] for page in wanted}
+            store.usage([1])
+            store.differing(1, 2, 0, PAGES)
+            assert len(store.stored_pages(1, 0, PAGES)) == PAGES
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read, random.Random(f"{seed}.{n}")) for n in range(3)]
+        try:
+            for number in range(1, 90):
+                if number % 3 == 0:
+                    writer.submit([CloneObject(1, number)]).result()
+                    living[number] = list(current)
+                pages = sorted(rng.sample(range(PAGES), rng.choice((1, 5, 70))))
+                writer.submit([put(pages, number)]).result()
+                for page in pages:
+                    current[page] = number
+                if len(living) > 4:
+                    gone = rng.choice(list(living))
+                    del living[gone]
+                    writer.submit([DropObject(gone)]).result()
         finally:
             stop.set()
         for reader in readers:
