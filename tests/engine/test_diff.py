@@ -1,6 +1,7 @@
 """Differences between spaces and between segments, against comparing every visible byte."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
@@ -120,6 +121,7 @@ def test_a_page_written_relaxed_is_seen_and_so_is_one_that_was_let_go(host: Host
     (pid, vid), (_, second) = two(host)
     host.do("write", pid, None, host.base, b"relaxed", False)
     assert in_pages(host, spaces(host, vid, second)) == [(0, 1, CHANGED)]
+    assert in_pages(host, spaces(host, second, vid)) == [(0, 1, CHANGED)]
     look: Look = lambda: host.machine.vas_diff(ROOT, vid, second)
     survey = run(host, lambda: look().survey(0, EVERYTHING))
     early = [answer(host, asked) for asked in survey.questions()]
@@ -159,6 +161,12 @@ def test_memory_shown_at_another_distance_is_compared_too(host: Host) -> None:
         assert in_pages(host, spaces(host, vid, second)) == [(5, 7, CHANGED)]
         assert in_pages(host, spaces(host, second, vid)) == [(5, 7, CHANGED)]
         host.restart()
+    for which in (vid, second):
+        host.enter(pid := host.task(), which)
+        host.do("write", pid, None, host.base + 5 * host.page, b"six", False)
+        host.do("write", pid, None, host.base + 6 * host.page, bytes([which]), False)
+    assert in_pages(host, spaces(host, vid, second)) == [(6, 7, CHANGED)]
+    assert in_pages(host, spaces(host, second, vid)) == [(6, 7, CHANGED)]
 
 
 @pytest.mark.roomy
@@ -197,18 +205,23 @@ def test_a_window_bounds_what_one_step_looks_at(host: Host) -> None:
 
 
 def test_a_candidate_whose_map_has_changed_meanwhile_is_told_as_it_is(host: Host) -> None:
-    (pid, vid), (other, second) = two(host)
-    for number in range(4):
+    (pid, vid), (other, second) = two(host, 8)
+    for number in range(8):
         host.do("write", pid, None, host.base + number * host.page, b"x")
     look: Look = lambda: host.machine.vas_diff(ROOT, vid, second)
     survey = run(host, lambda: look().survey(0, EVERYTHING))
     pages = survey.candidates([answer(host, asked) for asked in survey.questions()])
-    host.do("munmap", pid, None, host.base + host.page, host.page)
-    host.do("munmap", other, None, host.base + 2 * host.page, host.page)
-    for task in (pid, other):
-        host.do("munmap", task, None, host.base + 3 * host.page, host.page)
+    for task, first, count in ((other, 0, 2), (pid, 3, 2), (other, 4, 1), (pid, 6, 1)):
+        host.do("munmap", task, None, host.base + first * host.page, count * host.page)
     found = in_pages(host, run(host, lambda: look().compare(pages)))
-    assert found == [(0, 1, CHANGED), (1, 2, RIGHT), (2, 3, LEFT)]
+    assert found == [
+        (0, 2, LEFT),
+        (2, 3, CHANGED),
+        (3, 4, RIGHT),
+        (5, 6, CHANGED),
+        (6, 7, RIGHT),
+        (7, 8, CHANGED),
+    ]
 
 
 # -- who may, and what there is to compare --------------------------------------------------------------------------
@@ -248,6 +261,7 @@ def test_what_cannot_be_compared_is_einval(host: Host) -> None:
 # -- anything at all -------------------------------------------------------------------------------------------------
 
 PLACES = (0, 1, 2, 3, LEAF_PAGES - 1, LEAF_PAGES, LEAF_PAGES + 1, 100_000, 100_001)
+NEAR = sorted({place + more for place in PLACES for more in range(4)})
 STEPS = st.one_of(
     st.tuples(st.just("write"), st.integers(0, 3), st.sampled_from(PLACES), st.binary(min_size=1, max_size=2), st.booleans()),
     st.tuples(st.just("map"), st.integers(0, 3), st.sampled_from(PLACES), st.integers(1, 3), st.sampled_from((PRIVATE, SHARED_MAP))),
@@ -310,18 +324,14 @@ class World:
         elif name == "attach":
             host.refused("vas_seg_attach", vid, self.sids[args[0]], 2)
 
-    def naive(self, left: int, right: int) -> list[Run]:
-        """Every page by itself."""
-        host = self.host
-        found: list[Run] = []
-        for number in sorted(
-            {page + more for page in PLACES for more in range(5)} | set(range(LEAF_PAGES + 8))
-        ):
-            start = host.base + number * host.page
+    def naive(self, left: int, right: int) -> dict[int, str]:
+        """How each page differs, one by one; those that no step touches are left out."""
+        found = {}
+        for number in NEAR:
+            start = self.host.base + number * self.host.page
             here, there = (self.bytes_at(vid, start) for vid in (left, right))
             if here != there:
-                kind = LEFT if there is None else RIGHT if here is None else CHANGED
-                append(found, Run(start, start + host.page, kind))
+                found[number] = LEFT if there is None else RIGHT if here is None else CHANGED
         return found
 
     def bytes_at(self, vid: int, address: int) -> bytes | None:
@@ -333,18 +343,22 @@ class World:
         return run(host, lambda: vma.obj.read(offset, host.page))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(STEPS, max_size=25), st.sampled_from((1, 7, EVERYTHING)))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(st.lists(STEPS, min_size=3, max_size=30), st.sampled_from((1, 7, EVERYTHING)))
 def test_it_is_what_comparing_every_page_gives(steps: list[tuple[Any, ...]], window: int) -> None:
     host = Host(X86_64, frames=96)
     world = World(host)
-    for each in steps:
+    for number, each in enumerate(steps, 1):
         world.step(*each)
-    left, right = world.vids[0], world.vids[-1]
-    for one, two_ in ((left, right), (right, left), (world.vids[0], world.vids[1])):
-        found = spaces(host, one, two_, window=window)
-        assert found == world.naive(one, two_)
-        assert spaces(host, one, two_) == found
+        if number % 10 and number < len(steps):
+            continue
+        vids = world.vids
+        for left, right in {(vids[0], vids[-1]), (vids[-1], vids[0]), (vids[0], vids[1])}:
+            found = spaces(host, left, right, window=window)
+            pages = {number: kind for low, high, kind in in_pages(host, found) for number in range(low, high)}
+            assert {number: pages[number] for number in NEAR if number in pages} == world.naive(left, right)
+            assert all(a.end < b.start or (a.end == b.start and a.kind != b.kind) for a, b in pairwise(found))
+            assert spaces(host, left, right) == found
     for sid in world.sids[:2]:
         assert segments(host, sid, world.sids[0]) == segments(host, world.sids[0], sid)
     assert list(check(host.machine)) == []
