@@ -118,7 +118,7 @@ class SwitchAs(OfThread):
 
 
 class Mmview(OfThread):
-    """mmview: what each operation takes beside `op` is in the table of `app.view_calls`."""
+    """mmview: `id` goes with DELETE and MIGRATE, `addr` and `len` with UNSHARE and SHARE, none of them with the others."""
 
     op: int
     id: int | None = None

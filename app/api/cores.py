@@ -134,7 +134,7 @@ VAS_CORE = HotRoute(
     {
         "get": {
             "operationId": "vas_core",
-            "tags": ["vas"],
+            "tags": ["spaces"],
             "summary": "An ELF core file of a space",
             "parameters": [hot.path_id("vid")],
             "responses": _FILE,

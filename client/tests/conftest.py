@@ -83,6 +83,9 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EVERSPACE_TOKEN", raising=False)
 
 
+DESCENT = {"origin": 0, "snapshot": False, "lifetime": "persistent"}
+
+
 class FakeService:
     """Just enough of the service for the command line: spaces, segments with bytes, tasks with memory."""
 
@@ -93,6 +96,9 @@ class FakeService:
         self.writes: list[tuple[int, int]] = []
         self.tasks: dict[int, dict[str, Any]] = {}
         self.memory: dict[int, bytes] = {}
+        self.told: dict[str, Any] = {}
+        """What GET and POST of the last part of a path answer."""
+        self.events = b""
         self.requests: list[Request] = []
 
     def __call__(self, request: Request) -> Response:
@@ -101,6 +107,8 @@ class FakeService:
         parts = path.removeprefix("/prefix").strip("/").split("/")
         if parts == ["version"]:
             return json_response({"version": "0", "instance": "1", "arch": "x86_64", "page_size": 4096})
+        if parts[1] == "events":
+            return Response(200, {"content-type": "text/event-stream"}, self.events)
         sent = bytes(request.body)
         body = json.loads(sent) if sent.startswith(b"{") else {}
         known = {"vas": self.spaces, "segments": self.segments, "tasks": self.tasks, "proc": self.tasks}[
@@ -125,7 +133,7 @@ class FakeService:
             return json_response(known[number], 201)
         if any(item["name"] == body["name"] for item in known.values()):
             return problem_response("EEXIST", f"the name {body['name']!r} is taken")
-        known[number] = {"id": number, "uid": 0, "gid": 0, "attach_count": 0, **body}
+        known[number] = {"id": number, "uid": 0, "gid": 0, "attach_count": 0, **DESCENT, **body}
         if kind == "segments":
             self.bytes[number] = bytearray(int(body["end"], 16) - int(body["start"], 16))
             known[number]["size"] = len(self.bytes[number])
@@ -140,11 +148,15 @@ class FakeService:
         body: dict[str, Any],
     ) -> Response:
         headers = dict(request.headers)
+        if rest and rest[-1] in self.told:
+            return json_response(self.told[rest[-1]])
         match (request.method, *rest):
             case ("GET",):
                 return json_response(known[number])
             case ("PATCH",):
                 known[number].update(body)
+            case ("POST", "clone" | "snapshot" | "fork" as how):
+                return self.copy(known, number, how, body)
             case ("DELETE",):
                 if known[number].get("attach_count"):
                     return problem_response("EBUSY", f"space {number} is attached (pid 7)")
@@ -163,11 +175,17 @@ class FakeService:
                     int(part.partition("=")[2], 0) for part in request.target.partition("?")[2].split("&")[:2]
                 )
                 return Response(200, {}, self.memory[number][start : start + length])
-            case ("GET", "core"):
-                return Response(200, {}, request.target.removeprefix("/v1").encode())
-            case ("GET", "maps"):
-                return Response(200, {}, known[number]["maps"].encode())
+            case ("GET", "core" | "maps" | "smaps" as file):
+                target = request.target.removeprefix("/v1")
+                return Response(200, {}, (target if file == "core" else known[number][file]).encode())
         return Response(204)
+
+    def copy(self, known: dict[int, dict[str, Any]], number: int, how: str, body: dict[str, Any]) -> Response:
+        """A clone, a snapshot, or a child."""
+        new = len(known) + 1
+        descent = {"id": new, "origin": number, "snapshot": how == "snapshot"}
+        known[new] = {**known[number], **body, **({"pid": new, "tid": new} if how == "fork" else descent)}
+        return json_response(known[new], 201)
 
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -9,9 +9,9 @@ def test_a_segment_from_its_making_to_its_end(cli: Any, fake: Any) -> None:
     assert cli("seg", "create", "log", "17592186044416", "0x100000001800")[1] == "2\n"
     assert cli("seg", "find", "log") == (0, "2\n", "")
     assert cli("seg", "ls")[1].splitlines() == [
-        "SID  MODE           UID  GID  SHARING    SPACES  RANGE                          SIZE  NAME",
-        "  1  660 rw-rw----    0    0  exclusive       0  0x100000000000-0x100000100000    1M  heap",
-        "  2  600 rw-------    0    0  exclusive       0  0x100000000000-0x100000001800    6K  log",
+        "SID  MODE           UID  GID  SHARING    SPACES  RANGE                          SIZE  KIND  NAME",
+        "  1  660 rw-rw----    0    0  exclusive       0  0x100000000000-0x100000100000    1M  -     heap",
+        "  2  600 rw-------    0    0  exclusive       0  0x100000000000-0x100000001800    6K  -     log",
     ]
     assert cli("seg", "chmod", "600", "heap") == (0, "segment 1: 600 rw-------\n", "")
     assert cli("seg", "chown", "3", "heap") == (0, "segment 1: 3:0\n", "")
@@ -29,7 +29,8 @@ def test_the_same_as_json(cli: Any) -> None:
     made = json.loads(cli("seg", "create", "heap", "0x100000000000", "+1M", "--json")[1])
     assert made == {
         "id": 1, "name": "heap", "mode": 0o600, "uid": 0, "gid": 0, "sharing": "exclusive", "attach_count": 0,
-        "start": "0x100000000000", "end": "0x100000100000", "size": 1 << 20,
+        "start": "0x100000000000", "end": "0x100000100000", "size": 1 << 20, "origin": 0, "snapshot": False,
+        "lifetime": "persistent",
     }  # fmt: skip
     assert json.loads(cli("seg", "ls", "--json")[1]) == [made]
     assert json.loads(cli("seg", "find", "heap", "--json")[1]) == made

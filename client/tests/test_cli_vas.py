@@ -5,7 +5,7 @@ from typing import Any
 
 
 def test_a_space_from_its_making_to_its_end(cli: Any, fake: Any) -> None:
-    assert cli("vas", "ls") == (0, "VID  MODE  UID  GID  SHARING  TASKS  NAME\n", "")
+    assert cli("vas", "ls") == (0, "VID  MODE  UID  GID  SHARING  TASKS  KIND  NAME\n", "")
     assert cli("vas", "create", "größe 1", "--mode", "640") == (0, "1\n", "")
     assert cli("vas", "create", "other", "--sharing", "shared")[1] == "2\n"
     assert cli("vas", "find", "größe 1") == (0, "1\n", "")
@@ -13,9 +13,9 @@ def test_a_space_from_its_making_to_its_end(cli: Any, fake: Any) -> None:
     assert (status, out.splitlines()) == (
         0,
         [
-            "VID  MODE           UID  GID  SHARING    TASKS  NAME",
-            "  1  640 rw-r-----    0    0  exclusive      0  größe 1",
-            "  2  600 rw-------    0    0  shared         0  other",
+            "VID  MODE           UID  GID  SHARING    TASKS  KIND  NAME",
+            "  1  640 rw-r-----    0    0  exclusive      0  -     größe 1",
+            "  2  600 rw-------    0    0  shared         0  -     other",
         ],
     )
     assert cli("vas", "chmod", "0o666", "other") == (0, "space 2: 666 rw-rw-rw-\n", "")
@@ -29,6 +29,7 @@ def test_the_same_as_json(cli: Any) -> None:
     made = json.loads(cli("vas", "create", "a", "--json")[1])
     assert made == {
         "id": 1, "name": "a", "mode": 0o600, "uid": 0, "gid": 0, "sharing": "exclusive", "attach_count": 0,
+        "origin": 0, "snapshot": False, "lifetime": "persistent", "image": False,
     }  # fmt: skip
     assert json.loads(cli("--json", "vas", "ls")[1]) == [made]
     assert json.loads(cli("vas", "find", "a", "--json")[1]) == made

@@ -16,7 +16,10 @@ SDK = (DOCS / "sdk.md").read_text(encoding="utf-8")
 CLI = (DOCS / "cli.md").read_text(encoding="utf-8")
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", SDK, re.MULTILINE | re.DOTALL)
 COMMANDS = [
-    "vas ls", "vas create", "vas find", "vas rm", "vas chmod", "vas chown", "vas regions", "vas core",
+    "vas ls", "vas create", "vas find", "vas rm", "vas chmod", "vas chown", "vas regions", "vas core", "vas clone",
+    "vas snapshot", "vas reset", "vas diff", "vas lineage", "vas usage", "vas rename", "vas roots", "vas locks", "vas fork",
+    "vas exec", "seg clone", "seg snapshot", "seg reset", "seg diff", "seg lineage", "seg usage", "seg rename", "seg heap",
+    "task fork", "task exec", "task limits", "task smaps", "events",
     "seg ls", "seg find", "seg rm", "seg chmod", "seg chown", "seg create", "seg attach", "seg detach", "seg import",
     "seg export", "task ls", "task spawn", "task rm", "task core", "maps", "hexdump seg", "hexdump task",
 ]  # fmt: skip
@@ -53,6 +56,7 @@ def test_every_public_method_is_documented() -> None:
         everspace.Thread,
         everspace.Space,
         everspace.Segment,
+        everspace.Events,
         everspace.Handle,
     ):
         for base in cls.__mro__[:-1]:
@@ -88,7 +92,7 @@ def test_no_command_is_missing_in_the_document(cli: Any) -> None:
             f"{group} {name}"
             for name in re.findall(r"^  (\w+) ", out.partition("Commands:")[2], re.MULTILINE)
         ]
-    assert sorted([*listed, "maps"]) == sorted(COMMANDS)
+    assert sorted([*listed, "maps", "events"]) == sorted(COMMANDS)
 
 
 def test_the_options_in_the_document_exist(cli: Any) -> None:

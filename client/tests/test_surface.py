@@ -19,6 +19,7 @@ TWINS = [
     ("Attached", "AsyncAttached"),
     ("Batch", "AsyncBatch"),
     ("Client", "AsyncClient"),
+    ("Events", "AsyncEvents"),
     ("Inside", "AsyncInside"),
     ("Segment", "AsyncSegment"),
     ("Segments", "AsyncSegments"),
@@ -59,6 +60,32 @@ CALLS = [
     "msync",
     "prlimit",
     "maps",
+    "smaps",
+    "mmview",
+    "mmview_create",
+    "mmview_migrate",
+    "mmview_delete",
+    "mmview_unshare",
+    "new_as",
+    "switch_as",
+    "vas_clone",
+    "vas_seg_clone",
+    "vas_snapshot",
+    "vas_seg_snapshot",
+    "vas_reset",
+    "vas_seg_reset",
+    "vas_lineage",
+    "vas_seg_lineage",
+    "vas_fork",
+    "vas_exec",
+    "vas_mmap",
+    "vas_munmap",
+    "vas_mprotect",
+    "vas_malloc",
+    "vas_free",
+    "heap_usage",
+    "vas_set_root",
+    "vas_get_root",
     "fork",
     "thread",
 ]
@@ -87,7 +114,7 @@ def public_names(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["constants", "errors", "models", "client", "task", "spaces", "segments", "batch"]
+    "module", ["constants", "errors", "models", "client", "task", "spaces", "segments", "batch", "events"]
 )
 def test_every_public_name_of_the_public_modules_is_exported(module: str) -> None:
     internal = {"Calls", "ERRNO_CLASSES", "errno_error", "problem_error", "leaving_failed"}

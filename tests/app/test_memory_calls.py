@@ -10,10 +10,11 @@ from pydantic import ValidationError
 import everspace
 from app.settings import Settings
 from engine import constants
+from engine.attributes import LIFETIMES
 from engine.check import check
 from engine.geometry import GEOMETRIES
 from engine.limits import RESOURCES
-from everspace.wire import RESOURCE_NAMES
+from everspace.wire import LIFETIME_NAMES, RESOURCE_NAMES, SHARING_NAMES
 from tests.app.support import BASE, PAGE, Site, running
 
 RANGE = {"addr": hex(BASE), "length": PAGE}
@@ -21,7 +22,7 @@ TIB = 1 << 40
 
 
 def test_the_sdk_spells_numbers_and_limits_as_the_engine_does() -> None:
-    prefixes = ("PROT_", "MAP_", "MREMAP_", "MADV_", "MLOCK_", "MS_", "O_", "RLIM_")
+    prefixes = ("PROT_", "MAP_", "MREMAP_", "MADV_", "MLOCK_", "MMVIEW_", "MS_", "O_", "RLIM_")
     ours = {name: value for name, value in vars(constants).items() if name.startswith(prefixes)}
     internal = {"PROT_ALL", "MAP_TYPE", "MAP_COUNT_MAX"}
     assert {name: getattr(everspace, name) for name in ours if name not in internal} == {
@@ -30,6 +31,8 @@ def test_the_sdk_spells_numbers_and_limits_as_the_engine_does() -> None:
     theirs = {name for name in everspace.__all__ if name.startswith(prefixes)}
     assert theirs - {"MAP_ANON"} <= set(ours)
     assert RESOURCE_NAMES == RESOURCES
+    assert SHARING_NAMES == constants.SHARING
+    assert LIFETIME_NAMES == LIFETIMES
 
 
 async def test_each_call_in_a_batch_answers_as_its_route_does(site: Site) -> None:
