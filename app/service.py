@@ -179,6 +179,7 @@ class Service:
             ("events_total", "counter", "Events published.", self.events.last),
             ("event_streams", "gauge", "Streams of events that are open.", self.events.streams),
             ("tasks", "gauge", "Living tasks.", len(machine.tasks_table)),
+            ("lock_waiters", "gauge", "Threads that wait for a lock.", len(machine.locks)),
             ("spaces", "gauge", "Spaces.", len(machine.spaces.registry)),
             ("segments", "gauge", "Segments.", len(machine.segments.registry)),
             ("frames", "gauge", "Page frames that may be resident.", machine.pool.capacity),

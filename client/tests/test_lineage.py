@@ -296,6 +296,33 @@ SEGMENT_LOG = [
 RUNS = [everspace.Difference(0x1000, 0x2000, "changed"), everspace.Difference(0x3000, 0x5000, "left")]
 
 
+def test_runs_that_were_cut_between_pages_are_whole() -> None:
+    parts = [
+        [("0x1000", "0x2000", "changed")],
+        [],
+        [("0x2000", "0x3000", "changed"), ("0x3000", "0x4000", "left")],
+        [("0x5000", "0x6000", "left")],
+        [("0x6000", "0x7000", "left")],
+        [],
+    ]
+
+    def answer(request: Request) -> Response:
+        number = int(request.target.partition("cursor=")[2] or 0)
+        items = [{"start": start, "end": end, "kind": kind} for start, end, kind in parts[number]]
+        return json_response({"items": items, "next": str(number + 1) if number + 1 < len(parts) else None})
+
+    with everspace.connect(transport=HandlerTransport(answer)) as client:
+        for thing in (
+            everspace.Space(client, everspace.VasAttr.from_json(SPACE)),
+            everspace.Segment(client, everspace.SegAttr.from_json(SEGMENT)),
+        ):
+            assert [(run.start, run.end, run.kind) for run in thing.diff(9)] == [
+                (0x1000, 0x3000, "changed"),
+                (0x3000, 0x4000, "left"),
+                (0x5000, 0x7000, "left"),
+            ]
+
+
 def log(transport: Any) -> list[str]:
     return [
         f"{request.method} {request.target.removeprefix('/v1')} {bytes(request.body).decode()}".strip()

@@ -1,10 +1,17 @@
 """Clones, snapshots, images, roots and heaps through the service: what they answer, what they store, what a restart leaves."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from app.main import open_parts
+from app.settings import Settings
 from engine.check import check
-from tests.app.support import BASE, BYTES, PAGE, Site, held, running
+from storage.errors import StoreFull
+from storage.writer import Writer
+from tests.app.support import BASE, BYTES, PAGE, HeldStore, Site, held, running
 
 SEGMENT_AT = BASE + 0x1000_0000
 
@@ -89,8 +96,6 @@ async def test_what_was_written_relaxed_counts(site: Site) -> None:
 
 
 async def test_a_clone_whose_commit_fails_never_was(tmp_path: Path) -> None:
-    from storage.errors import StoreFull
-
     async with held(tmp_path / "data") as (site, store):
         pid, vid = await site.inside()
         await site.write(pid, BASE, b"before")
@@ -162,6 +167,26 @@ async def test_what_is_transient_goes_with_its_last_detach_or_the_service(tmp_pa
         assert (await site.ok("GET", "/vas"))["items"] == []
         assert (await site.ok("GET", "/segments"))["items"] == []
         check(site.service.machine)
+
+
+async def test_a_start_that_cannot_let_go_serves_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = {"name": "transient", "mode": 0o600, "lifetime": "transient"}
+    async with running(tmp_path) as site:
+        vid = (await site.ok("POST", "/vas", made))["id"]
+    parts = open_parts(Settings(data_dir=tmp_path))
+    parts.writer.close()
+    store = HeldStore(parts.store)
+    store.failure = StoreFull("full")
+    async with running(tmp_path, replace(parts, store=store, writer=Writer(store))) as site:
+        assert "what the last start left behind stays" in caplog.text
+        assert (await site.ok("GET", f"/vas/{vid}"))["lifetime"] == "transient"
+        check(site.service.machine)
+        store.failure = None
+        await site.space()
+    async with running(tmp_path) as site:
+        assert [item["name"] for item in (await site.ok("GET", "/vas"))["items"]] == ["space"]
 
 
 async def test_an_image_outlives_the_service_and_runs_in_another_task(tmp_path: Path) -> None:

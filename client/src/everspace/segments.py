@@ -134,10 +134,10 @@ class Segment:
     def diff(self, other: "Segment | int") -> Iterator[Difference]:
         """Where this segment (left) and another one of the same range (right) differ, page by page. EINVAL, EACCES."""
         sid = other.sid if isinstance(other, Segment) else other
-        cursor = None
+        cursor, joiner = None, clones.Joiner()
         while True:
             page = self._client.perform(clones.vas_seg_diff(self.sid, sid, cursor))
-            yield from page.items
+            yield from joiner.feed(page)
             cursor = page.next
             if cursor is None:
                 return

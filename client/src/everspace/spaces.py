@@ -113,10 +113,10 @@ class Space:
     def diff(self, other: "Space | int") -> Iterator[Difference]:
         """Where this space (left) and another one (right) differ, page by page, ascending. EINVAL, EACCES."""
         vid = other.vid if isinstance(other, Space) else other
-        cursor = None
+        cursor, joiner = None, clones.Joiner()
         while True:
             page = self._client.perform(clones.vas_diff(self.vid, vid, cursor))
-            yield from page.items
+            yield from joiner.feed(page)
             cursor = page.next
             if cursor is None:
                 return

@@ -109,6 +109,28 @@ def vas_seg_diff(sid: SupportsIndex, other: SupportsIndex, cursor: str | None) -
     return _diff("vas_seg_diff", f"/segments/{integer(sid)}/diff", other, cursor)
 
 
+class Joiner:
+    """Makes whole runs of those that were cut where a page of the list ended."""
+
+    def __init__(self) -> None:
+        self._last: Difference | None = None
+
+    def feed(self, page: Page[Difference]) -> list[Difference]:
+        """The runs that are complete now; with the last page all of them."""
+        done: list[Difference] = []
+        for run in page.items:
+            last = self._last
+            if last is not None and last.end == run.start and last.kind == run.kind:
+                self._last = Difference(last.start, run.end, run.kind)
+                continue
+            if last is not None:
+                done.append(last)
+            self._last = run
+        if page.next is None and self._last is not None:
+            done.append(self._last)
+        return done
+
+
 def vas_fork(name: str | None = None) -> Call[int]:
     """POST /tasks/{pid}/vas_fork; the vid of the image."""
     args = given(name=None if name is None else text("name", name))

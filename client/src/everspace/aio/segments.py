@@ -134,10 +134,10 @@ class AsyncSegment:
     async def diff(self, other: "AsyncSegment | int") -> AsyncIterator[Difference]:
         """Where this segment (left) and another one of the same range (right) differ, page by page. EINVAL, EACCES."""
         sid = other.sid if isinstance(other, AsyncSegment) else other
-        cursor = None
+        cursor, joiner = None, clones.Joiner()
         while True:
             page = await self._client.perform(clones.vas_seg_diff(self.sid, sid, cursor))
-            for difference in page.items:
+            for difference in joiner.feed(page):
                 yield difference
             cursor = page.next
             if cursor is None:

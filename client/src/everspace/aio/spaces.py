@@ -116,10 +116,10 @@ class AsyncSpace:
     async def diff(self, other: "AsyncSpace | int") -> AsyncIterator[Difference]:
         """Where this space (left) and another one (right) differ, page by page, ascending. EINVAL, EACCES."""
         vid = other.vid if isinstance(other, AsyncSpace) else other
-        cursor = None
+        cursor, joiner = None, clones.Joiner()
         while True:
             page = await self._client.perform(clones.vas_diff(self.vid, vid, cursor))
-            for difference in page.items:
+            for difference in joiner.feed(page):
                 yield difference
             cursor = page.next
             if cursor is None:
