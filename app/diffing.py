@@ -4,6 +4,7 @@ Each step is a transaction of its own, or a question to the store in a thread, s
 looked at in each. What is told of a page was so at some moment of the request.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -73,6 +74,7 @@ class Finder:
                 self._append_before(run.start, alone)
                 append(self._found, run)
             self._compared += len(block)
+            await asyncio.sleep(0)  # a step that lacks nothing does not wait by itself
         for run in alone:
             append(self._found, run)
         return survey.stop

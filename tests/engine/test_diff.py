@@ -148,12 +148,12 @@ def test_segments_are_seen_where_they_are_attached(host: Host) -> None:
 
 
 def test_memory_shown_at_another_distance_is_compared_too(host: Host) -> None:
-    """A space's own page 5 beside page 1 of a segment."""
+    """A space's own page 5 beside page 2 of a segment."""
     (pid, vid), (other, second) = two(host, 0)
-    host.map_at(pid, 4, 8)
+    host.map_at(pid, 3, 8)
     for number, text in ((4, b"one"), (5, b"two"), (7, b"four")):
         host.do("write", pid, None, host.base + number * host.page, text)
-    sid = host.segment("log", pages=4, at=4)
+    sid = host.segment("log", pages=5, at=3)
     host.do("vas_seg_attach", second, sid, 2)
     for number, text in ((4, b"one"), (5, b"TWO"), (6, b"three"), (7, b"four")):
         host.do("write", other, None, host.base + number * host.page, text)
@@ -165,8 +165,9 @@ def test_memory_shown_at_another_distance_is_compared_too(host: Host) -> None:
         host.enter(pid := host.task(), which)
         host.do("write", pid, None, host.base + 5 * host.page, b"six", False)
         host.do("write", pid, None, host.base + 6 * host.page, bytes([which]), False)
-    assert in_pages(host, spaces(host, vid, second)) == [(6, 7, CHANGED)]
-    assert in_pages(host, spaces(host, second, vid)) == [(6, 7, CHANGED)]
+    host.do("write", pid, None, host.base + 3 * host.page, b"in neither", False)
+    assert in_pages(host, spaces(host, vid, second)) == [(3, 4, CHANGED), (6, 7, CHANGED)]
+    assert in_pages(host, spaces(host, second, vid)) == [(3, 4, CHANGED), (6, 7, CHANGED)]
 
 
 @pytest.mark.roomy
