@@ -240,3 +240,34 @@ def test_every_call_is_known_in_a_batch(world: World) -> None:
         (call["call"], result) for call, result in zip(calls, results, strict=True) if "errno" in result
     ] == []
     assert task.one("vas_seg_delete", sid=task.one("vas_seg_find", name=name)) == 0
+
+
+@row("BATCH-CALLS-2", "http")
+def test_the_calls_on_clones_heaps_views_and_slots_are_known_in_a_batch(world: World) -> None:
+    task = task_over_http(world)
+    vid, sid = world.space_with_segment(pages=16)
+    names = [world.name() for _ in range(6)]
+    results = task.batch(
+        of("vas_attach", pid=0, vid=vid, type="rw"), of("vas_switch", vid=vid), of("vas_malloc", size=64, sid=sid),
+        of("vas_set_root", name="r", addr=hex(BASE)), of("vas_get_root", name="r"),
+        of("vas_clone", vid=vid, name=names[0]), of("vas_seg_clone", sid=sid, name=names[1]),
+        of("vas_snapshot", vid=vid, name=names[2]), of("vas_seg_snapshot", sid=sid, name=names[3]),
+        of("vas_mmap", vid=vid, addr=hex(BASE + 64 * PAGE), length=PAGE, prot=3, flags=50),
+        of("vas_mprotect", vid=vid, addr=hex(BASE + 64 * PAGE), length=PAGE, prot=1),
+        of("vas_munmap", vid=vid, addr=hex(BASE + 64 * PAGE), length=PAGE), of("vas_switch", vid=0),
+        of("mmview", op=0), of("mmview_create"), of("mmview_migrate", id=1), of("mmview_delete", id=2),
+        of("mmview", op=3, id=0), of("vas_fork", name=names[4]),
+    )  # fmt: skip
+    assert [result for result in results if "errno" in result] == []
+    made = [result["value"] for result in results]
+    assert made[4] == hex(BASE)
+    clone = made[5] if isinstance(made[5], int) else made[5]["id"]
+    image = world.owner.vas_find(names[4])
+    block = made[2] if isinstance(made[2], str) else made[2]["addr"]
+    results = task.batch(
+        of("vas_switch", vid=vid), of("vas_free", addr=block), of("vas_switch", vid=0), of("vas_reset", vid=clone),
+        of("vas_seg_reset", sid=world.owner.vas_seg_find(names[1])), of("vas_exec", vid=image), of("new_as"),
+        of("switch_as", n=1), of("vas_setattr", vid=clone, name=names[5], lifetime="transient"),
+    )  # fmt: skip
+    assert [result for result in results if "errno" in result] == []
+    assert world.owner.vas_find(names[5]) == clone

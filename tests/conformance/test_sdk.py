@@ -13,7 +13,8 @@ from tests.conformance.support.world import BASE, World
 CONSTANTS = {
     "PROT_NONE": 0, "PROT_READ": 1, "PROT_WRITE": 2, "PROT_EXEC": 4, "MAP_SHARED": 1, "MAP_PRIVATE": 2,
     "MAP_FIXED": 0x10, "MAP_ANONYMOUS": 0x20, "MAP_FIXED_NOREPLACE": 0x100000, "O_RDONLY": 0, "O_WRONLY": 1,
-    "O_RDWR": 2, "MMVIEW_CREATE": 0, "MMVIEW_SWITCH_BASE": 6, "MS_ASYNC": 1, "MS_SYNC": 4,
+    "O_RDWR": 2, "MMVIEW_CREATE": 0, "MMVIEW_DELETE": 1, "MMVIEW_CURRENT": 2, "MMVIEW_MIGRATE": 3, "MMVIEW_UNSHARE": 4,
+    "MMVIEW_SHARE": 5, "MMVIEW_SWITCH_BASE": 6, "MS_ASYNC": 1, "MS_SYNC": 4,
 }  # fmt: skip
 CALLS = [
     "vas_create",
@@ -40,6 +41,28 @@ CALLS = [
     "brk",
     "msync",
     "maps",
+    "mmview",
+    "mmview_create",
+    "mmview_migrate",
+    "mmview_delete",
+    "mmview_unshare",
+    "new_as",
+    "switch_as",
+    "vas_clone",
+    "vas_seg_clone",
+    "vas_snapshot",
+    "vas_seg_snapshot",
+    "vas_reset",
+    "vas_seg_reset",
+    "vas_fork",
+    "vas_exec",
+    "vas_mmap",
+    "vas_munmap",
+    "vas_mprotect",
+    "vas_malloc",
+    "vas_free",
+    "vas_set_root",
+    "vas_get_root",
 ]
 
 
@@ -62,17 +85,26 @@ def test_parameters_have_the_names_of_the_contract(world: World) -> None:
         return [name for name in inspect.signature(function).parameters if name != "self"]
 
     task = everspace.Task
-    assert names(task.vas_create) == ["name", "mode", "sharing"]
+    assert names(task.vas_create) == ["name", "mode", "sharing", "lifetime"]
     assert names(task.vas_attach) == ["pid", "vid", "type", "lazy"]
     assert names(task.vas_detach) == ["pid", "vid"]
     assert names(task.vas_switch) == ["vid", "timeout"]
     assert names(task.vas_setattr)[:4] == ["vid", "mode", "uid", "gid"]
-    assert names(task.vas_seg_create) == ["name", "start", "end", "mode", "sharing"]
+    assert names(task.vas_seg_create)[:5] == ["name", "start", "end", "mode", "sharing"]
     assert names(task.vas_seg_attach) == ["vid", "sid", "type"]
     assert names(task.read) == ["addr", "length"]
     assert names(task.write) == ["addr", "data", "durability"]
     assert names(task.mmap) == ["addr", "length", "prot", "flags"]
     assert names(task.brk) == ["addr"]
+    assert names(task.mmview_migrate) == names(task.mmview_delete) == ["id"]
+    assert names(task.mmview_unshare) == ["addr", "len"]
+    assert (names(task.new_as), names(task.switch_as)) == ([], ["n"])
+    assert names(task.vas_clone) == ["vid", "name"]
+    assert names(task.vas_seg_clone) == ["sid", "name"]
+    assert names(task.vas_malloc) == ["size", "sid"]
+    assert names(task.vas_free) == ["addr"]
+    assert names(task.vas_set_root) == ["name", "addr"]
+    assert names(task.vas_get_root) == ["name"]
     assert names(everspace.connect)[:3] == ["url", "token", "timeout"]
 
 
@@ -149,6 +181,56 @@ async def test_the_asynchronous_twin_does_the_same(world: World) -> None:
         assert seen.result() == b"async"
         thread = await task.thread()
         assert await thread.active_vas() == 0
+
+
+@row("SDK-OBJECTS-2", "sdk")
+def test_objects_are_cloned_reset_compared_and_renamed(world: World) -> None:
+    client = world.site.clients["owner"]
+    segment = client.segments.create(world.name(), BASE, BASE + 4 * PAGE, 0o600)
+    space = client.spaces.create(world.name(), 0o600)
+    space.mmap(BASE + 64 * PAGE, PAGE, 3, 0x32)
+    space.set_root("r", BASE)
+    twin, copy = space.clone(world.name()), segment.clone(world.name())
+    copy.pwrite(PAGE, b"changed")
+    assert [(run.start, run.kind) for run in segment.diff(copy)] == [(BASE + PAGE, "changed")]
+    assert copy.lineage().origins == (segment.sid,)
+    assert (copy.usage().logical, twin.get_root("r"), twin.roots()) == (PAGE, BASE, {"r": BASE})
+    copy.reset()
+    twin.munmap(BASE + 64 * PAGE, PAGE)
+    assert [run.kind for run in space.diff(twin)] == ["left"]
+    twin.reset()
+    assert (list(segment.diff(copy)), list(space.diff(twin))) == ([], [])
+    kept = space.snapshot(world.name())
+    assert kept.attr().snapshot
+    name = world.name()
+    twin.rename(name)
+    assert client.spaces.find(name).vid == twin.vid
+    twin.set_lifetime("transient")
+    assert twin.attr().lifetime == "transient"
+
+
+@row("SDK-ASYNC-2", "sdk")
+async def test_the_asynchronous_twin_has_the_further_calls_too(world: World) -> None:
+    vid, _ = world.space_with_segment(pages=16)
+    async with (
+        everspace.aconnect(world.site.service.url, world.site.tokens["owner"]) as client,
+        await client.spawn() as task,
+    ):
+        await task.vas_attach(0, vid, everspace.O_RDWR)
+        await task.vas_switch(vid)
+        block = await task.vas_malloc(64)
+        await task.vas_set_root("r", block)
+        clone = await task.vas_clone(vid, world.name())
+        assert (await task.vas_getattr(clone)).origin == vid
+        assert await task.vas_get_root("r") == block
+        await task.vas_free(block)
+        view = await task.mmview(everspace.MMVIEW_CREATE)
+        assert await task.mmview(everspace.MMVIEW_MIGRATE, view) == 0
+        image = await task.vas_fork(world.name())
+        assert await task.vas_exec(image) == 0
+        assert await task.new_as() == 1
+        with pytest.raises(FileNotFoundError):
+            await task.switch_as(2)
 
 
 @row("SDK-PROTOCOL-1", "sdk")

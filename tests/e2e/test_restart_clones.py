@@ -6,6 +6,7 @@ import pytest
 
 import everspace
 from tests.conformance.support.calls import PAGE, HttpTask
+from tests.conformance.support.events import first_id
 from tests.conformance.support.http import Problem
 from tests.conformance.support.service import EVERSPACED, Service, run
 
@@ -204,13 +205,3 @@ def test_events_of_before_a_restart_are_told_as_lost(service: Service) -> None:
     lines = [response.readline().decode("ascii").strip() for _ in range(8)]
     response.close()
     assert "event: lost" in lines
-
-
-def first_id(http: Any) -> str:
-    """The id that a new stream begins with."""
-    response = http.open("/v1/events", {})
-    while not (line := response.readline().decode("ascii")).startswith("id: "):
-        pass
-    response.close()
-    http.close()
-    return str(line.removeprefix("id: ").strip())

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from tests.conformance.support.http import Http
 from tests.conformance.support.world import World
 
 TIMEOUT_S = 30.0
@@ -93,3 +94,12 @@ def now(world: World) -> str:
     """The id to name for what comes from now on."""
     with Stream(world, "root") as stream:
         return stream.position
+
+
+def first_id(http: Http) -> str:
+    """The id that a new stream begins with; closes the connection."""
+    response = http.open("/v1/events", {})
+    while not (line := response.readline().decode("ascii")).startswith("id: "):
+        assert line, "the stream has no id"
+    http.close()
+    return line.removeprefix("id: ").strip()

@@ -184,7 +184,7 @@ class World:
         root = self.http("root")
         found: dict[str, Any] = {"vas": self._all("/v1/vas"), "segments": self._all("/v1/segments")}
         for space in found["vas"]:
-            for part in ("regions", "segments"):
+            for part in ("regions", "segments", "roots"):
                 found[f"{space['id']}/{part}"] = self._all(f"/v1/vas/{space['id']}/{part}")
         for pid in self._tasks:
             status = root.request("GET", f"/v1/tasks/{pid}")
