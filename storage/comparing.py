@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from storage.format import NODE_SHIFT, U64
-from storage.locations import LocationMap, NodeRows
+from storage.lookup import Lookup, NodeRows
 from storage.nodes import HOLE
 from storage.overlay import NOTHING, laid_over
 
 LAST_NODE = (1 << 58) - 1 >> NODE_SHIFT
 
 
-def usage(locations: LocationMap, objects: Sequence[int], rows: NodeRows) -> tuple[int, int]:
+def usage(locations: Lookup, objects: Sequence[int], rows: NodeRows) -> tuple[int, int]:
     """See `Store.usage`."""
     tree = locations.layers
     said: dict[int, U64] = {}
@@ -30,9 +30,7 @@ def usage(locations: LocationMap, objects: Sequence[int], rows: NodeRows) -> tup
     return logical, shared
 
 
-def differing(
-    locations: LocationMap, pair: tuple[int, int], first: int, count: int, rows: NodeRows
-) -> list[int]:
+def differing(locations: Lookup, pair: tuple[int, int], first: int, count: int, rows: NodeRows) -> list[int]:
     """See `Store.differing`."""
     chains = [locations.layers.chain(object_id) for object_id in pair]
     common = set(chains[0]) & set(chains[1])

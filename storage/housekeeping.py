@@ -15,7 +15,7 @@ from typing import Final
 from storage.chunks import LOG_KEY
 from storage.errors import RowDamaged
 from storage.format import U64
-from storage.locations import NodeId
+from storage.lookup import NodeId
 from storage.nodes import NODE_KEY, decode_node, encode_node
 from storage.recovery import Recovered
 from storage.tables import NodeTable, Tables, Txn

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -21,25 +20,24 @@ from storage.changeset import ChangeSet, Owners, net_effect, objects_of
 from storage.chunks import (
     LOG_KEY,
     OVERFLOW_PAGE,
-    Chunk,
     Drop,
     chunk_cost,
     chunk_slots,
     encode_chunk,
     encode_drops,
 )
-from storage.comparing import differing, usage
-from storage.errors import RowDamaged, StoreError, StoreFailed, StoreFull
+from storage.errors import StoreError, StoreFailed, StoreFull
 from storage.failpoints import failpoint, killpoint
 from storage.format import STATE_KEY, U64, Bytes, State, Superblock
 from storage.headroom import Headroom
 from storage.housekeeping import BUSY, CLOSING, IDLE, NEVER, Chores, Housekeeper, Tuning
 from storage.locations import Patch, Placed
 from storage.merging import Merger
-from storage.nodes import SLOT_BITS, SLOT_MASK
+from storage.nodes import SLOT_BITS
+from storage.reader import Reader
 from storage.recovery import Recovered
 from storage.rewriting import Rewriter
-from storage.tables import NodeTable, Tables, Txn, find_chunk, named_errors
+from storage.tables import NodeTable, Tables, Txn, named_errors
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +101,7 @@ class LmdbStore:
         """Held by commit, maintain and close. Lock order: _writing > _committing > the map's own lock."""
         self._committing = threading.Lock()
         """Held from the commit of the write transaction until memory has followed it."""
+        self._reader = Reader(tables, found.locations, self._committing)
         image = self.load()
         self._owners.spaces.update((record.vid, objects_of(record)) for record in image.spaces)
         self._owners.segments.update((record.sid, objects_of(record)) for record in image.segments)
@@ -118,76 +117,19 @@ class LmdbStore:
 
     def fetch(self, object_id: int, pages: Sequence[int]) -> dict[int, bytes]:
         """See `Store.fetch`."""
-        wanted = np.unique(np.array(pages, np.uint64))
-        if not len(wanted):
-            return {}
-        with named_errors("reading pages"):
-            found = self._read(object_id, wanted, alone=False)
-            if found is None:
-                # A commit was between its transaction and its memory, or has moved what was looked up: wait for it.
-                with self._committing:
-                    found = self._read(object_id, wanted, alone=True)
-        return found or {}
+        return self._reader.fetch(object_id, pages)
 
     def stored_pages(self, object_id: int, first: int, count: int) -> list[int]:
         """See `Store.stored_pages`."""
-        with named_errors("reading the page map"):
-            found = self._existing(object_id, first, count)
-            if found is None:
-                with self._committing:
-                    found = self._existing(object_id, first, count)
-        if found is None:
-            raise StoreFailed(f"the page map of object {object_id} does not come to rest")
-        return [int(page) for page in found.tolist()]
-
-    def _existing(self, object_id: int, first: int, count: int) -> U64 | None:
-        epoch = self._locations.epoch
-        with self._tables.read() as txn:
-            return self._locations.existing(object_id, first, count, NodeTable(self._tables, txn), epoch)
+        return self._reader.stored_pages(object_id, first, count)
 
     def usage(self, objects: Sequence[int]) -> tuple[int, int]:
         """See `Store.usage`."""
-        with named_errors("reading page maps"), self._committing, self._tables.read() as txn:
-            return usage(self._locations, objects, NodeTable(self._tables, txn))
+        return self._reader.usage(objects)
 
     def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
         """See `Store.differing`."""
-        with named_errors("reading page maps"), self._committing, self._tables.read() as txn:
-            return differing(self._locations, (a, b), first, count, NodeTable(self._tables, txn))
-
-    def _read(self, object_id: int, pages: U64, *, alone: bool) -> dict[int, bytes] | None:
-        """The pages that exist. None when map and transaction may not belong together, unless `alone`."""
-        epoch = self._locations.epoch
-        with self._tables.read() as txn:
-            located = self._locations.locate(object_id, pages, NodeTable(self._tables, txn), epoch)
-            if located is None:
-                return None
-            locations, layer, layers = located
-            present = np.flatnonzero(locations)
-            order = present[np.argsort(locations[present])]
-            owners = repeat(layer, len(order)) if layers is None else layers[order].tolist()
-            found: dict[int, bytes] = {}
-            chunk: Chunk | None = None
-            chunk_lsn = 0
-            for page, location, own in zip(
-                pages[order].tolist(), locations[order].tolist(), owners, strict=True
-            ):
-                lsn, slot = location >> SLOT_BITS, location & SLOT_MASK
-                try:
-                    if lsn != chunk_lsn:
-                        chunk, chunk_lsn = find_chunk(self._tables, txn, lsn), lsn
-                    if chunk is None:
-                        if not alone:
-                            return None
-                        raise RowDamaged(f"chunk {lsn} is missing")
-                    found[page] = chunk.content(slot, own, page)
-                except RowDamaged as damage:
-                    raise StoreFailed(
-                        f"page {page} of object {object_id} is damaged: {damage}",
-                        object_id=object_id,
-                        page=page,
-                    ) from damage
-            return found
+        return self._reader.differing(a, b, first, count)
 
     def totals(self) -> Totals:
         """How much is stored."""
