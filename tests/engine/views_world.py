@@ -30,7 +30,8 @@ class World:
         return value
 
     def check(self) -> None:
-        assert list(check(self.host.machine)) == []
+        problems = list(check(self.host.machine))
+        assert problems == []
 
     def refused(self, call: str, *args: object, tid: int | None = None) -> str:
         """The errno of a call that must change nothing."""
