@@ -64,24 +64,27 @@ class Locks:
         self._queue: dict[int, Ticket] = {}
         self._last = 0
         self.on_change: list[Callable[[], None]] = []
+        self.needed = False
+        """Whether there is or was anything lockable."""
         segments.admit = self.refuse_window
+        spaces.registry.on_lockable = self._arm
+        segments.registry.on_lockable = self._arm
 
     def __len__(self) -> int:
         """Waiters."""
         return len(self._queue)
 
-    @property
-    def needed(self) -> bool:
-        """Whether there is anything lockable."""
-        return self.spaces.registry.has_lockable or self.segments.registry.has_lockable
+    def _arm(self) -> None:
+        self.needed = True
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
     def require(self, thread: Thread, vid: int) -> None:
         """Before a thread that has no place in the queue enters space `vid`. EAGAIN: a lock is held, or others wait for it."""
-        blocker = self._blocker(thread, vid, None)
-        if blocker is not None:
-            raise _refusal(EAGAIN, vid, *blocker)
+        if self.spaces.registry.is_lockable(vid) or self.segments.registry.has_lockable:
+            blocker = self._blocker(thread, vid, None)
+            if blocker is not None:
+                raise _refusal(EAGAIN, vid, *blocker)
 
     def is_free(self, thread: Thread, vid: int, ticket: Ticket | None = None) -> bool:
         """Whether a thread may enter space `vid` now, at its ticket's place or behind everybody.

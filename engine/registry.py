@@ -1,7 +1,7 @@
 """Names and ids of spaces and of segments: unique names, ids that are never reused."""
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from engine.access import ATTACH_RIGHTS, Access
@@ -44,7 +44,16 @@ class Registry(Generic[T]):
     `has_lockable`: there is or was an object whose sharing is "lockable".
     """
 
-    __slots__ = ("_by_id", "_by_name", "_journal", "has_lockable", "kind", "next_id", "pending")
+    __slots__ = (
+        "_by_id",
+        "_by_name",
+        "_journal",
+        "has_lockable",
+        "kind",
+        "next_id",
+        "on_lockable",
+        "pending",
+    )
 
     def __init__(self, journal: Journal, kind: str) -> None:
         self._journal = journal
@@ -52,6 +61,8 @@ class Registry(Generic[T]):
         self.next_id = 1
         self.pending = 0
         self.has_lockable = False
+        self.on_lockable: Callable[[], None] = lambda: None
+        """Told when `has_lockable` becomes true."""
         self._by_id: dict[int, T] = {}
         self._by_name: dict[str, int] = {}
 
@@ -78,7 +89,14 @@ class Registry(Generic[T]):
 
     def note_sharing(self, thing: T) -> None:
         """Told how each object is shared, when it comes and when that changes."""
-        self.has_lockable |= thing.sharing == LOCKABLE
+        if thing.sharing == LOCKABLE and not self.has_lockable:
+            self.has_lockable = True
+            self.on_lockable()
+
+    def is_lockable(self, number: int) -> bool:
+        """Whether an id names an object whose sharing is "lockable"."""
+        thing = self._by_id.get(number)
+        return thing is not None and thing.sharing == LOCKABLE
 
     def remove(self, number: int, thing: T) -> None:
         """Make an object unfindable; its id stays used."""

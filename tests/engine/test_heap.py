@@ -265,3 +265,46 @@ def test_a_geometry_too_small_for_a_heap(toy: Host) -> None:
     pid, _, sid = placed(toy, pages=8)
     assert toy.refused("vas_malloc", pid, None, 1) == "ENOMEM"
     assert toy.do("heap_usage", sid).largest_free == 0
+
+
+def test_a_clone_has_a_heap_of_its_own(host: Host) -> None:
+    pid, vid, sid = placed(host)
+    one = host.do("vas_malloc", pid, None, 100)
+    host.do("write", pid, None, one, b"before")
+    copy = host.do("vas_clone", vid, "copy")
+    (cloned,) = [held.sid for held in host.do("vas_segments", copy)]
+    other = host.task()
+    host.enter(other, copy)
+    assert host.do("heap_usage", cloned) == host.do("heap_usage", sid)
+    two = host.do("vas_malloc", other, None, 50)
+    assert host.do("vas_malloc", pid, None, 50) == two
+    host.do("vas_free", other, None, one)
+    assert host.refused("vas_free", other, None, one) == "EINVAL"
+    assert host.do("read", pid, None, one, 6) == b"before"
+    host.do("vas_free", pid, None, one)
+    assert (host.do("heap_usage", sid).blocks, host.do("heap_usage", cloned).blocks) == (1, 1)
+    host.do("vas_switch", other, None, 0)
+    host.do("vas_reset", copy)
+    host.do("vas_switch", other, None, copy)
+    assert host.do("read", other, None, one, 6) == b"before"
+    host.do("vas_free", other, None, one)
+    assert host.do("heap_usage", cloned).blocks == 0
+    sound(host, sid)
+    sound(host, cloned)
+
+
+def test_the_heap_of_a_snapshot_is_looked_at_only(host: Host) -> None:
+    pid, vid, sid = placed(host)
+    host.do("vas_malloc", pid, None, 100)
+    kept = host.do("vas_seg_snapshot", sid, "kept")
+    assert host.do("heap_usage", kept).blocks == 1
+    space = host.space("other")
+    assert host.refused("vas_seg_attach", space, kept, 2) == "EPERM"
+    host.do("vas_seg_attach", space, kept, 0)
+    other = host.task()
+    host.enter(other, space)
+    assert host.refused("vas_malloc", other, None, 1, kept) == "EACCES"
+    frozen = host.do("vas_snapshot", vid, "frozen")
+    reader = host.task()
+    host.enter(reader, frozen, 0)
+    assert host.refused("vas_malloc", reader, None, 1) == "EACCES"

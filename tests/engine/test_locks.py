@@ -6,6 +6,7 @@ import pytest
 
 from engine.credentials import ROOT
 from engine.errors import EngineError
+from engine.lock_scene import Scene
 from engine.locks import LockStatus, LockUser, Ticket
 from tests.engine.host import ALICE, PRIVATE, RW, Host
 
@@ -292,6 +293,26 @@ def test_nothing_is_told_while_nobody_waits(host: Host, queue: Queue) -> None:
     assert not queue.enter("two", two, vid)
     queue.leave("two")
     assert not host.machine.tasks_table.on_leave
+
+
+@pytest.mark.roomy
+def test_a_space_without_locks_is_entered_without_looking(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many locks there are elsewhere: such a switch must stay as quick as it was."""
+    lockable(host)
+    plain, _ = host.space("plain"), host.segment(sharing="lockable")
+    holed = with_segments(host, "holed", (host.segment("other", 1, at=4), READ_WRITE))
+    (pid,) = tasks(host, (plain, READ_WRITE), (holed, READ_WRITE))
+
+    def look(*_: object) -> None:
+        raise AssertionError("it was looked for holders")
+
+    monkeypatch.setattr(Scene, "holders", look)
+    for vid in (plain, holed, plain, 0):
+        host.do("vas_switch", pid, None, vid)
+    assert not host.machine.tasks_table.on_leave
+    monkeypatch.undo()
 
 
 # -- several locks -----------------------------------------------------------------------------------------------
