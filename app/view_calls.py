@@ -6,8 +6,8 @@ from typing import Final
 from app import arguments
 from app.call import Call, Frame
 from app.errors import bad_input
+from engine.constants import MMVIEW_DELETE, MMVIEW_MIGRATE, MMVIEW_SHARE, MMVIEW_UNSHARE
 from engine.machine import Machine
-from everspace.constants import MMVIEW_DELETE, MMVIEW_MIGRATE, MMVIEW_SHARE, MMVIEW_UNSHARE
 
 MMVIEW_MEMBERS: Final[Mapping[int, tuple[str, ...]]] = {
     MMVIEW_DELETE: ("id",),
