@@ -9,7 +9,7 @@ import numpy as np
 from storage.chunks import Chunk
 from storage.comparing import differing, usage
 from storage.errors import RowDamaged, StoreFailed
-from storage.format import U64
+from storage.format import NODE_SHIFT, U64
 from storage.lookup import Lookup
 from storage.nodes import SLOT_BITS, SLOT_MASK
 from storage.tables import NodeTable, Tables, find_chunk, named_errors
@@ -54,13 +54,25 @@ class Reader:
 
     def usage(self, objects: Sequence[int]) -> tuple[int, int]:
         """See `Store.usage`."""
-        with named_errors("reading page maps"), self._committing, self._tables.read() as txn:
-            return usage(self._locations, objects, NodeTable(self._tables, txn))
+        logical = shared = 0
+        first: int | None = 0
+        while first is not None:  # no commit waits for longer than one part takes
+            with named_errors("reading page maps"), self._committing, self._tables.read() as txn:
+                rows = NodeTable(self._tables, txn)
+                more, of_them, first = usage(self._locations, objects, first, rows)
+            logical, shared = logical + more, shared + of_them
+        return logical, shared
 
     def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
         """See `Store.differing`."""
-        with named_errors("reading page maps"), self._committing, self._tables.read() as txn:
-            return differing(self._locations, (a, b), first, count, NodeTable(self._tables, txn))
+        pages: list[int] = []
+        low: int | None = first >> NODE_SHIFT
+        high = (first + count - 1) >> NODE_SHIFT
+        while low is not None:
+            with named_errors("reading page maps"), self._committing, self._tables.read() as txn:
+                found, low = differing(self._locations, (a, b), low, high, NodeTable(self._tables, txn))
+            pages += found
+        return [page for page in pages if first <= page < first + count]
 
     def _read(self, object_id: int, pages: U64, *, alone: bool) -> dict[int, bytes] | None:
         """The pages that exist. None when map and transaction may not belong together, unless `alone`."""

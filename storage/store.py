@@ -41,7 +41,7 @@ class Store(Protocol):
         for an object that is not in `objects`.
 
         Pages that were overwritten everywhere else since they were shared may still be counted as shared. Post: as
-        that of `fetch`.
+        that of `fetch`, for each page.
         """
 
     def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
@@ -49,7 +49,7 @@ class Store(Protocol):
 
         Those whose bytes or existence differ are among them; others may be. Of a clone and its source these are the
         pages that were put or dropped since; it costs what was, and what their page maps take. Post: as that of
-        `fetch`.
+        `fetch`, for each page.
         """
 
     def commit(self, transactions: Sequence[Sequence[Change]]) -> None:

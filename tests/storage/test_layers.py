@@ -20,7 +20,7 @@ from engine.changes import (
     SegmentRecord,
 )
 from engine.geometry import TOY, X86_64
-from storage import open_store
+from storage import comparing, open_store
 from storage.chunks import encode_chunk
 from storage.directory import STORE_FILE
 from storage.errors import StoreFailed
@@ -227,6 +227,23 @@ def test_a_clone_of_much_costs_what_one_of_little_does(data_dir: Path) -> None:
         grown.append(store._tables.used_pages() - before)
         store.close()
     assert max(grown) <= 2
+
+
+def test_what_is_compared_in_many_parts(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "STEP_NODES", 2)
+    store = open_store(data_dir, TOY, tuning=SMALL)
+    store.commit([[segment(1), put(1, range(0, 20 * NODE, 100)), CloneObject(1, 2)]])
+    store.commit(
+        [[put(1, range(50, 20 * NODE, 300), 1), put(1, [1 << 40]), DropPages(2, 3 * NODE, 7 * NODE)]]
+    )
+    tidy(store)
+    left, right = everything(store, 1, 2)
+    unlike = sorted(page for page in left.keys() | right.keys() if left.get(page) != right.get(page))
+    assert store.differing(1, 2, 0, 1 << 58) == unlike
+    assert store.differing(2, 1, 1000, 2000) == [page for page in unlike if 1000 <= page < 3000]
+    assert store.usage([1]) == (len(left), len(left) - len(range(50, 20 * NODE, 300)) - 1)
+    assert store.usage([2, 1]) == (len(right), 0)
+    store.close()
 
 
 def test_deep_chains_are_read_right(data_dir: Path, seed: int) -> None:
