@@ -7,17 +7,18 @@ back. Publishing is a store into a ring; JSON is made for readers only, once for
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
 from app.errors import bad_input, render
 from app.http import number
 from engine.address import VirtRange
-from engine.chronicle import Chronicle
+from engine.changes import PutPages
+from engine.chronicle import Chronicle, Memory
 from engine.credentials import Credentials
-from engine.journal import Transaction
-from engine.notes import Note
+from engine.journal import Noted, Transaction
+from engine.notes import Note, Span, spans_of
 from everspace.wire import TYPE_NAMES
 
 FRAMES_BYTES_MAX: Final = 64 * 1024
@@ -67,15 +68,26 @@ class Reader:
     told: int = -1
 
 
+@dataclass(slots=True)
+class Told:
+    """An event that a reader has come to: its note, and how it is sent, once somebody may see it."""
+
+    note: Note
+    frame: bytes | None = None
+
+
+Written = tuple[Memory, tuple[int, ...] | list[Span]]
+"""A store. As most events are never asked for, it becomes a note when somebody does."""
+
+
 class Events:
     """The last `size` events of this start. All but `close` runs on the event loop's thread."""
 
     def __init__(self, chronicle: Chronicle, instance: str, size: int) -> None:
         self._chronicle = chronicle
+        self._memories = chronicle.memories
         self._instance = instance
-        self._size = size
-        self._ring: list[Note | None] = [None] * size
-        self._frames: list[bytes | None] = [None] * size
+        self._ring: deque[Written | Noted | Told] = deque(maxlen=size)
         self._news: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.last = 0
@@ -85,20 +97,35 @@ class Events:
         self.closed = False
 
     def settled(self, txn: Transaction) -> None:
-        """Publish what a transaction came to. A defect here must not keep the others from being settled."""
+        """Publish what a transaction came to. Most are one store, or one note: that must cost next to nothing."""
+        changes, notes = txn.changes, txn.notes
+        if not changes:
+            self.last += len(notes)
+            self._ring.extend(notes)
+            if self._news is not None:
+                self._wake()
+            return
+        if len(changes) == 1 and not notes:
+            put = changes[0]
+            if type(put) is PutPages:
+                memory = self._memories.get(put.object_id)
+                if memory is not None:
+                    pages = put.pages
+                    self.last += 1
+                    self._ring.append((memory, pages if len(pages) == 1 else spans_of(pages)))
+                    if self._news is not None:
+                        self._wake()
+                return
+        self._publish(txn)
+
+    def _publish(self, txn: Transaction) -> None:
         try:
             notes = self._chronicle.notes_of(txn)
-        except Exception:
+        except Exception:  # a defect here must not keep the others from being settled
             log.exception("a transaction was settled that cannot be told")
             return
-        self._publish(notes)
-
-    def _publish(self, notes: Sequence[Note]) -> None:
-        for note in notes:
-            self.last += 1
-            slot = self.last % self._size
-            self._ring[slot] = note
-            self._frames[slot] = None
+        self.last += len(notes)
+        self._ring.extend(map(Told, notes))
         if self._news is not None:
             self._wake()
 
@@ -128,7 +155,7 @@ class Events:
     @property
     def oldest(self) -> int:
         """The number of the oldest event that is still there."""
-        return max(1, self.last - self._size + 1)
+        return self.last - len(self._ring) + 1
 
     def id_of(self, position: int) -> str:
         """What a reader names to go on behind event `position`."""
@@ -162,9 +189,11 @@ class Events:
         stop = min(self.last, reader.position + SCANNED_MAX)
         while reader.position < stop and size < FRAMES_BYTES_MAX:
             reader.position += 1
-            note = self._ring[reader.position % self._size]
-            if note is not None and reader.wanted.has(note) and self._chronicle.may_see(cred, note):
-                parts.append(self._frame(reader.position, note))
+            told = self._told(reader.position)
+            if reader.wanted.has(told.note) and self._chronicle.may_see(cred, told.note):
+                if told.frame is None:
+                    told.frame = frame(self.id_of(reader.position), *told.note)
+                parts.append(told.frame)
                 size += len(parts[-1])
                 reader.told = reader.position
         return b"".join(parts)
@@ -176,13 +205,13 @@ class Events:
         reader.told = reader.position
         return f"id: {self.id_of(reader.position)}\n\n".encode("ascii")
 
-    def _frame(self, position: int, note: Note) -> bytes:
-        slot = position % self._size
-        made = self._frames[slot]
-        if made is None:
-            kind, members = note
-            made = self._frames[slot] = frame(self.id_of(position), kind, members)
-        return made
+    def _told(self, position: int) -> Told:
+        index = position - self.oldest
+        found = self._ring[index]
+        if not isinstance(found, Told):
+            note = found[1:] if len(found) == 3 else self._chronicle.note_of(*found)
+            found = self._ring[index] = Told(note)
+        return found
 
 
 def frame(id: str, kind: str, members: dict[str, Any]) -> bytes:

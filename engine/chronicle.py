@@ -50,7 +50,7 @@ class Chronicle:
         self.spaces: dict[int, SpaceRecord] = {}
         self.segments: dict[int, SegmentRecord] = {}
         self.memories: dict[int, Memory] = {}
-        """By object id."""
+        """By object id: whose stores are told."""
         self._gone: dict[tuple[str, int], Record] = {}
 
     def restore(self, image: Image) -> None:
@@ -62,18 +62,13 @@ class Chronicle:
 
     def notes_of(self, txn: Transaction) -> Sequence[Note]:
         """What a transaction came to, in the order of its calls. Called once for each, when it is settled."""
-        changes = txn.changes
-        if len(changes) == 1 and not txn.notes:
-            put = changes[0]
-            if type(put) is PutPages:  # most transactions: a store, told without ado
-                memory = self.memories.get(put.object_id)
-                if memory is None:
-                    return ()
-                kind, member, number, base = memory
-                return ((kind, {member: number, "ranges": self.ranges(base, spans_of(put.pages))}),)
-        if not changes:
-            return [(kind, members) for _, kind, members in txn.notes]
         return _Telling(self, txn).notes
+
+    def note_of(self, memory: Memory, pages: tuple[int, ...] | list[Span]) -> Note:
+        """That one page, or some spans, of a memory were written."""
+        kind, member, number, base = memory
+        spans = pages if isinstance(pages, list) else spans_of(pages)
+        return kind, {member: number, "ranges": self.ranges(base, spans)}
 
     def may_see(self, cred: Credentials, note: Note) -> bool:
         """Whether a caller may be told, by the mode that is settled now, or was when the thing was deleted."""
