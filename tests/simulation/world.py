@@ -13,6 +13,11 @@ from engine.constants import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
+    MMVIEW_CREATE,
+    MMVIEW_DELETE,
+    MMVIEW_MIGRATE,
+    MMVIEW_SWITCH_BASE,
+    MMVIEW_UNSHARE,
     MREMAP_MAYMOVE,
     O_RDONLY,
     O_RDWR,
@@ -30,6 +35,7 @@ from tests.engine.host import MemorySwap
 TASKS_MAX = 4
 SPACES_MAX = 4
 THREADS_MAX = 3
+VIEWS_MAX = 3
 CPUS = 2
 PAGE = TOY.page_size
 PAGES = TOY.user_end // PAGE
@@ -51,7 +57,7 @@ class Step:
 
 CALLS = (
     "spawn", "exec", "exit", "thread", "create", "detach", "munmap", "mprotect", "brk", "madvise", "mremap",
-    *("fork",) * 2, *("attach",) * 4, *("run",) * 3, *("switch",) * 8, *("mmap",) * 4, *("read",) * 16, *("write",) * 16,
+    "slot", "unshare", *("view",) * 4, *("fork",) * 2, *("attach",) * 4, *("run",) * 3, *("switch",) * 8, *("mmap",) * 4, *("read",) * 16, *("write",) * 16,
 )  # fmt: skip
 """Every call, those that matter most several times."""
 
@@ -147,6 +153,31 @@ class World:
     def do_switch(self, step: Step, pid: int, tid: int) -> None:
         attached = list(self.machine.tasks_table.get(pid).attachments)
         self.sim.vas_switch(pid, [0, *attached][step.a % (len(attached) + 1)], tid)
+
+    def do_view(self, step: Step, pid: int, tid: int) -> None:
+        task = self.machine.tasks_table.get(pid)
+        ops = (
+            MMVIEW_CREATE,
+            MMVIEW_MIGRATE,
+            MMVIEW_MIGRATE,
+            MMVIEW_MIGRATE,
+            MMVIEW_DELETE,
+            MMVIEW_SWITCH_BASE,
+        )
+        op = ops[step.a % len(ops)]
+        if op != MMVIEW_CREATE or len(task.views) < VIEWS_MAX:
+            self.sim.mmview(pid, op, list(task.views)[step.b % len(task.views)], tid=tid)
+
+    def do_unshare(self, step: Step, pid: int, tid: int) -> None:
+        addr, length = self._mapped(pid, tid, step.a), PAGE * (1 + step.b % 3)
+        self.sim.mmview(pid, MMVIEW_UNSHARE, addr, length, tid=tid)
+
+    def do_slot(self, step: Step, pid: int, tid: int) -> None:
+        task = self.machine.tasks_table.get(pid)
+        if step.a % 4 == 0 and len(task.views) < VIEWS_MAX:
+            self.sim.new_as(pid, tid)
+        else:
+            self.sim.switch_as(pid, step.b % VIEWS_MAX, tid)
 
     def do_mmap(self, step: Step, pid: int, tid: int) -> None:
         self.sim.mmap(pid, self._page(step.a), PAGE * (1 + step.b % 3), (3, 3, 3, 1)[step.c % 4], FIXED, tid)
