@@ -157,7 +157,7 @@ def test_the_server_imports_only_the_wire_of_the_sdk() -> None:
 def test_the_engine_imports_the_standard_library_and_numpy() -> None:
     allowed = {
         "__future__", "array", "bisect", "collections", "contextlib", "dataclasses", "enum", "functools", "heapq",
-        "itertools", "math", "numpy", "operator", "re", "struct", "types", "typing", "unicodedata", "engine",
+        "itertools", "math", "numpy", "operator", "re", "struct", "types", "typing", "unicodedata", "zlib", "engine",
     }  # fmt: skip
     engine = ((source, node) for source, node in library() if source.name.startswith("engine/"))
     assert {
