@@ -25,7 +25,7 @@ from engine.program import empty_space
 from engine.spaces import Space, Spaces
 from engine.tasks import Tasks
 from engine.vm_flags import ACCOUNT, DONT_COPY, GROWS_DOWN, NORESERVE, RAND_READ, SEQ_READ
-from engine.vma import Vma
+from engine.vma import Vma, merged
 
 _IMAGE_MODE: Final = 0o600
 KEPT_FLAGS: Final = ACCOUNT | GROWS_DOWN | NORESERVE | RAND_READ | SEQ_READ
@@ -65,12 +65,11 @@ class Checkpoints:
             brk=(own.brk.start, own.brk.now),
         )
         shift = own.geometry.page_shift
-        space.memory.fill(
-            [
-                Vma(v.start, v.end, v.access, memory, v.start >> shift, flags=v.flags & KEPT_FLAGS)
-                for v in regions
-            ]
-        )
+        kept = [
+            Vma(v.start, v.end, v.access, memory, v.start >> shift, flags=v.flags & KEPT_FLAGS)
+            for v in regions
+        ]
+        space.memory.fill(merged(kept, shift))
         return space
 
     def exec(self, cred: Credentials, pid: int, vid: int) -> None:

@@ -213,7 +213,7 @@ class VmaMap:
         elif join_right and inner and high < len(vmas) and inner[-1].merges_with(vmas[high], shift):
             pieces.append(vmas[high])
             high += 1
-        came = _merged(pieces, shift)
+        came = merged(pieces, shift)
         count = len(vmas) - (high - low) + len(came)
         if count > limit and len(came) > high - low:
             raise EngineError(ENOMEM, f"more than {limit} regions")
@@ -283,11 +283,12 @@ def replace_all(replacements: Sequence[Replacement]) -> None:
         vmas.replace(start, end, inner, join_left=left, join_right=right, limit=vmas.limit + more)
 
 
-def _merged(pieces: Sequence[Vma], page_shift: int) -> list[Vma]:
-    merged: list[Vma] = []
+def merged(pieces: Sequence[Vma], page_shift: int) -> list[Vma]:
+    """Ascending regions, those joined that touch and may be one."""
+    joined: list[Vma] = []
     for piece in pieces:
-        if merged and merged[-1].merges_with(piece, page_shift):
-            merged[-1] = merged[-1].merged_with(piece)
+        if joined and joined[-1].merges_with(piece, page_shift):
+            joined[-1] = joined[-1].merged_with(piece)
         else:
-            merged.append(piece)
-    return merged
+            joined.append(piece)
+    return joined

@@ -269,3 +269,16 @@ def test_an_image_is_seen_like_other_spaces(host: Host) -> None:
     host.do("vas_exec", pid, vid, cred=ALICE)
     assert host.do("read", pid, None, host.base, 6) == b"thawed"
     sound(host)
+
+
+def test_regions_that_differ_in_what_an_image_does_not_keep_are_one_in_it(host: Host) -> None:
+    pid = program(host)
+    host.do("mlock", pid, None, host.base, PAGE)
+    host.do("mmview", pid, None, 4, host.base + 2 * PAGE, PAGE)
+    vid = host.do("vas_fork", pid, cred=ALICE)
+    sound(host)
+    assert (host.base, host.base + 4 * PAGE) in [(r.start, r.end) for r in host.do("vas_regions", vid)]
+    runner = host.task(ALICE)
+    host.do("vas_exec", runner, vid, cred=ALICE)
+    assert host.do("read", runner, None, host.base, 2 * PAGE) == b"0" * PAGE + b"1" * PAGE
+    sound(host)
