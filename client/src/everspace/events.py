@@ -79,7 +79,7 @@ class Events:
         while not self._ended.is_set():
             try:
                 self._stream = self._driver.stream(self._following.request())
-                weakref.finalize(self, self._stream.close)
+                self._finalizer = weakref.finalize(self, self._stream.close)
                 self._following.opened(self._stream.head)
             except VasError as error:
                 self._drop()
@@ -102,6 +102,7 @@ class Events:
     def _drop(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
+            self._finalizer.detach()
             stream.close()
 
     def __enter__(self) -> Self:
