@@ -76,7 +76,7 @@ class Switching:
         deadline = None if patience is None else self._loop.time() + patience
         leaving = asyncio.create_task(leaves(client))
         try:
-            while True:
+            while not self._stopping():
                 turn = self._turns[ticket] = self._loop.create_future()
                 self._look()
                 left = None if deadline is None else max(0.0, deadline - self._loop.time())
@@ -85,8 +85,8 @@ class Switching:
                 )
                 if leaving in done:
                     raise ClientGoneError
-                if self._closed:
-                    raise HttpProblem(503, "the service is shutting down", (b"retry-after", b"1"))
+                if self._stopping():
+                    break
                 if await self._executor.run(lambda: self._machine.vas_switch_in_turn(ticket)):
                     return
                 if not done:
@@ -95,11 +95,15 @@ class Switching:
                         f"a lock of space {ticket.vid} was not free within {patience} s",
                         holder=self._machine.locks.holder(ticket),
                     )
+            raise HttpProblem(503, "the service is shutting down", (b"retry-after", b"1"))
         finally:
             self._turns.pop(ticket, None)
             leaving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await leaving
+
+    def _stopping(self) -> bool:
+        return self._closed
 
     def _look(self) -> None:
         """Soon, and once for everything that happens until then, see whose turn it is."""

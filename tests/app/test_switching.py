@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +306,32 @@ async def test_a_stop_ends_all_waits(tmp_path: Path) -> None:
             for answer in await asyncio.gather(*waits):
                 assert answer.status == 503
                 assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_clients_at_random_exclude_each_other_and_none_is_stuck(site: Site, seed: int) -> None:
+    """Some wait without end, inside one space for another: that all of them come to their end is the point."""
+    rng = random.Random(seed)
+    spaces = [await lockable(site, f"space-{number}") for number in range(3)]
+    owner: dict[int, int] = {}
+    refused: set[str | None] = set()
+
+    async def visit(pid: int) -> None:
+        for _ in range(25):
+            there = rng.choice([0, *spaces])
+            answer = await switch(site, pid, there, timeout_s=rng.choice([0, 0.001, None, None, None]))
+            if answer.status != 200:
+                refused.add(answer.errno)
+                there = 0
+                await switch(site, pid, 0)
+            if there:
+                assert owner.setdefault(there, pid) == pid, "two are inside"
+                for _ in range(rng.randrange(4)):
+                    await asyncio.sleep(0)
+                del owner[there]
+        await switch(site, pid, 0)
+
+    pids = await tasks(site, *spaces, count=8)
+    await asyncio.gather(*(visit(pid) for pid in pids))
+    assert waiting(site) == 0
+    assert "EBUSY" in refused
