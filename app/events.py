@@ -26,6 +26,9 @@ FRAMES_BYTES_MAX: Final = 64 * 1024
 SCANNED_MAX: Final = 512
 """Events that one reader looks at before others get their turn."""
 ID_BYTES_MAX: Final = 64
+PACE_S: Final = 0.0005
+"""How long one stream that was told something leaves all of them alone: they take a part of the time, however many."""
+PACE_MAX_S: Final = 0.25
 LOST: Final = "lost"
 """Told when events that were asked for are not there any more. It is no event of the machine and not in the ring."""
 
@@ -90,6 +93,8 @@ class Events:
         self._ring: deque[Written | Noted | Told] = deque(maxlen=size)
         self._news: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._woken = 0.0
         self.last = 0
         """The number of the last event: how many there were."""
         self.streams = 0
@@ -143,9 +148,20 @@ class Events:
         """Streams are to end: who asks for news has to look at `closed` first. From any thread and from signal handlers."""
         self.closed = True
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake)
+            self._loop.call_soon_threadsafe(self._tell)
 
     def _wake(self) -> None:
+        """There is news: those who wait are woken, but not so often that they take the time of everybody else."""
+        if self._timer is None and self._loop is not None:
+            rest = self._woken + min(self.streams * PACE_S, PACE_MAX_S) - self._loop.time()
+            self._timer = self._loop.call_later(max(rest, 0.0), self._tell)
+
+    def _tell(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._loop is not None:
+            self._woken = self._loop.time()
         news, self._news = self._news, None
         if news is not None and not news.done():
             news.set_result(None)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
+from app import events
 from app.accounts import open_accounts
 from app.api import events as route
 from engine.notes import KINDS
@@ -178,9 +179,9 @@ async def everything(site: Site) -> None:
 async def test_every_kind_is_told(site: Site) -> None:
     start = now(site)
     await everything(site)
-    events = await told(site, start)
-    assert KINDS.keys() - {event.kind for event in events} == set()
-    numbers = [int(event.id.rpartition("-")[2]) for event in events]
+    found = await told(site, start)
+    assert KINDS.keys() - {event.kind for event in found} == set()
+    numbers = [int(event.id.rpartition("-")[2]) for event in found]
     assert numbers == list(range(1, len(numbers) + 1)), "root sees them all"
 
 
@@ -416,6 +417,23 @@ async def test_a_quiet_stream_beats_and_tells_where_to_go_on(site: Site) -> None
         await site.space("not for this reader")
         await until(lambda: client.position == now(site))
         assert client.events == []
+
+
+async def test_streams_rest_between_events_so_that_many_do_not_take_all_the_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(route, "HEARTBEAT_S", 3600.0)
+    for name in ("PACE_S", "PACE_MAX_S"):
+        monkeypatch.setattr(events, name, 3600.0)
+    async with following(site) as client:
+        await site.space("first")
+        await until(lambda: client.kinds == ["space.created"])
+        for number in range(3):
+            await site.space(f"later-{number}")
+        assert client.kinds == ["space.created"]
+        site.service.drain()
+        await until(lambda: client.ended)
+        assert len(client.events) == 4, "the end of the service waits for nobody's rest"
 
 
 # -- ending ----------------------------------------------------------------------------------------------------------
