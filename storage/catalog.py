@@ -78,17 +78,21 @@ def put_rows(tables: Tables, txn: Txn, group: ChangeSet) -> None:
     for vid in sorted(group.wiped):
         _wipe(txn, tables.regions, vid)
         _wipe(txn, tables.roots, vid)
-    changed = (
+    changed: tuple[tuple[lmdb._Database, Rows], ...] = (
         (tables.spaces, group.space_rows),
         (tables.segments, group.segment_rows),
         (tables.regions, group.region_rows),
         (tables.births, group.birth_rows),
         (tables.roots, group.root_rows),
-        (tables.objects, _layer_rows(group.layers.objects)),
-        (tables.layers, _layer_rows(group.layers.parents)),
     )
+    if not group.layers.is_empty:
+        layers = group.layers
+        changed += (
+            (tables.objects, _layer_rows(layers.objects)),
+            (tables.layers, _layer_rows(layers.parents)),
+        )
     for table, rows in changed:
-        for key, value in sorted(rows.items(), key=lambda row: row[0]):
+        for key, value in sorted(rows.items(), key=lambda row: row[0]) if rows else ():
             if value is None:
                 txn.delete(key, db=table)
             else:

@@ -122,7 +122,8 @@ def net_effect(
     for object_id, owned in group.owned.items():
         if not owned and object_id not in group.gone:
             group.layers.enter(object_id)
-    group.state = replace(group.state, next_layer=group.layers.next_layer)
+    if group.layers.next_layer != state.next_layer:
+        group.state = replace(group.state, next_layer=group.layers.next_layer)
     return group
 
 

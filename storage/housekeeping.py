@@ -185,11 +185,13 @@ class Housekeeper:
 
     def done(self, chores: Chores) -> None:
         """Let memory follow."""
-        self._live.release(chores.released)
-        self._locations.exhumed(chores.exhumed, chores.buried)
+        if chores.exhumed or chores.buried:
+            self._live.release(chores.released)
+            self._locations.exhumed(chores.exhumed, chores.buried)
         self._live.remove(chores.removed)
         del self._drop_lsns[: chores.forgotten]
-        self._locations.cleaned(chores.cleaned)
+        if chores.cleaned:
+            self._locations.cleaned(chores.cleaned)
         if self._round is not None:
             for _ in range(chores.passed):
                 self._round.nodes.popleft()

@@ -147,6 +147,11 @@ class LayerChange:
     _references: dict[int, int] = field(default_factory=dict)
     _gone: set[int] = field(default_factory=set)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the tree stays as it is."""
+        return not (self.objects or self.parents or self.freed)
+
     def layer_of(self, object_id: int) -> int:
         """As `Layers.layer_of`."""
         layer = self.objects.get(object_id)

@@ -105,9 +105,9 @@ class LocationMap(Lookup):
                 else:
                     self._clear(drop, released)
             released += [self._place(placed) for placed in patch.placed]
-            self._overlay.moved(drop.layer for drop in patch.drops)
-            self._overlay.moved(placed.layer for placed in patch.placed)
-            if patch.layers is not None:
+            changes: list[Drop | Placed] = [*patch.drops, *patch.placed]
+            self._overlay.moved(change.layer for change in changes)
+            if patch.layers is not None and not patch.layers.is_empty:
                 self._overlay.moved(patch.layers.parents)
                 self.layers.follow(patch.layers)
             self._evict()

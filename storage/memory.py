@@ -172,7 +172,9 @@ def _apply_to_pages(
             if pages:
                 state.enter(object_id)
             for position, page in enumerate(pages):
-                state.pages[object_id][page] = data[position * page_size : (position + 1) * page_size]
+                # a copy of its own for each put: see `usage` and `differing`
+                content = memoryview(data)[position * page_size : (position + 1) * page_size]
+                state.pages[object_id][page] = bytes(content)
         case DropPages(object_id, first, count):
             held = state.pages.get(object_id, {})
             for page in [page for page in held if first <= page < first + count]:
