@@ -94,7 +94,7 @@ class Events:
         self._news: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._woken = 0.0
+        self._woken = float("-inf")
         self.last = 0
         """The number of the last event: how many there were."""
         self.streams = 0
