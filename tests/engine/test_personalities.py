@@ -5,7 +5,7 @@ holds another one with the same bytes. After each step `check()` walks the machi
 Frames are short and there is a swap area, so that pages also leave and come back on the way.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -27,57 +27,13 @@ from engine.errors import EngineError, PagesNeeded
 from engine.geometry import X86_64
 from engine.task import Task, Thread
 from tests.engine.host import FIXED, NOREPLACE, PRIVATE, RW, SHARED_MAP, Host
+from tests.engine.model_personalities import Cell, Pages, SpaceModel, TaskModel, copied
 
 PAGE = X86_64.page_size
 PAGES = 6
 """A task's pages lie below the arena, a space's in it, as many of each."""
 TASK_START = X86_64.arena_start - (1 << 30)
 TASKS_MAX, SPACES_MAX, VIEWS_MAX, THREADS_MAX = 3, 4, 4, 3
-
-
-@dataclass(eq=False)
-class Cell:
-    """A page's bytes, by their first; `shared`: mapped MAP_SHARED, so that copies of an address space share it."""
-
-    byte: int = 0
-    shared: bool = False
-
-
-Pages = dict[int, Cell]
-
-
-@dataclass
-class TaskModel:
-    """`views` are pages by view or slot; `unshared` are pages, the same in all views."""
-
-    views: dict[int, Pages]
-    threads: dict[int, list[int]]
-    """[view, space] of each thread."""
-    kind: str = ""
-    base: int = 0
-    next_view: int = 1
-    deleted: set[int] = field(default_factory=set)
-    unshared: set[int] = field(default_factory=set)
-    attached: dict[int, bool] = field(default_factory=dict)
-    """Whether it may be written, by space."""
-
-    def reap(self) -> None:
-        used = {view for view, _ in self.threads.values()}
-        for view in self.deleted - used:
-            del self.views[view]
-        self.deleted &= used
-
-
-@dataclass
-class SpaceModel:
-    pages: Pages
-    snapshot: bool = False
-    image: bool = False
-
-
-def copied(pages: Pages) -> Pages:
-    """As fork copies."""
-    return {page: cell if cell.shared else replace(cell) for page, cell in pages.items()}
 
 
 class Personalities(RuleBasedStateMachine):
