@@ -370,7 +370,7 @@ class AddressSpace(Limited):
             self.journal.undo(self.views.insert, position, self)
         for obj in self.shown():
             self._stop_showing(obj)
-        if self.vid:
+        if len(self.memory.mappers) == 1:
             self.memory.release()
         else:
             self._stop_showing(self.memory)
@@ -409,9 +409,10 @@ class AddressSpace(Limited):
     def _regions_changed(self, went: Sequence[Vma], came: Sequence[Vma]) -> None:
         self.journal.touch(self)
         if not self.vid:
-            for memory in (self.memory, self.private):
-                if memory is not None and memory.pages.has_huge:
-                    self._split_huge(memory, (*went, *came))
+            if self.memory.pages.has_huge:
+                self._split_huge(self.memory, (*went, *came))
+            if self.private is not None and self.private.pages.has_huge:
+                self._split_huge(self.private, (*went, *came))
             return
         records = {vma.start: region_record(vma) for vma in came}
         before = {vma.start: region_record(vma) for vma in went}

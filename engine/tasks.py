@@ -105,7 +105,6 @@ class Tasks:
             _forget_translations(task)
 
         self._journal.undo(put_back)
-        self._journal.touch(task.space)
         task.base = view = self._new_view(space, task.counters)
         task.views = {view.id: view}
         task.threads = {task.pid: Thread(task.pid, task, view, view.union)}
@@ -189,8 +188,12 @@ class Tasks:
             told(attachment)
 
     def _drop_attachments(self, task: Task) -> None:
+        self._journal.touch(task.space)
         for thread in task.threads.values():
-            thread.switch(0)
+            if thread.active:
+                thread.switch(0)
+            elif self.on_leave:
+                thread.tell_left()
         for attachment in list(task.attachments.values()):
             self.detach(attachment)
 
