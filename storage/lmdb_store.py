@@ -259,10 +259,15 @@ class LmdbStore:
             try:
                 self._write(group, patience)
             except StoreFull:
-                # Moving pages needs room first; the other chores give it back.
-                if not group.moves or not self._housekeeper.due(patience):
+                # Moving pages needs room first; forgetting hidden ones and the other chores give it back.
+                if not group.moves:
                     raise
-                self._write(self._net_effect([]), patience)
+                group = self._net_effect([])
+                with named_errors("reading page maps"), self._tables.read() as txn:
+                    self._merger.forget(txn, group)
+                if not group.moves and not self._housekeeper.due(patience):
+                    raise
+                self._write(group, patience)
             return any(
                 due(patience)
                 for due in (self._housekeeper.due, self._housekeeper.rewrite_due, self._merger.due)

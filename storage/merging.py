@@ -13,6 +13,7 @@ import numpy as np
 
 from storage.changeset import ChangeSet
 from storage.chunks import WHOLE_LAYER, Chunk, Drop, chunk_slots
+from storage.comparing import LAST_NODE
 from storage.errors import RowDamaged, StoreFailed
 from storage.format import NODE_PAGES, NODE_SHIFT, U64, Bytes
 from storage.housekeeping import Tuning
@@ -72,6 +73,18 @@ class Merger:
             group.puts.clear()
             group.moved.clear()
             _log.error("layers %d and %d stay apart: %s", pair.upper, pair.lower, damage)
+
+    def forget(self, txn: Txn, group: ChangeSet) -> None:
+        """Add to a group that is empty otherwise what needs no room: lower layers forget what the upper one hides."""
+        rows = NodeTable(self._tables, txn)
+        for lower in islice(self._layers.single, SAMPLE):
+            (upper,) = self._layers.above[lower]
+            for number, node in self._locations.nodes(upper, 0, LAST_NODE, rows).items():
+                hidden = (node != 0) & (self._locations.node(lower, number, rows) != 0)
+                for low, high in stretches(np.flatnonzero(hidden).tolist()):
+                    group.moved.append(Drop(lower, (number << NODE_SHIFT) + low, high - low))
+                if len(group.moved) >= self._step_nodes:
+                    return
 
     def _choose(self) -> _Pair | None:
         lowers = (layer for layer in self._layers.single if layer not in self._damaged)

@@ -3,6 +3,7 @@
 Run as a script, this file is the child process whose file size is limited.
 """
 
+import contextlib
 import errno
 import os
 import resource
@@ -13,7 +14,15 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from engine.changes import DropSegment, PutPages, PutSegment, SegmentRecord
+from engine.changes import (
+    CloneObject,
+    DropObject,
+    DropPages,
+    DropSegment,
+    PutPages,
+    PutSegment,
+    SegmentRecord,
+)
 from engine.geometry import X86_64
 from storage import open_store
 from storage.errors import StoreFull
@@ -93,6 +102,28 @@ def test_a_full_disk(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room[0] *= 2
     store.commit([[batch(6, fitted)]])
     assert pages_of(store, 6) == (fitted + 1) * BATCH
+    store.close()
+
+
+def test_a_snapshot_that_is_dropped_gives_its_room_back(data_dir: Path) -> None:
+    """Merging layers needs room, but to forget what is hidden needs none."""
+    store = open_store(data_dir, X86_64, map_bytes=ROOM, tuning=PROMPT)
+    store.commit([[segment(1)], *([batch(1, number)] for number in range(10))])
+    store.commit([[CloneObject(1, 2)]])
+    for turn in range(3):
+        written = 0
+        with pytest.raises(StoreFull):
+            for number in range(50):
+                store.commit([[batch(1, number)]])
+                written += 1
+        assert written >= 4
+        store.commit([[DropObject(2 + turn)]])
+        with contextlib.suppress(StoreFull):
+            tidy(store)
+        store.commit([[DropPages(1, 10 * BATCH, 1000 * BATCH)], [CloneObject(1, 3 + turn)]])
+        with contextlib.suppress(StoreFull):
+            tidy(store)
+        assert pages_of(store, 1) == 10 * BATCH
     store.close()
 
 
