@@ -7,7 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
@@ -95,6 +98,18 @@ class Service:
             [BIN / "everspace", *arguments], env=environment, check=True, stdout=subprocess.PIPE, text=True
         )
         return done.stdout
+
+
+@contextmanager
+def own_service() -> Iterator[Service]:
+    """A service that runs on a directory of its own; both are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="everspace-example-") as folder:
+        service = Service(Path(folder) / "data")
+        service.start()
+        try:
+            yield service
+        finally:
+            service.stop()
 
 
 def free_port() -> int:
