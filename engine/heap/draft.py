@@ -130,12 +130,15 @@ class Draft:
             for start in range(offset - offset % page_size, offset + len(data), page_size):
                 low, high = max(offset, start), min(offset + len(data), start + page_size)
                 pages.setdefault(start, []).append((low, data[low - offset : high - offset]))
+        spans: list[tuple[int, bytearray]] = []
         for _, parts in sorted(pages.items()):
             begin = min(low for low, _ in parts)
             end = max(low + len(data) for low, data in parts)
             span = bytearray(self.memory.read(begin, end - begin))
             for low, data in parts:
                 span[low - begin : low - begin + len(data)] = data
+            spans.append((begin, span))
+        for begin, span in spans:  # nothing is written before everything was read
             self.memory.write(begin, bytes(span))
 
 

@@ -308,3 +308,49 @@ def test_the_heap_of_a_snapshot_is_looked_at_only(host: Host) -> None:
     reader = host.task()
     host.enter(reader, frozen, 0)
     assert host.refused("vas_malloc", reader, None, 1) == "EACCES"
+
+
+def together(host: Host, calls: list[tuple[str, int, None, int]]) -> int:
+    """Calls of one transaction, tried on when one lacks pages, as an atomic batch does; how often pages were asked for."""
+    for rounds in range(64):
+        needs: list[PagesNeeded] = []
+        try:
+            with host.machine.transaction() as txn:
+                for call, *args in calls:
+                    try:
+                        getattr(host.machine, call)(ROOT, *args)
+                    except PagesNeeded as need:
+                        needs.append(need)
+                if needs:
+                    raise needs[0].widened(sorted({page for need in needs for page in need.pages}))
+        except PagesNeeded as need:
+            host.machine.supply(need, host.store.fetch(need.object_id, need.pages))
+        else:
+            host.settle(txn)
+            return rounds
+    raise AssertionError("it never had all its pages")
+
+
+def test_a_batch_on_a_heap_that_is_not_resident_asks_a_few_times(make_host: MakeHost) -> None:
+    host = make_host(X86_64, 1 << 13)
+    rng = random.Random(5)
+    pid, vid, sid = placed(host, pages=1500)
+    live = [host.do("vas_malloc", pid, None, rng.randrange(1, 9000)) for _ in range(500)]
+    rng.shuffle(live)
+    for addr in live[:300]:
+        host.do("vas_free", pid, None, addr)
+    for calls in (
+        [("vas_malloc", rng.randrange(1, 9000)) for _ in range(300)],
+        [("vas_free", addr) for addr in live[300:]],
+    ):
+        host.restart()
+        pid = host.task()
+        host.enter(pid, vid)
+        assert together(host, [(call, pid, None, value) for call, value in calls]) <= 12
+        sound(host, sid)
+    host.restart()
+    pid = host.task()
+    host.enter(pid, vid)
+    host.fetches = 0
+    host.do("vas_malloc", pid, None, 5000)
+    assert host.fetches <= 6
