@@ -312,7 +312,7 @@ def check_attachments(machine: Machine) -> Iterator[str]:
             if thread.union is not thread.view.unions.get(thread.active):
                 yield f"I9: thread {thread.tid} is in space {thread.active} but sees something else"
         for view in task.views.values():
-            unions = [view.union, *(held.unions[view.id] for held in task.attachments.values())]
+            unions = [view.union, *(held.unions.get(view.id) for held in task.attachments.values())]
             known = {id(union) for union in unions}
             if known != {id(union) for union in view.space.unions} or known != set(
                 map(id, view.unions.values())
@@ -323,7 +323,7 @@ def check_attachments(machine: Machine) -> Iterator[str]:
             seen = set(map(id, held.task.spaces())) <= set(map(id, space.memory.peers))
             if held.task.attachments.get(space.vid) is not held or not seen:
                 yield f"I9: space {space.vid} and task {held.task.pid} disagree about their attachment"
-        unions = [union for held in space.attached for union in held.unions.values()]
+        unions = [view.unions.get(space.vid) for held in space.attached for view in held.task.views.values()]
         if {id(union) for union in unions} != {id(union) for union in space.memory.unions}:
             yield f"I9: not everybody inside space {space.vid} is told when its regions change"
         views = sum(len(held.task.views) for held in space.attached)

@@ -1,5 +1,9 @@
-"""Random histories of a task with views, beside a naive model: for each view a dictionary of pages."""
+"""Random histories of a task with views, beside a naive model: for each view a dictionary of pages.
 
+Some transactions wait, as in the service: the oldest is settled, or the newest are taken back.
+"""
+
+import copy
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,17 +13,19 @@ import numpy as np
 from engine import constants as c
 from engine.check import check
 from engine.credentials import ROOT
-from engine.errors import EngineError
+from engine.errors import EngineError, PagesNeeded
 from engine.geometry import Geometry
+from engine.journal import Transaction
 from engine.memory.frames import SWAPPED, ZERO_FRAME
 from engine.memory.memory_object import MemoryObject
 from engine.task import View
-from tests.engine.host import FIXED, PRIVATE, RW, SHARED_MAP, Host
+from tests.engine.host import FIXED, PRIVATE, ROUNDS_MAX, RW, SHARED_MAP, Host
 
 PAGES = 7
 """Of the arena, that the task uses; the next one is a space's."""
 VIEWS_MAX = 4
 THREADS_MAX = 4
+WAITING_MAX = 4
 
 
 class Divergence(AssertionError):
@@ -52,6 +58,17 @@ class ModelView:
     deleted: bool = False
 
 
+@dataclass
+class Model:
+    """One task: its views, its threads with their views, and those inside the space."""
+
+    views: dict[int, ModelView]
+    threads: dict[int, int]
+    inside: set[int] = field(default_factory=set)
+    base: int = 0
+    next_view: int = 1
+
+
 class Views:
     """The engine and the model. `step` makes one random call in both; `compare` looks at everything."""
 
@@ -60,10 +77,8 @@ class Views:
         self.host = Host(geometry, frames, swap)
         self.pid = self.host.task()
         self.first = self.host.base // self.host.page
-        self.views: dict[int, ModelView] = {0: ModelView()}
-        self.threads: dict[int, int] = {self.pid: 0}
-        self.inside: set[int] = set()
-        self.base, self.next_view = 0, 1
+        self.model = Model({0: ModelView()}, {self.pid: 0})
+        self.waiting: list[tuple[Transaction, Model]] = []
         self.vid = self.host.space()
         other = self.host.task()
         self.host.do("vas_attach", other, self.vid, 2)
@@ -80,25 +95,37 @@ class Views:
         return self.host.base + page * self.host.page
 
     def call(self, name: str, *args: object) -> str:
-        """The errno, "" if there is none; sometimes it is made and taken back before."""
+        """The errno, "" if there is none; the transaction waits."""
         self.log.append(f"{name}{args}")
-        if self.rng.random() < 0.15:
-            machine = self.host.machine
+        machine, before = self.host.machine, copy.deepcopy(self.model)
+        for _ in range(ROUNDS_MAX):
+            self.partial, errno = False, ""
             try:
                 with machine.transaction() as txn:
-                    getattr(machine, name)(ROOT, *args)
-            except EngineError:
-                pass
+                    self.value = getattr(machine, name)(ROOT, *args)
+            except PagesNeeded as need:
+                machine.supply(need, self.host.store.fetch(need.object_id, need.pages))
+                continue
+            except EngineError as error:
+                self.partial, errno = error.partial, error.errno
+            if self.partial or not errno:
+                self.waiting.append((txn, before))
+            return errno
+        raise Divergence(f"{name} never had all its pages")
+
+    def settle(self, count: int) -> None:
+        """The oldest transactions are durable."""
+        for txn, _ in self.waiting[:count]:
+            self.host.settle(txn)
+        del self.waiting[:count]
+
+    def take_back(self, count: int) -> None:
+        """The newest transactions never were."""
+        for _ in range(count):
+            txn, before = self.waiting.pop()
             txn.rollback()
-            if problems := list(check(machine)):
-                raise Divergence(f"after a rollback: {problems}")
-            self.compare()
-        try:
-            self.value = self.host.do(name, *args)
-        except EngineError as error:
-            self.partial = error.partial
-            return error.errno
-        return ""
+            self.log.append("taken back")
+            self.model = before
 
     def expect(self, errno: str, name: str, *args: object) -> bool:
         """Make a call whose outcome the model knows; whether it went well."""
@@ -110,20 +137,25 @@ class Views:
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        tid = self.rng.choice(list(self.threads))
+        tid = self.rng.choice(list(self.model.threads))
         steps: list[Callable[[int], None]] = [
             self.write, self.write, self.write, self.write, self.create, self.migrate, self.migrate, self.delete,
             self.delete, self.unshare, self.share, self.switch_base, self.new_thread, self.end_thread,
             self.protect, self.protect, self.discard, self.lock, self.go, self.fork, self.disturb,
         ]  # fmt: skip
-        if tid not in self.inside:
+        if tid not in self.model.inside:
             steps += [self.map, self.unmap, self.move, self.move, self.grow]
-        if len(self.views) == 1:
+        if len(self.model.views) == 1:
             steps += [self.unshare] * 8 + [self.create] * 2
         self.rng.choice(steps)(tid)
+        self.compare()
+        if len(self.waiting) > WAITING_MAX or self.rng.random() < 0.3:
+            self.settle(self.rng.randint(1, max(len(self.waiting), 1)))
+        elif self.waiting and self.rng.random() < 0.2:
+            self.take_back(self.rng.randint(1, len(self.waiting)))
 
     def seen(self, tid: int) -> dict[int, Page]:
-        return self.views[self.threads[tid]].pages
+        return self.model.views[self.model.threads[tid]].pages
 
     def range(self, most: int = 3) -> tuple[int, int]:
         low = self.rng.randrange(PAGES)
@@ -137,23 +169,25 @@ class Views:
             held.cell.data = data
 
     def create(self, tid: int) -> None:
-        if len(self.views) >= VIEWS_MAX:
+        if len(self.model.views) >= VIEWS_MAX:
             return
         self.expect("", "mmview", self.pid, tid, c.MMVIEW_CREATE)
-        if self.value != self.next_view:
-            raise Divergence(f"view {self.value}, the model says {self.next_view}")
+        if self.value != self.model.next_view:
+            raise Divergence(f"view {self.value}, the model says {self.model.next_view}")
         pages = {number: page.copy(apart=page.private) for number, page in self.seen(tid).items()}
-        self.views[self.next_view] = ModelView(pages)
-        self.next_view += 1
+        self.model.views[self.model.next_view] = ModelView(pages)
+        self.model.next_view += 1
 
     def _some_view(self) -> int:
-        return self.rng.choice([*self.views, *self.views, self.rng.randrange(-1, self.next_view + 1)])
+        return self.rng.choice(
+            [*self.model.views, *self.model.views, self.rng.randrange(-1, self.model.next_view + 1)]
+        )
 
     def migrate(self, tid: int) -> None:
         number = self._some_view()
-        known = number in self.views and not self.views[number].deleted
+        known = number in self.model.views and not self.model.views[number].deleted
         if self.expect("" if known else "EINVAL", "mmview", self.pid, tid, c.MMVIEW_MIGRATE, number):
-            left, self.threads[tid] = self.threads[tid], number
+            left, self.model.threads[tid] = self.model.threads[tid], number
             if self.value != left:
                 raise Divergence(f"left {self.value}, the model says {left}")
             self._forget_unused()
@@ -161,22 +195,22 @@ class Views:
     def delete(self, tid: int) -> None:
         number = self._some_view()
         errno = "EINVAL"
-        if number in self.views and not self.views[number].deleted:
-            errno = "EPERM" if number == self.base else ""
+        if number in self.model.views and not self.model.views[number].deleted:
+            errno = "EPERM" if number == self.model.base else ""
         if self.expect(errno, "mmview", self.pid, tid, c.MMVIEW_DELETE, number):
-            self.views[number].deleted = True
+            self.model.views[number].deleted = True
             self._forget_unused()
 
     def _forget_unused(self) -> None:
-        for number in [number for number, view in self.views.items() if view.deleted]:
-            if number not in self.threads.values():
-                del self.views[number]
+        for number in [number for number, view in self.model.views.items() if view.deleted]:
+            if number not in self.model.threads.values():
+                del self.model.views[number]
 
     def unshare(self, tid: int) -> None:
         low, high = self.range(PAGES)
         pages = self.seen(tid)
         there = [number for number in range(low, high) if number in pages]
-        errno = "EPERM" if len(self.views) > 1 else "" if there else "EINVAL"
+        errno = "EPERM" if len(self.model.views) > 1 else "" if there else "EINVAL"
         if not errno and any(pages[number].mapped_shared for number in there):
             errno = "EACCES"
         size = (high - low) * self.host.page
@@ -188,28 +222,28 @@ class Views:
         low, high = self.range(PAGES)
         pages = self.seen(tid)
         there = [number for number in range(low, high) if number in pages]
-        errno = "EPERM" if len(self.views) > 1 else "" if there else "EINVAL"
+        errno = "EPERM" if len(self.model.views) > 1 else "" if there else "EINVAL"
         size = (high - low) * self.host.page
         if self.expect(errno, "mmview", self.pid, tid, c.MMVIEW_SHARE, self.at(low), size):
             for number in there:
                 pages[number].private = False
 
     def switch_base(self, tid: int) -> None:
-        number = self.threads[tid]
-        errno = "EINVAL" if self.views[number].deleted else ""
+        number = self.model.threads[tid]
+        errno = "EINVAL" if self.model.views[number].deleted else ""
         if self.expect(errno, "mmview", self.pid, tid, c.MMVIEW_SWITCH_BASE):
-            self.base = number
+            self.model.base = number
 
     def new_thread(self, tid: int) -> None:
-        if len(self.threads) < THREADS_MAX:
+        if len(self.model.threads) < THREADS_MAX:
             self.expect("", "thread", self.pid, tid)
-            self.threads[self.value] = self.threads[tid]
+            self.model.threads[self.value] = self.model.threads[tid]
 
     def end_thread(self, tid: int) -> None:
         if tid != self.pid:
             self.expect("", "exit_thread", self.pid, tid)
-            del self.threads[tid]
-            self.inside.discard(tid)
+            del self.model.threads[tid]
+            self.model.inside.discard(tid)
             self._forget_unused()
 
     def protect(self, tid: int) -> None:
@@ -223,7 +257,11 @@ class Views:
             errno = "" if stop == high else "ENOMEM"
         self.expect(errno, "mprotect", self.pid, tid, self.at(low), (high - low) * self.host.page, prot)
         for number in range(low, stop):
-            for view in [self.views[self.threads[tid]]] if pages[number].private else self.views.values():
+            for view in (
+                [self.model.views[self.model.threads[tid]]]
+                if pages[number].private
+                else self.model.views.values()
+            ):
                 view.pages[number].prot = prot
 
     def discard(self, tid: int) -> None:
@@ -241,23 +279,24 @@ class Views:
         low, high = self.range()
         size = (high - low) * self.host.page
         self.call("mlock", self.pid, tid, self.at(low), size, self.rng.choice((0, c.MLOCK_ONFAULT)))
-        for view in sorted(set(self.threads.values())):
-            other = next(tid for tid, number in self.threads.items() if number == view)
+        for view in sorted(set(self.model.threads.values())):
+            other = next(tid for tid, number in self.model.threads.items() if number == view)
             for number in range(PAGES):
                 self.call("munlock", self.pid, other, self.at(number), self.host.page)
+        self.settle(len(self.waiting))
 
     def go(self, tid: int) -> None:
         """In or out of the space; the first attaches it, and the last detaches it."""
         if not self.host.machine.vas_dir(ROOT, self.pid):
             self.expect("", "vas_attach", self.pid, self.vid, 2, self.rng.random() < 0.5)
-        if tid in self.inside:
+        if tid in self.model.inside:
             self.expect("", "vas_switch", self.pid, tid, 0)
-            self.inside.discard(tid)
-            if not self.inside:
+            self.model.inside.discard(tid)
+            if not self.model.inside:
                 self.expect("", "vas_detach", self.pid, self.vid)
         else:
             self.expect("", "vas_switch", self.pid, tid, self.vid)
-            self.inside.add(tid)
+            self.model.inside.add(tid)
             self.expect("", "write", self.pid, tid, self.at(PAGES), b"s")
 
     def map(self, tid: int) -> None:
@@ -270,13 +309,13 @@ class Views:
         self.expect("", "mmap", self.pid, tid, self.at(low), size, prot, flags)
         for number in range(low, high):
             cell = Cell()
-            for view in self.views.values():
+            for view in self.model.views.values():
                 view.pages[number] = Page(cell, prot, mapped_shared=shared)
 
     def unmap(self, tid: int) -> None:
         low, high = self.range()
         self.expect("", "munmap", self.pid, tid, self.at(low), (high - low) * self.host.page)
-        for view in self.views.values():
+        for view in self.model.views.values():
             for number in range(low, high):
                 view.pages.pop(number, None)
 
@@ -296,7 +335,7 @@ class Views:
         if self.expect(errno, "mremap", self.pid, tid, self.at(low), length, length, flags, self.at(to)):
             for number in [number for number in range(low, low + size) if number in self.seen(tid)]:
                 left = Cell()
-                for view in self.views.values():
+                for view in self.model.views.values():
                     page = view.pages.pop(number)
                     view.pages[to + number - low] = page
                     if stays:
@@ -315,17 +354,17 @@ class Views:
         if errno:
             return
         where = (self.value - self.host.base) // page
-        for view in self.views.values():
+        for view in self.model.views.values():
             held = view.pages[low] if where == low else view.pages.pop(low)
             view.pages[where] = held
         new = Cell()
-        for view in self.views.values():
+        for view in self.model.views.values():
             like = view.pages[where]
             view.pages[where + 1] = Page(Cell() if like.private else new, like.prot, like.private)
         if not 0 <= where < PAGES - 1:
             self.compare()
             self.expect("", "munmap", self.pid, tid, self.value, 2 * page)
-            for view in self.views.values():
+            for view in self.model.views.values():
                 del view.pages[where], view.pages[where + 1]
 
     def fork(self, tid: int) -> None:
@@ -351,16 +390,16 @@ class Views:
     def compare(self) -> None:
         task = self.host.machine.tasks_table.get(self.pid)
         if {number: view.deleted for number, view in task.views.items()} != {
-            number: view.deleted for number, view in self.views.items()
+            number: view.deleted for number, view in self.model.views.items()
         }:
-            raise Divergence(f"views {sorted(task.views)}, the model says {sorted(self.views)}")
+            raise Divergence(f"views {sorted(task.views)}, the model says {sorted(self.model.views)}")
         threads = {tid: (thread.view.id, bool(thread.active)) for tid, thread in task.threads.items()}
-        ideal = {tid: (number, tid in self.inside) for tid, number in self.threads.items()}
-        if threads != ideal or task.base.id != self.base:
+        ideal = {tid: (number, tid in self.model.inside) for tid, number in self.model.threads.items()}
+        if threads != ideal or task.base.id != self.model.base:
             raise Divergence(f"threads {threads}, the model says {ideal}; base {task.base.id}")
-        for number, view in self.views.items():
+        for number, view in self.model.views.items():
             self._compare_view(f"view {number}", task.views[number], view)
-        if problems := list(check(self.host.machine)):
+        if problems := list(check(self.host.machine, pending=bool(self.waiting))):
             raise Divergence("\n".join(problems))
 
     def _compare_view(self, name: str, view: View, model: ModelView) -> None:
