@@ -352,7 +352,9 @@ def test_a_wait_that_would_never_end_is_refused(world: World) -> None:
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(ask, [(first, two), (second, one)]))
-    assert [failure.errno for failure in outcomes if failure is not None] == ["EBUSY"]
+    (failure,) = [failure for failure in outcomes if failure is not None]
+    assert failure.errno == "EBUSY"
+    assert failure.problem["holder"] in {f"task {task.pid}" for task in (first, second)}
 
 
 @row("LOCK-ESRCH-1")
@@ -419,6 +421,23 @@ def test_what_is_not_attached_is_einval_and_not_waited_for(world: World) -> None
     try_in(attached(world, vid), vid)
     world.fails("EINVAL", world.owner.vas_switch, vid, timeout=0)
     world.fails("EINVAL", world.owner.vas_switch, vid)
+
+
+@row("LOCK-SEEN-1")
+def test_who_holds_and_who_waits_can_be_seen(world: World) -> None:
+    vid = lockable(world)
+    holder = attached(world, vid, O_RDONLY)
+    try_in(holder, vid)
+    with waiting_writer(world, vid) as writer:
+        told = world.http("owner").get(f"/v1/vas/{vid}/lock")["items"]
+        assert {user["pid"] for lock in told for user in lock["holders"]} == {holder.pid}
+        waiters = {user["pid"] for lock in told for user in lock["waiters"]}
+        assert len(waiters) == 1
+        assert holder.pid not in waiters
+        holder.vas_switch(0)
+        assert writer.end() is None
+        told = world.http("owner").get(f"/v1/vas/{vid}/lock")["items"]
+        assert {user["pid"] for lock in told for user in lock["holders"]} == waiters
 
 
 @row("LOCK-NONE-1")
