@@ -32,8 +32,8 @@ from engine.vma import Replacement, Vma, VmaMap, replace_all
 
 REGIONS_MAX = 16 * MAP_COUNT_MAX
 """Of all views of one task together."""
-VIEW_WEIGHT = 64
-"""A view without regions takes as much memory as so many regions."""
+VIEW_WEIGHT = 1024
+"""A view counts as so many regions besides its own: it has page tables, and every call that changes regions visits it."""
 
 
 class Seer(Protocol):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from engine.address_space import VIEW_WEIGHT
 from engine.check import check
 from engine.errors import EngineError
 from engine.limits import RESOURCES
@@ -230,7 +231,7 @@ def test_every_limit_holds_in_every_view(world: World) -> None:
 
 
 def test_so_many_views_that_memory_runs_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.address_space.REGIONS_MAX", 250)
+    monkeypatch.setattr("engine.address_space.REGIONS_MAX", 3 * VIEW_WEIGHT + 50)
     assert [world.view(CREATE), world.view(CREATE)] == [1, 2]
     assert world.refused("mmview", CREATE) == "ENOMEM"
     world.view(DELETE, 1)
