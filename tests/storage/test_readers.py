@@ -149,17 +149,25 @@ def test_readers_while_everything_moves(store: LmdbStore, seed: int) -> None:
 def test_a_page_map_that_leaves_memory_during_a_fetch_through_layers(
     store: LmdbStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As above, the row being that of an ancestor, of the layer itself, or of what the overlay had kept."""
-    store.commit([[put(list(range(0, PAGES, 256)), 1), CloneObject(1, 2)]])
-    store.commit([[put([5], 2)]])
-    tidy(store)
-    for version_now in (3, 4):
-        store.commit([[put([5], version_now)]])
-        after_begin(monkeypatch, lambda: tidy(store))
-        assert version(store.fetch(1, [5])[5], 5) == version_now
-        assert version(store.fetch(1, [256])[256], 256) == 1
-        after_begin(monkeypatch, lambda: tidy(store))
-        assert store.stored_pages(1, 0, 256) == [0, 5]
+    """As above, the row being that of the object's own layer, or of one below."""
+    store.commit([[put(list(range(0, PAGES, 256)), 1)]])
+    for number in range(2, 5):
+        store.commit([[CloneObject(1, number)], [put([5, number + 5], number)]])
+
+    def crowd_out() -> None:
+        tidy(store)
+        for page in range(300, PAGES, 256):
+            store.commit([[put([page], 9)]])
+            tidy(store)
+
+    for page, expected in ((5, 4), (5, 7), (7, 2), (8, 3), (0, 1)):
+        if expected == 7:
+            store.commit([[put([5], 7)]])
+        after_begin(monkeypatch, crowd_out)
+        assert version(store.fetch(1, [page])[page], page) == expected
+    store.commit([[put([9], 8)]])
+    after_begin(monkeypatch, crowd_out)
+    assert store.stored_pages(1, 0, 256) == [0, 5, 7, 8, 9]
 
 
 def test_a_merge_during_a_fetch(store: LmdbStore, monkeypatch: pytest.MonkeyPatch) -> None:
