@@ -33,7 +33,7 @@ from engine.vma import Replacement, Vma, VmaMap, replace_all
 REGIONS_MAX = 16 * MAP_COUNT_MAX
 """Of all views of one task together."""
 VIEW_WEIGHT = 1024
-"""A view counts as so many regions besides its own: it has page tables, and every call that changes regions visits it."""
+"""A new view counts as so many regions besides its own: it has page tables, and calls that change regions visit it."""
 
 
 class Seer(Protocol):
@@ -144,8 +144,9 @@ class AddressSpace(Limited):
             self.vmas.replace(start, end, ())
             self._unmapped(gone, start, end)
             return
-        self.require_regions(len(self.views))
         went = [(view, view.vmas.overlapping(start, end)) for view in self.views]
+        if any(vmas[0].start < start and end < vmas[0].end for _, vmas in went):
+            self.require_regions(len(went))
         replace_all([Replacement(view.vmas, start, end) for view in self.views])
         for view, vmas in went:
             view._unmapped(vmas, start, end)
@@ -260,9 +261,9 @@ class AddressSpace(Limited):
         """Begin with the numbers of another view, which the regions that both show have."""
         self._anons = other._anons
 
-    def require_regions(self, more: int) -> None:
-        """ENOMEM when so many more would be too many regions in all views of the task together."""
-        held = sum(len(view.vmas) + VIEW_WEIGHT for view in self.views)
+    def require_regions(self, more: int, weight: int = 0) -> None:
+        """ENOMEM when so many more would be too many in all views together, each counting as `weight` regions besides."""
+        held = sum(len(view.vmas) + weight for view in self.views)
         if held + more > REGIONS_MAX:
             raise EngineError(
                 ENOMEM, f"{len(self.views)} views have {held} regions, {more} more are too many"

@@ -35,7 +35,7 @@ def new_view(source: AddressSpace) -> AddressSpace:
 
     Locks are not inherited; what was advised DONTFORK is there.
     """
-    source.require_regions(len(source.vmas) + VIEW_WEIGHT)
+    source.require_regions(len(source.vmas) + VIEW_WEIGHT, VIEW_WEIGHT)
     journal = source.journal
     view = AddressSpace(source.geometry, source.memory, source.label, source.places, limits=source.limits)
     journal.undo(source.memory.mappers.remove, view)

@@ -234,8 +234,21 @@ def test_so_many_views_that_memory_runs_out(world: World, monkeypatch: pytest.Mo
     monkeypatch.setattr("engine.address_space.REGIONS_MAX", 3 * VIEW_WEIGHT + 50)
     assert [world.view(CREATE), world.view(CREATE)] == [1, 2]
     assert world.refused("mmview", CREATE) == "ENOMEM"
+    world.do("munmap", world.at(0), world.length(1))
     world.view(DELETE, 1)
     assert world.view(CREATE) == 3
+
+
+def test_so_many_regions_in_all_views_that_memory_runs_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.view(CREATE)
+    monkeypatch.setattr("engine.address_space.REGIONS_MAX", 2 * len(world.task.space.vmas) + 1)
+    assert world.refused("munmap", world.at(2), world.length(1)) == "ENOMEM"
+    assert world.refused("mprotect", world.at(2), world.length(1), 1) == "ENOMEM"
+    assert world.refused("mmap", world.at(6), world.length(1), 1, PRIVATE | FIXED) == "ENOMEM"
+    world.do("munmap", world.at(5), world.length(1))
+    world.do("munmap", world.at(0), world.length(5))
 
 
 def test_a_transaction_rolled_back_leaves_no_trace(world: World) -> None:

@@ -211,7 +211,7 @@ def test_exec_and_exit_give_everything_back(world: World) -> None:
     host = world.host
     host.do("exit", world.pid)
     world = World(host)
-    free = host.machine.pool.free_count
+    free, leaves = host.machine.pool.free_count, host.machine.pool.leaves
     for end in ("exec", "exit"):
         world.unshare(0, 3)
         for tid in (None, world.in_new_view(), world.in_new_view()):
@@ -221,7 +221,7 @@ def test_exec_and_exit_give_everything_back(world: World) -> None:
         world.view(DELETE, 2)
         host.do(end, world.pid)
         world.check()
-        assert host.machine.pool.free_count == free
+        assert (host.machine.pool.free_count, host.machine.pool.leaves) == (free, leaves)
         if end == "exec":
             assert world.view(CURRENT) == 0
             assert (world.task.kind, len(world.task.views), len(world.task.threads)) == ("", 1, 1)
@@ -292,6 +292,16 @@ def test_maps_and_smaps_show_the_thread_s_view(world: World) -> None:
         assert int(sums[0].split()[1]) == 2 * (world.host.page >> 10)
 
 
+def test_leaves_of_page_maps_are_counted_in_every_view(host: Host) -> None:
+    world = World(host)
+    world.unshare(0, 2)
+    world.write(0, b"a")
+    tids = [world.in_new_view() for _ in range(3)]
+    for tid in tids:
+        world.write(0, b"b", tid)
+    assert host.machine.pool.leaves == host.machine._count_leaves()
+
+
 @pytest.mark.huge_pages
 def test_huge_pages_of_shared_and_of_unshared_memory(host: Host) -> None:
     host = Host(host.geometry, 6 * LEAF_PAGES)
@@ -322,7 +332,7 @@ def test_an_image_that_runs_has_views(world: World) -> None:
     vid = world.host.do("vas_fork", world.pid)
     world.host.do("vas_exec", world.pid, vid)
     world.check()
-    world.unshare(0, 6)
+    world.unshare(0, 2)
     one = world.in_new_view()
     world.write(0, b"c", one)
     assert [world.read(page, one) for page in (0, 1, 4)] == [b"c", b"b", b"s"]
