@@ -5,6 +5,7 @@ holds another one with the same bytes. After each step `check()` walks the machi
 Frames are short and there is a swap area, so that pages also leave and come back on the way.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -61,6 +62,13 @@ class Personalities(RuleBasedStateMachine):
             self.create()
         return data.draw(st.sampled_from(sorted(self.spaces)))
 
+    def one_of(self, data: st.DataObject, usual: Iterable[int], others: Iterable[int]) -> int:
+        """One of the usual ones, now and then one of the others."""
+        chosen = sorted(usual)
+        if not chosen or data.draw(st.integers(0, 5)) == 0:
+            chosen = sorted(others)
+        return data.draw(st.sampled_from(chosen))
+
     def expect(self, errno: str, call: str, *args: object) -> None:
         assert self.host.refused(call, *args) == errno, (call, args)
 
@@ -106,6 +114,8 @@ class Personalities(RuleBasedStateMachine):
     @rule(data=st.data())
     def exec(self, data: st.DataObject) -> None:
         pid, _ = self.task(data)
+        if data.draw(st.integers(0, 2)):
+            return
         self.host.do("exec", pid)
         self.tasks[pid] = TaskModel({0: {}}, {pid: [0, 0]})
 
@@ -196,8 +206,8 @@ class Personalities(RuleBasedStateMachine):
             changed = {page for page in pages if not task.views[task.base][page].shared}
             task.unshared = task.unshared - changed if share else task.unshared | changed
 
-    @rule(data=st.data())
-    def create_view(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), enter=st.booleans())
+    def create_view(self, data: st.DataObject, enter: bool) -> None:
         pid, task, tid = self.thread(data)
         if task.kind == "slots":
             self.expect("EBUSY", "mmview", pid, tid, MMVIEW_CREATE)
@@ -209,10 +219,15 @@ class Personalities(RuleBasedStateMachine):
                 page: replace(cell) if page in task.unshared else cell for page, cell in source.items()
             }
             task.kind, task.next_view = "views", view + 1
+            if enter:
+                self.host.do("mmview", pid, tid, MMVIEW_MIGRATE, view)
+                task.threads[tid][0] = view
+                task.reap()
 
-    @rule(data=st.data(), view=st.integers(0, 8))
-    def migrate(self, data: st.DataObject, view: int) -> None:
+    @rule(data=st.data())
+    def migrate(self, data: st.DataObject) -> None:
         pid, task, tid = self.thread(data)
+        view = self.one_of(data, task.views, range(9))
         if task.kind == "slots":
             self.expect("EBUSY", "mmview", pid, tid, MMVIEW_MIGRATE, view)
         elif view not in task.views or view in task.deleted:
@@ -222,9 +237,10 @@ class Personalities(RuleBasedStateMachine):
             task.threads[tid][0] = view
             task.reap()
 
-    @rule(data=st.data(), view=st.integers(0, 8))
-    def delete_view(self, data: st.DataObject, view: int) -> None:
+    @rule(data=st.data())
+    def delete_view(self, data: st.DataObject) -> None:
         pid, task, tid = self.thread(data)
+        view = self.one_of(data, task.views, range(9))
         if task.kind == "slots":
             self.expect("EBUSY", "mmview", pid, tid, MMVIEW_DELETE, view)
         elif view not in task.views or view in task.deleted:
@@ -250,8 +266,8 @@ class Personalities(RuleBasedStateMachine):
 
     # -- multias -------------------------------------------------------------------------------------------------
 
-    @rule(data=st.data())
-    def new_slot(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), enter=st.booleans())
+    def new_slot(self, data: st.DataObject, enter: bool) -> None:
         pid, task, tid = self.thread(data)
         if task.kind == "views":
             self.expect("EBUSY", "new_as", pid, tid)
@@ -260,10 +276,14 @@ class Personalities(RuleBasedStateMachine):
             assert slot == len(task.views)
             task.views[slot] = copied(task.views[task.threads[tid][0]])
             task.kind = "slots"
+            if enter:
+                self.host.do("switch_as", pid, tid, slot)
+                task.threads[tid][0] = slot
 
-    @rule(data=st.data(), slot=st.integers(-1, 16))
-    def switch_slot(self, data: st.DataObject, slot: int) -> None:
+    @rule(data=st.data())
+    def switch_slot(self, data: st.DataObject) -> None:
         pid, task, tid = self.thread(data)
+        slot = self.one_of(data, task.views, range(-1, 17))
         if task.kind == "views":
             self.expect("EBUSY", "switch_as", pid, tid, slot)
         elif task.kind != "slots" or slot not in task.views:
@@ -294,7 +314,8 @@ class Personalities(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def detach(self, data: st.DataObject) -> None:
-        (pid, task), vid = self.task(data), self.space(data)
+        pid, task = self.task(data)
+        vid = self.one_of(data, task.attached, [self.space(data)])
         if vid not in task.attached:
             self.expect("EINVAL", "vas_detach", pid, vid)
         elif any(active == vid for _, active in task.threads.values()):
@@ -306,7 +327,7 @@ class Personalities(RuleBasedStateMachine):
     @rule(data=st.data(), home=st.booleans())
     def switch(self, data: st.DataObject, home: bool) -> None:
         pid, task, tid = self.thread(data)
-        vid = 0 if home else self.space(data)
+        vid = 0 if home else self.one_of(data, task.attached, [self.space(data)])
         if vid and vid not in task.attached:
             self.expect("EINVAL", "vas_switch", pid, tid, vid)
         else:
@@ -381,10 +402,11 @@ class Personalities(RuleBasedStateMachine):
 
     # -- everything ----------------------------------------------------------------------------------------------
 
-    @rule()
-    def restart(self) -> None:
-        self.host.restart()
-        self.tasks.clear()
+    @rule(data=st.data())
+    def restart(self, data: st.DataObject) -> None:
+        if data.draw(st.integers(0, 3)) == 0:
+            self.host.restart()
+            self.tasks.clear()
 
     @rule(data=st.data())
     def undone(self, data: st.DataObject) -> None:
@@ -445,6 +467,26 @@ TestPersonalities = Personalities.TestCase
 TestPersonalities.settings = STEPS
 
 
+class WithViews(Personalities):
+    """Begins with a task in its second view, which differs from the base."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pid = self.host.task()
+        self.host.do("mmap", pid, None, TASK_START, 2 * PAGE, RW, PRIVATE | FIXED)
+        self.host.do("mmview", pid, None, MMVIEW_UNSHARE, TASK_START, 2 * PAGE)
+        view = self.host.do("mmview", pid, None, MMVIEW_CREATE)
+        self.host.do("mmview", pid, None, MMVIEW_MIGRATE, view)
+        self.host.do("write", pid, None, TASK_START, b"\7")
+        self.tasks[pid] = TaskModel(
+            {0: {0: Cell(), 1: Cell()}, view: {0: Cell(7), 1: Cell()}},
+            {pid: [view, 0]},
+            "views",
+            next_view=view + 1,
+            unshared={0, 1},
+        )
+
+
 def copies_the_base(thread: Thread) -> int:
     """A view that is made of the base, not of the view that the thread is in."""
     task = thread.task
@@ -462,6 +504,6 @@ def test_a_canary_is_caught(canary: str, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setitem(mmview._OPERATIONS, MMVIEW_CREATE, (copies_the_base, 0))
     else:
         monkeypatch.setattr(Task, "forget_if_unused", lambda task, view: None)
-    quick = settings(STEPS, max_examples=400, derandomize=True, phases=[Phase.generate])
+    quick = settings(STEPS, max_examples=600, database=None, phases=[Phase.generate])
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(Personalities, settings=quick)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(WithViews, settings=quick)
