@@ -54,43 +54,54 @@ def patch(task: everspace.Task) -> int:
     return view
 
 
-def work(thread: everspace.Thread, answers: list[int], moved: threading.Event, stop: threading.Event) -> None:
-    """Answer requests. Between two of them is the quiescence point: the announced view is where to be."""
-    while not stop.is_set():
-        announced = thread.read(DATA, 1)[0]
-        if announced != thread.mmview(everspace.MMVIEW_CURRENT):
-            thread.mmview(everspace.MMVIEW_MIGRATE, announced)
-        price, _ = run(thread, TEXT, PRICE)
-        answers.append(price)
-        if announced:
-            moved.set()
+class Worker(threading.Thread):
+    """Answers requests until it is stopped, and notes when the first was answered by the old and by the new text."""
+
+    def __init__(self, thread: everspace.Thread, stop: threading.Event) -> None:
+        super().__init__()
+        self.answers: list[int] = []
+        self.works, self.moved = threading.Event(), threading.Event()
+        self._thread = thread
+        self._stop_asked = stop
+
+    def run(self) -> None:
+        """Between two requests is the quiescence point: the announced view is where to be."""
+        while not self._stop_asked.is_set():
+            announced = self._thread.read(DATA, 1)[0]
+            if announced != self._thread.mmview(everspace.MMVIEW_CURRENT):
+                self._thread.mmview(everspace.MMVIEW_MIGRATE, announced)
+            price, _ = run(self._thread, TEXT, PRICE)
+            self.answers.append(price)
+            (self.moved if announced else self.works).set()
+
+
+def happened(event: threading.Event) -> None:
+    """Wait for a worker; it may have died."""
+    if not event.wait(60):
+        raise SystemExit("a worker stands still")
 
 
 def play(service: Service) -> Outcome:
     """Run the server, patch it under way, and retire the old text."""
     with everspace.connect(service.url, service.token) as client, client.spawn(name="prices") as task:
         load(task)
-        answers: list[list[int]] = [[] for _ in range(WORKERS)]
-        moved, stop = [threading.Event() for _ in range(WORKERS)], threading.Event()
-        workers = [
-            threading.Thread(target=work, args=(task.thread(), answers[number], moved[number], stop))
-            for number in range(WORKERS)
-        ]
+        stop = threading.Event()
+        workers = [Worker(task.thread(), stop) for _ in range(WORKERS)]
         for worker in workers:
             worker.start()
-        while not all(answers):
-            moved[0].wait(0.01)
+        for worker in workers:
+            happened(worker.works)
         view = patch(task)
         task.write(DATA, bytes([view]))
-        for event in moved:
-            event.wait()
+        for worker in workers:
+            happened(worker.moved)
         stop.set()
         for worker in workers:
             worker.join()
         task.mmview(everspace.MMVIEW_MIGRATE, view)
         base = task.mmview(everspace.MMVIEW_SWITCH_BASE)
         task.mmview(everspace.MMVIEW_DELETE, 0)
-    return Outcome(answers, base)
+    return Outcome([worker.answers for worker in workers], base)
 
 
 def main() -> None:
