@@ -21,6 +21,7 @@ class Thing:
     name: str
     owner: Owner
     sharing: str = "exclusive"
+    flags: int = 0
     pending: int = 0
 
 
