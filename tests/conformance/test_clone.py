@@ -97,6 +97,21 @@ def test_a_name_that_a_segment_has_gets_a_number(world: World) -> None:
     assert world.owner.vas_seg_getattr(item["sid"]).name == f"{taken}~2"
 
 
+@row("CLONE-SEG-3")
+def test_a_name_that_would_be_too_long_is_shortened_to_a_name(world: World) -> None:
+    vid, sid = world.space_with_segment()
+    world.owner.vas_seg_setattr(sid, name=world.tag + "é" * 100)
+    clones = [world.owner.vas_clone(vid, world.name() + "ü" * 100) for _ in range(2)]
+    names = set()
+    for clone in clones:
+        (item,) = world.http("owner").get(f"/v1/vas/{clone}/segments")["items"]
+        name = world.owner.vas_seg_getattr(item["sid"]).name
+        assert len(name.encode()) <= 255
+        assert name.startswith(world.owner.vas_getattr(clone).name + "/")
+        names.add(name)
+    assert len(names) == 2
+
+
 @row("CLONE-EEXIST-1")
 def test_a_clones_name_is_had_once(world: World) -> None:
     vid, sid = world.space_with_segment()
