@@ -13,6 +13,7 @@ run again on what is left. The writer refuses what was queued behind the failed 
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,6 +34,8 @@ T = TypeVar("T")
 Waiting = Callable[[], Awaitable[object]]
 """A call that may take long, and its result."""
 
+FETCH_ROUNDS_FREE = 3
+"""Times one call may ask for pages before it takes turns with others that do so."""
 FETCH_ROUNDS_MAX = 64
 """Times one call may ask for pages. More means that its pages do not fit into memory together."""
 
@@ -109,6 +112,7 @@ class Executor:
         self._durable = 0
         self._unsettled: deque[Entry] = deque()
         self._staged: list[Change] = []
+        self._keeping = asyncio.Lock()
         self.counts = Counts()
 
     @property
@@ -225,17 +229,29 @@ class Executor:
         return outcome.writes
 
     async def _attempt(self, call: Callable[[], object]) -> Outcome:
-        """Run the call until it has the pages it needs. The engine undoes an attempt that lacks some."""
+        """Run the call until it has the pages it needs. The engine undoes an attempt that lacks some.
+
+        One that lacks pages again and again takes turns with others of the kind, and keeps what it got.
+        """
+        with contextlib.ExitStack() as kept:
+            return await self._attempt_keeping(call, kept)
+
+    async def _attempt_keeping(self, call: Callable[[], object], kept: contextlib.ExitStack) -> Outcome:
+        """See `_attempt`; `kept` undoes what keeps pages resident."""
         written_back = False
-        for _ in range(FETCH_ROUNDS_MAX):
+        for number in range(FETCH_ROUNDS_MAX):
+            if number == FETCH_ROUNDS_FREE:
+                await self._keeping.acquire()
+                kept.callback(self._keeping.release)
+            pins = kept if number >= FETCH_ROUNDS_FREE else None
             self.counts.transactions += 1
             try:
                 with self._machine.transaction() as txn:
                     value = call()
             except PagesNeeded as need:
-                await self._fetch([need])
+                await self._fetch([need], pins)
             except ManyPagesNeeded as many:
-                await self._fetch(many.needs)
+                await self._fetch(many.needs, pins)
             except EngineError as refused:
                 if refused.errno != ENOMEM or refused.partial or written_back:
                     return self._track(txn, None, refused)
@@ -274,9 +290,16 @@ class Executor:
             return None
         return next(entry for entry in self._unsettled if entry.seq >= seq)
 
-    async def _fetch(self, needs: Sequence[PagesNeeded]) -> None:
-        """Hand the engine the pages it lacks. What is not durable yet is not in the store yet: wait for it first."""
+    async def _fetch(self, needs: Sequence[PagesNeeded], pins: contextlib.ExitStack | None) -> None:
+        """Hand the engine the pages it lacks. What is not durable yet is not in the store yet: wait for it first.
+
+        With `pins` they stay resident until that is closed, and so does what else the calls look at.
+        """
         self._flush()
+        if pins is not None:
+            for need in needs:
+                need.memory.pin(need)
+                pins.callback(need.memory.unpin, need)
         for need in needs:
             changed_in = self._entry_of(self._machine.pending_of(need) or 0)
             if changed_in is not None:

@@ -112,6 +112,10 @@ def _copy_pages(to: Checkpoints, own: AddressSpace, regions: list[Vma], memory: 
         to.journal.change(change, memory)
         for first, end in source.holes:
             to.journal.change(DropPages(memory.object_id, first, end - first), memory)
+        for vma in own.vmas:
+            if vma.flags & DONT_COPY and vma.obj is source:
+                left_out = (vma.end - vma.start) >> own.geometry.page_shift
+                to.journal.change(DropPages(memory.object_id, vma.offset, left_out), memory)
     shift = own.geometry.page_shift
     for vma in regions:
         count, place = (vma.end - vma.start) >> shift, vma.start >> shift

@@ -83,6 +83,12 @@ class Lacking(Protocol):
     def supply(self, need: "PagesNeeded", pages: dict[int, bytes]) -> None:
         """Take the pages of `need` that exist; the others are zeros."""
 
+    def pin(self, need: "PagesNeeded") -> None:
+        """What the call needs stays resident once it is, until `unpin`."""
+
+    def unpin(self, need: "PagesNeeded") -> None:
+        """Undo one `pin` of the same need."""
+
     @property
     def gone(self) -> bool:
         """Whether nobody can ask for it any more."""
@@ -92,11 +98,20 @@ class PagesNeeded(Exception):  # noqa: N818 - the field's term
     """Pages that the store has are not resident: fetch them, `Machine.supply` them, run the call again.
 
     `pages` are page indexes of the store's object `object_id`, ascending and unique; `memory` is what lacks them.
-    `epoch` proves at supply that nothing was evicted meanwhile.
+    `epoch` proves at supply that nothing was evicted meanwhile. `spans` are the ranges (first, count) that the call
+    looks at, those of its pages that are resident among them.
     """
 
-    def __init__(self, object_id: int, pages: Sequence[int], epoch: int, memory: "Lacking") -> None:
+    def __init__(
+        self,
+        object_id: int,
+        pages: Sequence[int],
+        epoch: int,
+        memory: "Lacking",
+        spans: Sequence[tuple[int, int]] = (),
+    ) -> None:
         super().__init__(f"object {object_id}: {len(pages)} pages from {pages[0]}")
+        self.spans = tuple(spans)
         self.object_id = object_id
         self.pages = list(pages)
         self.epoch = epoch
@@ -104,4 +119,9 @@ class PagesNeeded(Exception):  # noqa: N818 - the field's term
 
     def widened(self, pages: Sequence[int]) -> "PagesNeeded":
         """The same need for other pages."""
-        return PagesNeeded(self.object_id, pages, self.epoch, self.memory)
+        return PagesNeeded(self.object_id, pages, self.epoch, self.memory, self.spans)
+
+    def joined(self, other: "PagesNeeded") -> "PagesNeeded":
+        """What this and `other` need of the same memory."""
+        pages, spans = sorted({*self.pages, *other.pages}), dict.fromkeys((*self.spans, *other.spans))
+        return PagesNeeded(self.object_id, pages, self.epoch, self.memory, tuple(spans))

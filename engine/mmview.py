@@ -196,7 +196,7 @@ def _hand_over(source: MemoryObject, target: MemoryObject, first: int, count: in
         if count > pool.capacity:
             raise EngineError(ENOMEM, f"{count} pages to fetch, {pool.capacity} page frames")
         stored = np.flatnonzero(source.pages.entries(first, count) == STORED)
-        source.require([PageIndex(first + position) for position in stored.tolist()])
+        source.require([PageIndex(first + position) for position in stored.tolist()], (first, count))
     for start, number in _spans(source, first, count):
         target.writable_entries(start, number)
     _move_entries(source, target, first, count)

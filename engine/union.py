@@ -450,10 +450,11 @@ class Union:
 
 def _together(needs: list[PagesNeeded]) -> PagesNeeded:
     """What several regions need of the first one's object, in one request: regions are many, objects few."""
-    first = needs[0]
-    return first.widened(
-        sorted({page for need in needs if need.memory is first.memory for page in need.pages})
-    )
+    joined = needs[0]
+    for need in needs[1:]:
+        if need.memory is joined.memory:
+            joined = joined.joined(need)
+    return joined
 
 
 def _page_count(piece: Piece, page_size: int) -> int:

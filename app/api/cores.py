@@ -106,8 +106,7 @@ def _read(image: CoreImage, runs: list[Run]) -> bytes:
             pieces.append(image.read(*run))
         except PagesNeeded as need:
             known = needs.get(need.memory)
-            pages = need.pages if known is None else sorted({*known.pages, *need.pages})
-            needs[need.memory] = need.widened(pages)
+            needs[need.memory] = known.joined(need) if known else need
     if needs:
         raise ManyPagesNeeded(list(needs.values()))
     return b"".join(pieces)

@@ -229,7 +229,7 @@ class MemoryObject(PagedMemory):
                 length=count * self.page_size,
             )
         stored = np.flatnonzero(self.pages.entries(first, count) == STORED)
-        self.require([PageIndex(first + position) for position in stored.tolist()])
+        self.require([PageIndex(first + position) for position in stored.tolist()], (first, count))
 
     def _shift(self, first: int, count: int, to: int) -> None:
         """Move the entries of a range; the references of their frames move with them."""

@@ -25,8 +25,8 @@ from engine.memory.fault import (
     plan_read_fault,
     plan_write_fault,
 )
-from engine.memory.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME, FramePool, Frames
-from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap, PageNumbers, absent_leaf
+from engine.memory.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME, FramePool, Frames, runs
+from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap, PageNumbers, absent_leaf, leaf_spans
 
 
 class Mapper(Protocol):
@@ -56,6 +56,7 @@ class PagedMemory:
         "_holes",
         "_in_store",
         "_needed",
+        "_pins",
         "dirty",
         "epoch",
         "family",
@@ -99,6 +100,7 @@ class PagedMemory:
         self._in_store = in_store
         self._hand = 0
         self._needed = 0, 0
+        self._pins: dict[int, list[tuple[int, int]]] = {}
         self._holes: list[tuple[int, int]] = []
         self.pages = PageMap(pool, self._new_leaf)
 
@@ -130,7 +132,7 @@ class PagedMemory:
         self.journal.touch(self)
         entries = self.swap_in(first, self.pages.entries(first, count))
         plan = plan_read_fault(entries)
-        self._require_fetched(plan, first)
+        self._require_fetched(plan, first, count)
         if len(plan.zero_map):
             entries = self.writable_entries(first, count)
             entries[plan.zero_map] = ZERO_FRAME
@@ -148,7 +150,7 @@ class PagedMemory:
         whole = slice(whole_start, max(whole_start, whole_end))
         entries = self.swap_in(first, self.writable_entries(first, count), but=whole, to_write=True)
         plan = plan_write_fault(entries, self.pool.refs, whole)
-        self._require_fetched(plan, first)
+        self._require_fetched(plan, first, count)
         self.pool.lazy[np.maximum(entries, ABSENT)] = False
         fresh = np.sort(np.concatenate([plan.zero_fill, plan.copy, plan.replace]))
         if not len(fresh):
@@ -258,6 +260,15 @@ class PagedMemory:
 
     def locked_pages(self) -> list[tuple[int, int]]:
         """Pages that must stay resident, for good or while a call needs them: (first, count)."""
+        pinned = (
+            ((number << LEAF_SHIFT) + low, high - low)
+            for number, parts in self._pins.items()
+            for low, high in parts
+        )
+        return [*self._in_use(), *pinned]
+
+    def _in_use(self) -> list[tuple[int, int]]:
+        """Pages that regions lock or the call in progress needs: (first, count)."""
         return [self._needed, *(pages for mapper in self.mappers for pages in mapper.locked_pages(self))]
 
     def _make_room(self, first: int, count: int) -> None:
@@ -311,7 +322,7 @@ class PagedMemory:
         free = pool.free_count
         if not self.persistent:
             return 0
-        locked = self.locked_pages()
+        locked = self._in_use()
         everywhere = count >= 1 << 62
         numbers = self.pages.numbers_from(self._hand) if everywhere else self.pages.present(first, count)
         for number in numbers:
@@ -328,6 +339,8 @@ class PagedMemory:
             clean[max(first + count - start, 0) :] = False
             for page, pages in locked:
                 clean[max(page - start, 0) : max(page + pages - start, 0)] = False
+            for low, high in self._pins.get(number, ()):
+                clean[low:high] = False
             sharers = (self,) if self.pages.is_exclusive(number) else self.family
             for sharer in sharers:
                 if sharer.dirty:
@@ -344,10 +357,23 @@ class PagedMemory:
                 pool.release(victims)
         return pool.free_count - free
 
-    def require(self, pages: list[PageIndex]) -> None:
-        """PagesNeeded for these pages, if there are any."""
+    def require(self, pages: list[PageIndex], *spans: tuple[int, int]) -> None:
+        """PagesNeeded for these pages, if there are any, by a call that looks at `spans`: (first, count)."""
         if pages:
-            raise PagesNeeded(self.store_id, pages, self.epoch, self)
+            raise PagesNeeded(self.store_id, pages, self.epoch, self, spans)
+
+    def pin(self, need: PagesNeeded) -> None:
+        """What the call needs stays resident once it is, until `unpin`."""
+        for number, part in _pinned_parts(need):
+            self._pins.setdefault(number, []).append(part)
+
+    def unpin(self, need: PagesNeeded) -> None:
+        """Undo one `pin` of the same need."""
+        for number, part in _pinned_parts(need):
+            parts = self._pins[number]
+            parts.remove(part)
+            if not parts:
+                del self._pins[number]
 
     # -- details -------------------------------------------------------------------------------------------------
 
@@ -379,9 +405,9 @@ class PagedMemory:
 
         self.journal.undo(put_back)
 
-    def _require_fetched(self, plan: FaultPlan, first: int) -> None:
+    def _require_fetched(self, plan: FaultPlan, first: int, count: int) -> None:
         if len(plan.fetch):
-            self.require([PageIndex(first + p) for p in plan.fetch.tolist()])
+            self.require([PageIndex(first + p) for p in plan.fetch.tolist()], (first, count))
 
     def _replace(self, first: int, entries: Frames) -> None:
         """Set entries; the frames that leave are released when this can no longer be undone.
@@ -418,6 +444,15 @@ class PagedMemory:
         """Drop every cached translation of pages [first, first + count)."""
         for mapper in self.mappers:
             mapper.zap_object(self, first, count)
+
+
+def _pinned_parts(need: PagesNeeded) -> set[tuple[int, tuple[int, int]]]:
+    """What a need names, by leaf: (leaf number, (low, high) in it)."""
+    pages = np.array(need.pages, np.int64)
+    ranges = [*need.spans, *((first, count) for _, first, count in runs(pages))]
+    return {
+        (number, (low, high)) for first, count in ranges for number, low, high, _ in leaf_spans(first, count)
+    }
 
 
 def _swapped(entries: Frames, but: slice) -> Positions:

@@ -35,7 +35,7 @@ def read_ahead(obj: MemoryObject, first: int, count: int) -> None:
         stored = np.flatnonzero(entries == STORED)[:room]
         wanted.extend(PageIndex(start + position) for position in stored.tolist())
     if wanted:
-        raise PagesNeeded(obj.store_id, wanted, obj.epoch, obj)
+        raise PagesNeeded(obj.store_id, wanted, obj.epoch, obj, ((first, count),))
 
 
 def with_successors(obj: MemoryObject, need: PagesNeeded, last: int) -> PagesNeeded:

@@ -1,6 +1,7 @@
 """A machine with a store behind it, used as the service uses it: every call a transaction, pages fetched on demand."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from errno import ENOSPC
 from typing import Any
 
@@ -70,12 +71,18 @@ class Host:
 
     def do(self, call: str, *args: Any, cred: Credentials = ROOT, **named: Any) -> Any:
         """Make a call and make it durable."""
+        with ExitStack() as pins:
+            return self._do(pins, call, *args, cred=cred, **named)
+
+    def _do(self, pins: ExitStack, call: str, *args: Any, cred: Credentials, **named: Any) -> Any:
         for _ in range(ROUNDS_MAX):
             try:
                 with self.machine.transaction() as txn:
                     value = getattr(self.machine, call)(cred, *args, **named)
             except PagesNeeded as need:
                 self.fetches += 1
+                need.memory.pin(need)
+                pins.callback(need.memory.unpin, need)
                 self.machine.supply(need, self.store.fetch(need.object_id, need.pages))
             except EngineError:
                 self.settle(txn)

@@ -282,3 +282,14 @@ def test_regions_that_differ_in_what_an_image_does_not_keep_are_one_in_it(host: 
     host.do("vas_exec", runner, vid, cred=ALICE)
     assert host.do("read", runner, None, host.base, 2 * PAGE) == b"0" * PAGE + b"1" * PAGE
     sound(host)
+
+
+def test_dontfork_memory_of_a_run_image_is_left_out_too(host: Host) -> None:
+    runner = host.task(ALICE)
+    host.do("vas_exec", runner, host.do("vas_fork", program(host), cred=ALICE), cred=ALICE)
+    host.do("madvise", runner, None, host.base, PAGE, 10)
+    again = host.do("vas_fork", runner, None, "again", cred=ALICE)
+    host.do("vas_mmap", again, host.base, PAGE, RW, PRIVATE | FIXED, cred=ALICE)
+    other = host.task(ALICE)
+    host.do("vas_exec", other, again, cred=ALICE)
+    assert host.do("read", other, None, host.base, 2 * PAGE) == bytes(PAGE) + b"1" * PAGE
