@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from engine.access import Access
+from engine.access import READ_WRITE
 from engine.address_space import AddressSpace, Break
 from engine.changes import IMAGE, CloneObject, DropObject, DropPages, PutPages
 from engine.constants import EXCLUSIVE
@@ -75,16 +75,17 @@ class Checkpoints:
     def exec(self, cred: Credentials, pid: int, vid: int) -> None:
         """vas_exec: the task's memory becomes a copy-on-write copy of an image; one thread, nothing attached.
 
-        ESRCH, EPERM; EINVAL: unknown, no image, has segments; EACCES: the mode's write bit; ENOMEM: the task's limit.
+        ESRCH, EPERM; EINVAL: unknown, no image, has segments; EACCES: the mode's read and write bits; ENOMEM: the task's limit.
         """
         task = self.tasks.require(cred, pid)
         space = self.spaces.registry.get(vid)
         if not space.flags & IMAGE or space.segment_ids():
             raise EngineError(EINVAL, f"space {vid} is no image of a task")
-        space.owner.require(cred, Access.WRITE, f"space {vid}")
+        space.owner.require(cred, READ_WRITE, f"space {vid}")
         image = space.memory
         self.journal.touch(image)
         memory = MemoryObject(self.objects.pool, self.journal)
+        self.journal.undo(memory.abandon)
         made = empty_space(pid, memory, task.space.limits)
         copies = [vma._replace(obj=memory, anon=made.new_anon(), shared=False) for vma in image.vmas]
         made.fill(copies)
@@ -93,6 +94,7 @@ class Checkpoints:
         made.brk = Break(*space.brk, made.geometry.arena_start)
         made.bottom_up = task.space.bottom_up
         memory.stand_on(self._backing(image.memory, memory))
+        memory.cloned_from(image.memory)
         self.tasks.become(task, made)
 
     def _backing(self, image: MemoryObject, memory: MemoryObject) -> Backing:

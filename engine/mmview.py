@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 
-from engine.address import PageIndex
 from engine.address_space import AddressSpace
 from engine.constants import (
     MMVIEW_CREATE,
@@ -22,8 +21,8 @@ from engine.constants import (
     MMVIEW_UNSHARE,
 )
 from engine.copying import new_view
-from engine.errors import EACCES, EBUSY, EINVAL, ENOMEM, EPERM, EngineError
-from engine.memory.frames import ABSENT, STORED
+from engine.errors import EACCES, EBUSY, EINVAL, EPERM, EngineError
+from engine.memory.frames import ABSENT
 from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
 from engine.task import VIEWS, Task, Thread, View, add_view
@@ -191,12 +190,8 @@ def _show_instead(space: AddressSpace, regions: Iterable[Vma], memory: MemoryObj
 
 def _hand_over(source: MemoryObject, target: MemoryObject, first: int, count: int) -> None:
     """Move pages to the same place in other memory. Costs what is resident. PagesNeeded; ENOMEM: too many leaves."""
-    pool = source.pool
     if source.store_id:
-        if count > pool.capacity:
-            raise EngineError(ENOMEM, f"{count} pages to fetch, {pool.capacity} page frames")
-        stored = np.flatnonzero(source.pages.entries(first, count) == STORED)
-        source.require([PageIndex(first + position) for position in stored.tolist()], (first, count))
+        source.require_resident(first, count)
     for start, number in _spans(source, first, count):
         target.writable_entries(start, number)
     _move_entries(source, target, first, count)

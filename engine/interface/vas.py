@@ -48,8 +48,9 @@ class VasCalls(Parts):
             if vid and self.locks.needed:
                 self.locks.require(thread, vid)
             thread.switch(vid)
-            uid = thread.task.cred.uid
-            self.journal.note("thread.switched", pid=pid, tid=thread.tid, uid=uid, vid=vid)
+            if self.journal.current is not None:
+                uid = thread.task.cred.uid
+                self.journal.note("thread.switched", pid=pid, tid=thread.tid, uid=uid, vid=vid)
 
     def active_vas(self, cred: Credentials, pid: int, tid: int | None) -> int:
         """The id of the space a thread is in, 0 in its original address space. ESRCH, EPERM."""

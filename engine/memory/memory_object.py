@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.address import PageIndex
 from engine.changes import CloneObject, DropPages, PutPages
-from engine.errors import EINVAL, ENOMEM, EngineError
+from engine.errors import EINVAL, EngineError
 from engine.journal import Journal
-from engine.memory.frames import ABSENT, STORED, ZERO_FRAME, FramePool, Frames
+from engine.memory.frames import ABSENT, ZERO_FRAME, FramePool, Frames
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap
 from engine.memory.paged_memory import PagedMemory
 
@@ -79,6 +78,7 @@ class MemoryObject(PagedMemory):
         self.family.append(copy)
         self.journal.undo(self.family.remove, copy)
         self.journal.undo(copy.pages.clear)
+        copy.cloned_from(self)
         self._zap_all()
         self.journal.change(CloneObject(self.object_id, copy.object_id), self, copy)
 
@@ -96,13 +96,21 @@ class MemoryObject(PagedMemory):
         self.journal.undo(put_back)
         self.journal.defer(pages.clear)
         self.pages, self.dirty = PageMap(self.pool, self._new_leaf), {}
-        if source.family is self.family:  # who shares leaves must know each other
-            self.pages.share_from(source.pages)
+        self._join_family(source)
+        self.pages.share_from(source.pages)
+        self.cloned_from(source)
         self._in_store, self._holes = True, source._holes
         self.version += 1
         self.epoch += 1
         self._zap_all()
         self.journal.change(CloneObject(source.object_id, self.object_id), self, source)
+
+    def _join_family(self, other: "MemoryObject") -> None:
+        """Who shares leaves must know each other. To know too many does no harm, so it is not undone."""
+        if self.family is not other.family:
+            other.family.extend(self.family)
+            for member in self.family:
+                member.family = other.family
 
     # -- bytes ---------------------------------------------------------------------------------------------------
 
@@ -182,7 +190,7 @@ class MemoryObject(PagedMemory):
         Costs what is resident. Of persistent memory every page must be: PagesNeeded; ENOMEM when they cannot be.
         """
         if self.store_id:
-            self._require_resident(first, count)
+            self.require_resident(first, count)
         for number in self.pages.present(first, count):
             start = max(first, number << LEAF_SHIFT)
             stop = min(first + count, (number + 1) << LEAF_SHIFT)
@@ -220,16 +228,6 @@ class MemoryObject(PagedMemory):
             raise EngineError(EINVAL, f"length {length}")
         first = offset // self.page_size
         return first, (offset + length - 1) // self.page_size - first + 1
-
-    def _require_resident(self, first: int, count: int) -> None:
-        if count > self.pool.capacity:
-            raise EngineError(
-                ENOMEM,
-                f"{count} pages to move, {self.pool.capacity} page frames",
-                length=count * self.page_size,
-            )
-        stored = np.flatnonzero(self.pages.entries(first, count) == STORED)
-        self.require([PageIndex(first + position) for position in stored.tolist()], (first, count))
 
     def _shift(self, first: int, count: int, to: int) -> None:
         """Move the entries of a range; the references of their frames move with them."""

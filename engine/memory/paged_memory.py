@@ -6,12 +6,11 @@ Addresses inside an object are page indexes. Bytes are memory_object.py's.
 from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 
 from engine.address import PageIndex
-from engine.errors import EngineError, PagesNeeded
+from engine.errors import ENOMEM, EngineError, PagesNeeded
 from engine.journal import Journal
 from engine.memory.fault import (
     COPY,
@@ -25,20 +24,11 @@ from engine.memory.fault import (
     plan_read_fault,
     plan_write_fault,
 )
-from engine.memory.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME, FramePool, Frames, runs
-from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap, PageNumbers, absent_leaf, leaf_spans
-
-
-class Mapper(Protocol):
-    """Something that caches translations of an object's pages. `vid`: the space it belongs to, 0 for a task."""
-
-    vid: int
-
-    def zap_object(self, obj: "PagedMemory", first: int, count: int) -> None:
-        """Forget the translations of pages [first, first + count) of `obj`."""
-
-    def locked_pages(self, obj: "PagedMemory") -> Iterable[tuple[int, int]]:
-        """Pages of `obj` that locked regions show: (first, count)."""
+from engine.memory.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME, FramePool, Frames
+from engine.memory.mapper import Mapper
+from engine.memory.origin import Origin
+from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap, PageNumbers, absent_leaf
+from engine.memory.pins import Pins
 
 
 class PagedMemory:
@@ -56,6 +46,7 @@ class PagedMemory:
         "_holes",
         "_in_store",
         "_needed",
+        "_origin",
         "_pins",
         "dirty",
         "epoch",
@@ -100,7 +91,8 @@ class PagedMemory:
         self._in_store = in_store
         self._hand = 0
         self._needed = 0, 0
-        self._pins: dict[int, list[tuple[int, int]]] = {}
+        self._origin: Origin | None = None
+        self._pins = Pins()
         self._holes: list[tuple[int, int]] = []
         self.pages = PageMap(pool, self._new_leaf)
 
@@ -131,6 +123,8 @@ class PagedMemory:
         """Frames of pages [first, first + count); never-written pages become the shared zero page."""
         self.journal.touch(self)
         entries = self.swap_in(first, self.pages.entries(first, count))
+        if self._origin is not None:
+            entries = self._adopt(first, entries)
         plan = plan_read_fault(entries)
         self._require_fetched(plan, first, count)
         if len(plan.zero_map):
@@ -149,6 +143,8 @@ class PagedMemory:
         whole_end = (low + length) // self.page_size
         whole = slice(whole_start, max(whole_start, whole_end))
         entries = self.swap_in(first, self.writable_entries(first, count), but=whole, to_write=True)
+        if self._origin is not None:
+            entries = self._adopt(first, entries, whole)
         plan = plan_write_fault(entries, self.pool.refs, whole)
         self._require_fetched(plan, first, count)
         self.pool.lazy[np.maximum(entries, ABSENT)] = False
@@ -260,12 +256,7 @@ class PagedMemory:
 
     def locked_pages(self) -> list[tuple[int, int]]:
         """Pages that must stay resident, for good or while a call needs them: (first, count)."""
-        pinned = (
-            ((number << LEAF_SHIFT) + low, high - low)
-            for number, parts in self._pins.items()
-            for low, high in parts
-        )
-        return [*self._in_use(), *pinned]
+        return [*self._in_use(), *self._pins.ranges()]
 
     def _in_use(self) -> list[tuple[int, int]]:
         """Pages that regions lock or the call in progress needs: (first, count)."""
@@ -339,7 +330,7 @@ class PagedMemory:
             clean[max(first + count - start, 0) :] = False
             for page, pages in locked:
                 clean[max(page - start, 0) : max(page + pages - start, 0)] = False
-            for low, high in self._pins.get(number, ()):
+            for low, high in self._pins.of_leaf(number):
                 clean[low:high] = False
             sharers = (self,) if self.pages.is_exclusive(number) else self.family
             for sharer in sharers:
@@ -362,20 +353,67 @@ class PagedMemory:
         if pages:
             raise PagesNeeded(self.store_id, pages, self.epoch, self, spans)
 
+    def require_resident(self, first: int, count: int) -> None:
+        """PagesNeeded for what of pages [first, first + count) is in the store only; ENOMEM: more than all frames."""
+        if count > self.pool.capacity:
+            length = count * self.page_size
+            raise EngineError(
+                ENOMEM, f"{count} pages wanted, {self.pool.capacity} page frames", length=length
+            )
+        entries = self.pages.entries(first, count)
+        if self._origin is not None:
+            entries = self._adopt(first, entries)
+        self.require(
+            [PageIndex(first + p) for p in np.flatnonzero(entries == STORED).tolist()], (first, count)
+        )
+
     def pin(self, need: PagesNeeded) -> None:
         """What the call needs stays resident once it is, until `unpin`."""
-        for number, part in _pinned_parts(need):
-            self._pins.setdefault(number, []).append(part)
+        self._pins.add(need)
 
     def unpin(self, need: PagesNeeded) -> None:
         """Undo one `pin` of the same need."""
-        for number, part in _pinned_parts(need):
-            parts = self._pins[number]
-            parts.remove(part)
-            if not parts:
-                del self._pins[number]
+        self._pins.remove(need)
 
     # -- details -------------------------------------------------------------------------------------------------
+
+    def cloned_from(self, memory: "PagedMemory") -> None:
+        """The store does not know it yet: until the transaction is settled, what it lacks is that of `memory`."""
+        origin = Origin(memory, memory.version, self.journal.serial)
+        if origin.serial:
+            before = self._origin
+            self._origin = origin
+            self.journal.undo(setattr, self, "_origin", before)
+            self.journal.defer(setattr, self, "_origin", None)
+
+    def _adopt(self, first: int, entries: Frames, but: slice = slice(0, 0)) -> Frames:
+        """`entries`, those from page `first` on, with frames of the origin where the store would be asked too early.
+
+        PagesNeeded by the origin. EAGAIN: the transaction that cloned it has changed it since.
+        """
+        lacking = entries == STORED
+        lacking[but] = False
+        positions = np.flatnonzero(lacking)
+        origin = self._origin
+        if origin is None or not len(positions):
+            return entries
+        pages = positions + first
+        found = origin.frames(pages, self.journal.serial)
+        if found is None:
+            return entries
+        self.pages.scatter(pages, found)
+        self.pool.hold(found)
+        entries[positions] = found
+        return entries
+
+    def resident(self, pages: PageNumbers) -> Frames | None:
+        """The frames of ascending pages; None if some are neither here nor in the store. PagesNeeded."""
+        if self._origin is not None:
+            for page in pages.tolist():
+                self._adopt(page, self.pages.entries(page, 1))
+        entries = self.pages.gather(pages)
+        self.require([PageIndex(page) for page in pages[entries == STORED].tolist()])
+        return None if (entries <= ABSENT).any() else entries
 
     def _new_leaf(self, number: int) -> Frames:
         entries = absent_leaf(number)
@@ -444,15 +482,6 @@ class PagedMemory:
         """Drop every cached translation of pages [first, first + count)."""
         for mapper in self.mappers:
             mapper.zap_object(self, first, count)
-
-
-def _pinned_parts(need: PagesNeeded) -> set[tuple[int, tuple[int, int]]]:
-    """What a need names, by leaf: (leaf number, (low, high) in it)."""
-    pages = np.array(need.pages, np.int64)
-    ranges = [*need.spans, *((first, count) for _, first, count in runs(pages))]
-    return {
-        (number, (low, high)) for first, count in ranges for number, low, high, _ in leaf_spans(first, count)
-    }
 
 
 def _swapped(entries: Frames, but: slice) -> Positions:
