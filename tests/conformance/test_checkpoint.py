@@ -188,6 +188,18 @@ def test_what_is_no_image_is_not_run(world: World) -> None:
     assert regions(world.owner) == ["0-1 rw-p"]
 
 
+@row("VAS-EXEC-ENOMEM-1")
+def test_an_image_larger_than_the_tasks_limit_is_not_run(world: World) -> None:
+    put(world.owner, 0, 256)
+    vid = world.owner.vas_fork(world.name())
+    second = world.task("owner")
+    put(second, 0)
+    second.write(at(0), b"stays")
+    second.prlimit("address_space", 128 * PAGE)
+    world.fails("ENOMEM", second.vas_exec, vid)
+    assert second.read(at(0), 5) == b"stays"
+
+
 @row("VAS-EXEC-EACCES-1")
 def test_an_image_needs_the_write_bit(world: World) -> None:
     vid = world.owner.vas_fork(world.name())

@@ -53,6 +53,20 @@ def test_every_region_is_in_a_new_view(world: World) -> None:
     assert task.maps() == before
 
 
+@row("MMVIEW-CREATE-ENOMEM-1", "http")
+def test_views_have_an_end_and_the_task_goes_on(world: World) -> None:
+    """About a thousand views of a small task; whoever deletes one may make another."""
+    task = HttpTask(world.http("owner"), world.owner.pid, world.owner.tid)
+    results = task.batch(*[{"call": "mmview_create"}] * 2000)
+    made = [result["value"] for result in results if "value" in result]
+    assert len(made) > 500
+    assert {result["errno"] for result in results[len(made) :]} == {"ENOMEM"}
+    world.fails("ENOMEM", create, task)
+    task.mmview(MMVIEW_DELETE, made[0])
+    assert create(task) > made[-1]
+    assert go(task, made[-1]) == 0
+
+
 @row("MMVIEW-ID-1")
 def test_view_ids_are_never_used_again(world: World) -> None:
     task = world.owner

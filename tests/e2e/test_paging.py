@@ -8,6 +8,7 @@ import pytest
 
 import everspace
 from tests.conformance.support.calls import PAGE, HttpTask
+from tests.conformance.support.http import Problem
 from tests.conformance.support.memory import ANON, RW
 from tests.conformance.support.service import EVERSPACED, Service, run
 
@@ -78,3 +79,22 @@ def test_limits_are_options_and_settings(tmp_path: Path) -> None:
         done = run([EVERSPACED, "serve", "--data-dir", str(tmp_path / "none"), option, value])
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert option in done.stderr
+
+
+def test_an_image_has_room_in_the_page_frames(tmp_path: Path) -> None:
+    """A task's memory may be larger than the frames, thanks to swap; an image of it may not, and nothing is half made."""
+    with Service(tmp_path / "data", SMALL) as service:
+        task = HttpTask.spawn(service.http())
+        own = task.mmap(0, 8 * MIB, RW, ANON)
+        for place in range(0, 8 * MIB, MIB):
+            task.write(own + place, b"x" * MIB)
+        with pytest.raises(Problem) as raised:
+            task.vas_fork("too large")
+        assert raised.value.errno == "ENOMEM"
+        assert service.http().get("/v1/vas")["items"] == []
+        assert task.read(own, MIB) == b"x" * MIB
+        task.munmap(own + 2 * MIB, 6 * MIB)
+        image = task.vas_fork("fits")
+        second = HttpTask.spawn(service.http())
+        second.vas_exec(image)
+        assert second.read(own + MIB, MIB) == b"x" * MIB
