@@ -188,6 +188,17 @@ def test_what_is_no_image_is_not_run(world: World) -> None:
     assert regions(world.owner) == ["0-1 rw-p"]
 
 
+@row("VAS-EXEC-EINVAL-2")
+def test_an_image_that_got_a_segment_is_not_run(world: World) -> None:
+    """A segment is shared, a task's memory is its own: it would have to be both."""
+    vid = world.owner.vas_fork(world.name())
+    sid = world.segment()
+    world.owner.vas_seg_attach(vid, sid, O_RDWR)
+    world.fails("EINVAL", world.owner.vas_exec, vid)
+    world.owner.vas_seg_detach(vid, sid)
+    assert world.owner.vas_exec(vid) == 0
+
+
 @row("VAS-EXEC-ENOMEM-1")
 def test_an_image_larger_than_the_tasks_limit_is_not_run(world: World) -> None:
     put(world.owner, 0, 256)
