@@ -34,6 +34,8 @@ T = TypeVar("T")
 Waiting = Callable[[], Awaitable[object]]
 """A call that may take long, and its result."""
 
+FETCH_PAGES = 2048
+"""Pages that are fetched and handed in at a time; between two parts others get their turn."""
 FETCH_ROUNDS_FREE = 3
 """Times one call may ask for pages before it takes turns with others that do so."""
 FETCH_ROUNDS_MAX = 64
@@ -304,19 +306,23 @@ class Executor:
             changed_in = self._entry_of(self._machine.pending_of(need) or 0)
             if changed_in is not None:
                 await self._decided(changed_in)
-            try:
-                pages = await asyncio.to_thread(self._store.fetch, need.object_id, need.pages)
-            except StoreError as cause:
-                raise _refusal(cause) from cause
-            self.counts.fetches += 1
-            self.counts.pages_fetched += len(pages)
-            if self._machine.pending_of(need) is None:
-                continue  # gone meanwhile: when the call is run again it says so itself
-            try:
-                self._machine.supply(need, pages)
-            except EngineError as refused:
-                if refused.errno != ENOMEM or not await self.write_back():
-                    raise
+            for part in need.parts(FETCH_PAGES):
+                await self._fetch_part(part)
+
+    async def _fetch_part(self, need: PagesNeeded) -> None:
+        try:
+            pages = await asyncio.to_thread(self._store.fetch, need.object_id, need.pages)
+        except StoreError as cause:
+            raise _refusal(cause) from cause
+        self.counts.fetches += 1
+        self.counts.pages_fetched += len(pages)
+        if self._machine.pending_of(need) is None:
+            return  # gone meanwhile: when the call is run again it says so itself
+        try:
+            self._machine.supply(need, pages)
+        except EngineError as refused:
+            if refused.errno != ENOMEM or not await self.write_back():
+                raise
 
     def _decided(self, entry: Entry) -> Awaitable[None]:
         waiter: asyncio.Future[None] = self._loop.create_future()

@@ -10,6 +10,7 @@ A task's views (mmview.py) are address spaces kept in step: what changes regions
 `private`, and rights of its own.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -18,7 +19,7 @@ from engine.access import Access
 from engine.address import VirtRange
 from engine.changes import DropRegion, PutRegion, RegionRecord
 from engine.constants import MAP_COUNT_MAX
-from engine.errors import EBUSY, ENOMEM, Collision, EngineError
+from engine.errors import EBUSY, EFAULT, ENOMEM, Collision, EngineError
 from engine.geometry import Geometry
 from engine.journal import Journal
 from engine.limited import Limited
@@ -134,6 +135,25 @@ class AddressSpace(Limited):
         self.vmas.fill(vmas)
         for obj in {id(vma.obj): vma.obj for vma in vmas}.values():
             self._show(obj)
+
+    def redraw(self, vmas: list[Vma]) -> None:
+        """Make `vmas`, ascending and of own memory, all the regions of a space but the windows of its segments.
+
+        EFAULT: one is in the way of such a window or of a peer.
+        """
+        starts = [vma.start for vma in vmas]
+        others = [(self, vma) for vma in self.segment_windows()]
+        for peer in self.peers:
+            self.journal.touch(peer)
+            others += [(peer, vma) for vma in peer.vmas]
+        for owner, held in others:
+            index = bisect_left(starts, held.end) - 1
+            if index >= 0 and vmas[index].end > held.start:
+                raise Collision(EFAULT, vmas[index].range, held.range, owner.holder(held))
+        geometry = self.geometry
+        kept = sorted([*self.segment_windows(), *vmas], key=lambda vma: vma.start)
+        self.vmas.replace(geometry.user_start, geometry.user_end, kept)
+        self.zap(geometry.user_start, geometry.user_end)
 
     def unmap(self, start: int, end: int) -> None:
         """Drop this owner's regions in the page-aligned [start, end); what it held reads as zeros if mapped anew."""

@@ -7,14 +7,13 @@ its parent. A snapshot is a clone that nobody can change.
 from dataclasses import dataclass
 
 from engine.access import Access
-from engine.address import VirtRange
 from engine.address_space import region_record
 from engine.changes import IMAGE, SNAPSHOT, BirthRecord, DropRoot, PutBirth, PutRoot, RegionRecord
 from engine.credentials import Credentials, Owner
-from engine.errors import EBUSY, EFAULT, EINVAL, EngineError
+from engine.errors import EBUSY, EINVAL, EngineError
 from engine.journal import Journal
 from engine.memory.objects import Objects
-from engine.registry import Registry
+from engine.registry import Registry, require_owner
 from engine.segments import Segment, Segments
 from engine.spaces import Space, Spaces
 from engine.views import Lineage
@@ -78,11 +77,12 @@ class Clones:
     def reset_space(self, cred: Credentials, vid: int) -> None:
         """Make a clone what it was at first: bytes, map and roots; also the segments cloned with it that it still has.
 
-        What was attached since stays. EINVAL: unknown, no clone; EACCES: the mode's write bit, also of those segments;
-        EPERM: a snapshot; EBUSY: a thread is inside; EFAULT: a region is in the way of one that comes back.
+        What was attached since stays. EINVAL: unknown, no clone; EPERM: neither its owner nor root (what was overwritten
+        may come back), also of those segments, or a snapshot; EBUSY: a thread is inside; EFAULT: a region is in the way of
+        one that comes back.
         """
         space = self.spaces.registry.get(vid)
-        space.owner.require(cred, Access.WRITE, f"space {vid}")
+        require_owner(space.owner, cred, f"space {vid}", "reset it")
         space.require_mutable()
         born = space.born
         if born is None:
@@ -93,20 +93,14 @@ class Clones:
         attached = set(space.segment_ids())
         for sid in sorted({record.sid for record in born.regions} & attached):
             self.reset_segment(cred, sid)
-        for vma in [vma for vma in memory.vmas if not vma.sid]:
-            memory.vmas.replace(vma.start, vma.end, ())
-            memory.zap(vma.start, vma.end)
         memory.memory.become(self.objects.get(space.birth))
-        for record in born.regions:
-            if not record.sid:
-                memory.refuse_collision(EFAULT, VirtRange(record.start, record.end))
-                memory.map(self._region(space, record))
+        memory.redraw([self._region(space, record) for record in born.regions if not record.sid])
         self._reset_roots(space, dict(born.roots))
 
     def reset_segment(self, cred: Credentials, sid: int) -> None:
         """Give a clone the bytes that it began with.
 
-        EINVAL: unknown, no clone; EACCES: the mode's write bit; EPERM: a snapshot; EBUSY: a thread is in a space that has it.
+        EINVAL: unknown, no clone; EPERM: neither its owner nor root, or a snapshot; EBUSY: a thread is in a space that has it.
         """
         segment = self.segments.registry.get(sid)
         self.journal.touch(segment.obj)

@@ -6,7 +6,7 @@ EngineError                 errno, detail, data
 PagesNeeded                 not an error: pages to be fetched before the call is run again
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from engine.address import VirtRange
@@ -76,9 +76,10 @@ class Collision(EngineError):  # noqa: N818 - the field's term
 
 
 class Lacking(Protocol):
-    """Memory whose pages are fetched on demand. `pending`: the last transaction that changed it."""
+    """Memory whose pages are fetched on demand. `pending`: the last transaction that changed it; `epoch` counts evictions."""
 
     pending: int
+    epoch: int
 
     def supply(self, need: "PagesNeeded", pages: dict[int, bytes]) -> None:
         """Take the pages of `need` that exist; the others are zeros."""
@@ -120,6 +121,12 @@ class PagesNeeded(Exception):  # noqa: N818 - the field's term
     def widened(self, pages: Sequence[int]) -> "PagesNeeded":
         """The same need for other pages."""
         return PagesNeeded(self.object_id, pages, self.epoch, self.memory, self.spans)
+
+    def parts(self, size: int) -> Iterator["PagesNeeded"]:
+        """The same need in parts of at most `size` pages, each as of the moment when it is asked for."""
+        for first in range(0, len(self.pages), size):
+            pages = self.pages[first : first + size]
+            yield PagesNeeded(self.object_id, pages, self.memory.epoch, self.memory, self.spans)
 
     def joined(self, other: "PagesNeeded") -> "PagesNeeded":
         """What this and `other` need of the same memory."""

@@ -229,6 +229,12 @@ def require_shareable(sharing: str, count: int, held: int | None, wanted: int, w
         raise EngineError(EBUSY, f"{what} has a writer")
 
 
+def require_owner(owner: Owner, cred: Credentials, what: str, deed: str) -> None:
+    """EPERM for everybody but the owner and root."""
+    if not cred.is_root and cred.uid != owner.uid:
+        raise EngineError(EPERM, f"{what}: only its owner and root may {deed}")
+
+
 def change_owner(
     owner: Owner,
     journal: Journal,
@@ -244,8 +250,7 @@ def change_owner(
     new_gid = owner.gid if gid is None else gid
     if not 0 <= new_uid <= ID_MAX or not 0 <= new_gid <= ID_MAX:
         raise EngineError(EINVAL, f"uid {new_uid}, gid {new_gid}: not 0 to {ID_MAX}")
-    if not cred.is_root and cred.uid != owner.uid:
-        raise EngineError(EPERM, f"{what}: only its owner and root may change attributes")
+    require_owner(owner, cred, what, "change attributes")
     if not cred.is_root and (new_uid, new_gid) != (owner.uid, owner.gid):
         raise EngineError(EPERM, f"{what}: only root may change owner and group")
     before = (owner.uid, owner.gid, owner.mode)

@@ -19,6 +19,7 @@ from engine.registry import (
     change_owner,
     require_mode,
     require_name,
+    require_owner,
     require_shareable,
     require_sharing,
     require_type,
@@ -122,8 +123,8 @@ class Segments:
         )
 
     def require_resettable(self, cred: Credentials, segment: Segment) -> None:
-        """EINVAL: no clone; EACCES: the mode's write bit; EPERM: a snapshot."""
-        segment.owner.require(cred, Access.WRITE, f"segment {segment.sid}")
+        """EPERM: neither its owner nor root (what was overwritten may come back), or a snapshot; EINVAL: no clone."""
+        require_owner(segment.owner, cred, f"segment {segment.sid}", "reset it")
         segment.require_mutable()
         if segment.birth is None:
             raise EngineError(EINVAL, f"segment {segment.sid} is no clone")

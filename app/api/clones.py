@@ -29,7 +29,7 @@ async def vas_snapshot(vid: Vid, args: NewName, caller: CallerDep) -> Space:
 
 @router.post("/vas/{vid}/reset", operation_id="vas_reset")
 async def vas_reset(vid: Vid, caller: CallerDep, _: Nothing | None = None) -> Space:
-    """Make a clone what it was when it was cloned. EINVAL: no clone; EACCES; EPERM: a snapshot; EBUSY: a thread is inside."""
+    """Make a clone what it was when it was cloned. EINVAL: no clone; EPERM: not its owner or root, a snapshot; EBUSY: a thread is inside."""
 
     def reset_and_look(m: Machine, cred: Credentials) -> VasAttr:
         m.vas_reset(cred, vid)
@@ -68,7 +68,7 @@ async def vas_seg_snapshot(sid: Sid, args: NewName, caller: CallerDep) -> Segmen
 
 @router.post("/segments/{sid}/reset", operation_id="vas_seg_reset")
 async def vas_seg_reset(sid: Sid, caller: CallerDep, _: Nothing | None = None) -> Segment:
-    """Make a clone what it was when it was cloned. EINVAL: no clone; EACCES; EPERM: a snapshot; EBUSY: a thread is inside."""
+    """Make a clone what it was when it was cloned. EINVAL: no clone; EPERM: not its owner or root, a snapshot; EBUSY: a thread is inside."""
 
     def reset_and_look(m: Machine, cred: Credentials) -> SegAttr:
         m.vas_seg_reset(cred, sid)

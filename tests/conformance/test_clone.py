@@ -335,7 +335,7 @@ def test_what_is_no_clone_is_not_reset(world: World) -> None:
         world.fails("EINVAL", world.owner.vas_seg_reset, bad)
 
 
-@row("CLONE-RESET-EACCES-1")
+@row("CLONE-RESET-EPERM-1")
 def test_only_the_owner_and_root_reset(world: World) -> None:
     vid, sid = world.space(0o644), world.segment(0o644)
     clone, segment = (
@@ -358,6 +358,20 @@ def test_nothing_is_reset_under_a_thread(world: World) -> None:
     world.fails("EBUSY", world.owner.vas_reset, clone)
     world.fails("EBUSY", world.owner.vas_seg_reset, item["sid"])
     thread.vas_switch(0)
+    assert world.owner.vas_reset(clone) == 0
+
+
+@row("CLONE-RESET-EFAULT-1")
+def test_a_reset_does_not_come_over_a_region_of_a_task(world: World) -> None:
+    vid = world.space()
+    world.owner.vas_mmap(vid, at(16), PAGE, 3, 0x32)
+    clone = world.owner.vas_clone(vid, world.name())
+    world.owner.vas_munmap(clone, at(16), PAGE)
+    world.owner.vas_mmap(clone, at(32), PAGE, 3, 0x32)
+    world.owner.vas_attach(0, clone, O_RDWR)
+    own = put(world.owner, 16)
+    assert world.fails("EFAULT", world.owner.vas_reset, clone).names(own)
+    world.owner.munmap(own, PAGE)
     assert world.owner.vas_reset(clone) == 0
 
 
