@@ -251,7 +251,7 @@ class Executor:
                 with self._machine.transaction() as txn:
                     value = call()
             except PagesNeeded as need:
-                await self._fetch([need], pins)
+                await self._fetch([need.with_traceback(None)], pins)
             except ManyPagesNeeded as many:
                 await self._fetch(many.needs, pins)
             except EngineError as refused:

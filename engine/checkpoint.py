@@ -40,6 +40,8 @@ class Checkpoints:
     objects: Objects
     tasks: Tasks
     spaces: Spaces
+    unowned: list[int]
+    """Objects of the store to be dropped."""
 
     def fork(self, cred: Credentials, pid: int, tid: int | None, name: str | None) -> Space:
         """vas_fork: a space with the regions and bytes of what the thread's task owns, mode 0600, the task's credentials.
@@ -50,9 +52,10 @@ class Checkpoints:
         thread = self.tasks.thread_of(cred, pid, tid)
         owner, own = thread.task.cred, thread.union.own
         self.journal.touch(own)
+        registry = self.spaces.registry
         if name is None:
-            name = f"CP-{pid}-{self.spaces.registry.next_id}"
-        self.spaces.registry.require_free(name)
+            name = registry.free_name(f"CP-{pid}-{registry.next_id}")
+        registry.require_free(name)
         regions = [vma for vma in own.vmas if not vma.flags & DONT_COPY]
         memory = self.objects.create(in_store=True)
         _copy_pages(self, own, regions, memory)
@@ -102,7 +105,14 @@ class Checkpoints:
         image.flush()
         copy = self.objects.spare_id()
         self.journal.change(CloneObject(image.object_id, copy), image, memory)
-        return Backing(copy, lambda object_id: self.journal.change(DropObject(object_id)))
+        return Backing(copy, self._drop)
+
+    def _drop(self, object_id: int) -> None:
+        """Nobody reads from this object any more. Outside a transaction the next one that writes back drops it."""
+        if self.journal.active:
+            self.journal.change(DropObject(object_id))
+        else:
+            self.unowned.append(object_id)
 
 
 def _copy_pages(to: Checkpoints, own: AddressSpace, regions: list[Vma], memory: MemoryObject) -> None:

@@ -51,9 +51,10 @@ class Machine(
         return None if need.memory.gone else need.memory.pending
 
     def flush(self) -> None:
-        """Ask the store to remember every page written relaxed."""
+        """Ask the store to remember every page written relaxed, and to forget what nobody reads any more."""
         for obj in self.objects:
             obj.flush()
+        self._drop_unowned()
 
     def restore(self, image: Image) -> None:
         """Put everything that survived back into an empty machine."""
@@ -73,7 +74,7 @@ class Machine(
         self.spaces.registry.next_id = image.next_vid
         self.segments.registry.next_id = image.next_sid
         self.objects.next_id = image.next_object
-        self.unowned = list(image.unowned)
+        self.unowned += image.unowned
 
     def start(self) -> None:
         """Let go of what does not outlive the service: transient spaces and segments, and what tasks stood on."""
@@ -82,6 +83,11 @@ class Machine(
         for segment in [segment for segment in self.segments.registry if segment.flags & TRANSIENT]:
             if not segment.obj.mappers:
                 self.segments.remove(segment)
-        for object_id in self.unowned:
+        self._drop_unowned()
+
+    def _drop_unowned(self) -> None:
+        dropped = list(self.unowned)
+        for object_id in dropped:
             self.journal.change(DropObject(object_id))
-        self.unowned = []
+        self.unowned.clear()
+        self.journal.undo(self.unowned.extend, dropped)

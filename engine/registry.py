@@ -22,6 +22,7 @@ from engine.errors import EBUSY, EEXIST, EINVAL, ENOSPC, EPERM, ESRCH, EngineErr
 from engine.journal import Journal
 
 MODE_ARGUMENT_MAX = 0xFFFF
+_NUMBERS_TRIED = 10
 
 
 class Named(Protocol):
@@ -122,13 +123,15 @@ class Registry(Generic[T]):
     def free_name(self, wanted: str) -> str:
         """`wanted`, or what comes nearest to it: cut to the longest name, with a suffix that no other has."""
         self._journal.touch(self)
-        number, suffix = 1, ""
-        while True:
-            name = wanted.encode()[: NAME_BYTES_MAX - len(suffix)].decode(errors="ignore") + suffix
+        stem = wanted.encode()
+        for number in range(1, _NUMBERS_TRIED):
+            name = _with_suffix(stem, f"~{number}" if number > 1 else "")
             if name not in self._by_name:
                 return name
+        number = self.next_id
+        while (name := _with_suffix(stem, f"~{number}")) in self._by_name:
             number += 1
-            suffix = f"~{number}"
+        return name
 
     def get(self, number: int) -> T:
         """EINVAL for an id that names nothing, as in the source."""
@@ -176,6 +179,11 @@ class Registry(Generic[T]):
     def _erase(self, number: int, thing: T) -> None:
         del self._by_id[number]
         del self._by_name[thing.name]
+
+
+def _with_suffix(stem: bytes, suffix: str) -> str:
+    """The longest name that begins as `stem` does and ends with `suffix`."""
+    return stem[: NAME_BYTES_MAX - len(suffix)].decode(errors="ignore") + suffix
 
 
 def require_name(name: str) -> None:

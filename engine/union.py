@@ -94,7 +94,7 @@ class Union:
             try:
                 frames = self._frames(piece, Access.READ)
             except PagesNeeded as need:
-                needs.append(need)
+                needs.append(need.with_traceback(None))
             else:
                 low = piece.start % self.page_size
                 parts.append(piece.vma.obj.pool.read(frames, low, piece.end - piece.start))

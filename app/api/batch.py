@@ -114,7 +114,7 @@ def _together(bound: list[Bound]) -> list[Any]:
             values.append(call())
         except PagesNeeded as need:
             earlier = needs.get(need.memory)
-            needs[need.memory] = earlier.joined(need) if earlier else need
+            needs[need.memory] = earlier.joined(need) if earlier else need.with_traceback(None)
         except EngineError as refused:
             if needs:
                 break

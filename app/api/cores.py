@@ -106,7 +106,7 @@ def _read(image: CoreImage, runs: list[Run]) -> bytes:
             pieces.append(image.read(*run))
         except PagesNeeded as need:
             known = needs.get(need.memory)
-            needs[need.memory] = known.joined(need) if known else need
+            needs[need.memory] = known.joined(need) if known else need.with_traceback(None)
     if needs:
         raise ManyPagesNeeded(list(needs.values()))
     return b"".join(pieces)

@@ -181,7 +181,16 @@ class CoreImage:
         for held in self._held.values():
             held.pages.clear()
             if not held.memory.persistent:
-                held.memory.abandon()
+                held.memory.release()
+        self._forget()
+
+    def undo(self) -> None:
+        """The image was never made; the clones that it holds take themselves back."""
+        for held in self._held.values():
+            held.pages.clear()
+        self._forget()
+
+    def _forget(self) -> None:
         self._held.clear()
         if self in self._images:
             self._images.remove(self)
@@ -198,7 +207,7 @@ class CoreImage:
             held = _Held(obj, obj.pages.copy(), [])
             obj.journal.undo(held.pages.clear)
         else:
-            memory = obj.clone(uses_backing=False)
+            memory = obj.clone()
             held = _Held(memory, memory.pages, [])
         self._held[obj] = held
         return held

@@ -45,10 +45,12 @@ class Parts:
         self.segments = Segments(geometry, self.journal, self.objects, self.spaces)
         self.locks = Locks(self.journal, self.tasks_table, self.spaces, self.segments)
         self.clones = Clones(self.journal, self.objects, self.spaces, self.segments)
-        self.checkpoints = Checkpoints(self.journal, self.objects, self.tasks_table, self.spaces)
-        self.images: list[CoreImage] = []
         self.unowned: list[int] = []
-        """Objects of the store that belonged to tasks of the service's last life."""
+        """Objects of the store that no task reads from any more; dropped by the next `flush`."""
+        self.checkpoints = Checkpoints(
+            self.journal, self.objects, self.tasks_table, self.spaces, self.unowned
+        )
+        self.images: list[CoreImage] = []
 
         self.reclaim = Reclaim(self.pool, self.slots, self.journal, self._volatile)
         self.pool.on_shortage(self._free_frames)

@@ -38,7 +38,7 @@ class InspectionCalls(Parts):
         self, process: Process, regions: Iterable[tuple[Vma, Access]], may_read: MayRead
     ) -> CoreImage:
         image = CoreImage(self.geometry, process, regions, self.label, may_read, self.images)
-        self.journal.undo(image.release)
+        self.journal.undo(image.undo)
         return image
 
     # -- text ----------------------------------------------------------------------------------------------------

@@ -46,28 +46,25 @@ class MemoryObject(PagedMemory):
 
     # -- copies --------------------------------------------------------------------------------------------------
 
-    def clone(self, *, uses_backing: bool = True) -> "MemoryObject":
-        """A volatile copy that shares every page until one side writes it. O(1) in pages (fork).
-
-        Without `uses_backing` the copy reads zeros from a backing that nobody else uses any more.
-        """
+    def clone(self) -> "MemoryObject":
+        """A volatile copy that shares every page until one side writes it. O(1) in pages (fork)."""
         copy = MemoryObject(self.pool, self.journal)
         copy.pages.share_from(self.pages)
         self.journal.undo(copy.pages.clear)
         if self.backing is not None:
-            copy.stand_on(self.backing, use=uses_backing)
+            copy.stand_on(self.backing)
             copy._holes, copy.pending = self._holes, self.pending
+            copy.inherit_origin(self)
         self._zap_all()
         return copy
 
-    def stand_on(self, backing: Backing, *, use: bool = True) -> None:
+    def stand_on(self, backing: Backing) -> None:
         """Read what is not written here from `backing`, of volatile memory that is new."""
         self.store_id, self._in_store = backing.object_id, True
         self.journal.touch(self)
-        if use:
-            self.backing = backing
-            backing.users += 1
-            self.journal.undo(_release_user, backing)
+        self.backing = backing
+        backing.users += 1
+        self.journal.undo(_release_user, backing)
 
     def copy_to(self, copy: "MemoryObject") -> None:
         """Make the new persistent `copy` read as this persistent memory does now. O(1) in pages, but for dirty ones."""
@@ -101,6 +98,7 @@ class MemoryObject(PagedMemory):
         self.cloned_from(source)
         self._in_store, self._holes = True, source._holes
         self.version += 1
+        self.redrawn = self.version
         self.epoch += 1
         self._zap_all()
         self.journal.change(CloneObject(source.object_id, self.object_id), self, source)
@@ -182,6 +180,7 @@ class MemoryObject(PagedMemory):
             forgotten = self._forget_dirty(first, count)
             self.journal.undo(lambda: self.dirty.update(forgotten))
             self.version += 1
+            self.redrawn = self.version
             self.journal.change(DropPages(self.object_id, first, count), self)
 
     def move(self, first: int, count: int, to: int) -> None:
@@ -245,6 +244,7 @@ class MemoryObject(PagedMemory):
         """Ask the store for what `move` did: the pages at their new place, nothing at the old one."""
         pages = (np.flatnonzero(self.pages.entries(to, count) > ZERO_FRAME) + to).tolist()
         self.version += 1
+        self.redrawn = self.version
         self.dirty.update(dict.fromkeys(pages, self.version))
         self.journal.undo(lambda: self._forget_dirty(to, count))
         for position in range(0, len(pages), LEAF_PAGES):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from engine.errors import EINVAL, EngineError
 from engine.journal import Journal
+from engine.memory.eviction import Sweep, evict
 from engine.memory.frames import FramePool
 from engine.memory.memory_object import MemoryObject
 
@@ -84,11 +85,11 @@ class Objects:
         What several clones hold goes last.
         """
         freed = 0
-        for held_twice in (False, True):
+        for sweep in (Sweep(), Sweep(held_twice=True)):
             for _ in range(len(self._objects)):
                 object_id, obj = next(iter(self._objects.items()))
                 if obj is not None:
-                    freed += obj.evict(wanted - freed, held_twice=held_twice)
+                    freed += evict(obj, wanted - freed, sweep)
                 if freed >= wanted:
                     return freed
                 self._objects.move_to_end(object_id)

@@ -9,9 +9,13 @@ from engine.memory.page_map import PageNumbers
 
 
 class Parent(Protocol):
-    """Memory that can be cloned. `dirty` maps pages to the version that wrote them last."""
+    """Memory that can be cloned. `dirty` maps pages to the version that wrote them last.
+
+    `redrawn` is the version that last changed many pages at once, by a reset, a move or by discarding them.
+    """
 
     dirty: dict[int, int]
+    redrawn: int
 
     def resident(self, pages: PageNumbers) -> Frames | None:
         """The frames of ascending pages; None if some are neither here nor in the store. PagesNeeded."""
@@ -30,10 +34,13 @@ class Origin:
 
         None: the parent has changed them since, so they are the store's to give. EAGAIN: that was this transaction.
         """
-        found = self.memory.resident(pages)
-        changed = any(self.memory.dirty.get(page, 0) > self.version for page in pages.tolist())
-        if found is not None and not changed:
-            return found
+        memory, version = self.memory, self.version
+        if memory.redrawn <= version and not any(
+            memory.dirty.get(page, 0) > version for page in pages.tolist()
+        ):
+            found = memory.resident(pages)
+            if found is not None:
+                return found
         if serial != self.serial:
             return None
         raise EngineError(EAGAIN, "what was cloned has been changed since, in one transaction: make it two")

@@ -12,6 +12,7 @@ import numpy as np
 from engine.address import PageIndex
 from engine.errors import ENOMEM, EngineError, PagesNeeded
 from engine.journal import Journal
+from engine.memory.eviction import Sweep, evict
 from engine.memory.fault import (
     COPY,
     FETCH,
@@ -42,24 +43,25 @@ class PagedMemory:
     """
 
     __slots__ = (
-        "_hand",
         "_holes",
         "_in_store",
-        "_needed",
         "_origin",
-        "_pins",
         "dirty",
         "epoch",
         "family",
         "gone",
+        "hand",
         "journal",
         "length",
         "mappers",
+        "needed",
         "object_id",
         "page_size",
         "pages",
         "pending",
+        "pins",
         "pool",
+        "redrawn",
         "store_id",
         "swapped_in",
         "version",
@@ -84,15 +86,16 @@ class PagedMemory:
         self.page_size = pool.page_size
         self.pending = 0
         self.version = 0
+        self.redrawn = 0
         self.epoch = 0
         self.swapped_in = 0
         self.dirty: dict[int, int] = {}
         self.mappers: list[Mapper] = []
         self._in_store = in_store
-        self._hand = 0
-        self._needed = 0, 0
+        self.hand = 0
+        self.needed = 0, 0
         self._origin: Origin | None = None
-        self._pins = Pins()
+        self.pins = Pins()
         self._holes: list[tuple[int, int]] = []
         self.pages = PageMap(pool, self._new_leaf)
 
@@ -219,10 +222,10 @@ class PagedMemory:
             if not len(positions):
                 break
             if len(positions) > self.pool.free_count:
-                self._needed = first, len(entries)
+                self.needed = first, len(entries)
                 with slots.exchange():
                     self.pool.reserve(len(positions))
-                self._needed = 0, 0
+                self.needed = 0, 0
             if not self.pool.free_count or len(positions) >= before:
                 self.pool.refuse(len(positions))
             before = len(positions)
@@ -256,11 +259,11 @@ class PagedMemory:
 
     def locked_pages(self) -> list[tuple[int, int]]:
         """Pages that must stay resident, for good or while a call needs them: (first, count)."""
-        return [*self._in_use(), *self._pins.ranges()]
+        return [*self.in_use(), *self.pins.ranges()]
 
-    def _in_use(self) -> list[tuple[int, int]]:
+    def in_use(self) -> list[tuple[int, int]]:
         """Pages that regions lock or the call in progress needs: (first, count)."""
-        return [self._needed, *(pages for mapper in self.mappers for pages in mapper.locked_pages(self))]
+        return [self.needed, *(pages for mapper in self.mappers for pages in mapper.locked_pages(self))]
 
     def _make_room(self, first: int, count: int) -> None:
         """Try to have a free frame for each page of the range that has none of its own; evict no more than that.
@@ -268,7 +271,7 @@ class PagedMemory:
         What the range has already stays.
         """
         pool = self.pool
-        self._needed = first, count
+        self.needed = first, count
         while count > pool.free_count:
             free, entries = pool.free_count, self.writable_entries(first, count)
             missing = count - int(np.count_nonzero(owned_frames(entries, pool.refs)))
@@ -277,7 +280,7 @@ class PagedMemory:
             pool.reserve(missing)
             if pool.free_count == free:
                 break
-        self._needed = 0, 0
+        self.needed = 0, 0
 
     def writable_entries(self, first: int, count: int) -> Frames:
         """Entries of a range whose leaves are first made this object's own, so that `refs` tell who shares."""
@@ -302,51 +305,9 @@ class PagedMemory:
             self.pool.pages[frames] = block.reshape(len(found), self.page_size)
             self.pages.scatter(np.array(found, np.int64), frames)
 
-    def evict(self, wanted: int, first: int = 0, count: int = 1 << 62, *, held_twice: bool = False) -> int:
-        """Free about `wanted` clean frames of persistent memory, of pages [first, first + count); how many were freed.
-
-        A clock whose hand is a leaf: each call goes on where the last one stopped, so that what was just fetched is
-        the last to go. A leaf that clones share leaves all of them. `held_twice`: also let go of frames that leaves of
-        clones hold besides; they are freed by the last one.
-        """
-        pool = self.pool
-        free = pool.free_count
-        if not self.persistent:
-            return 0
-        locked = self._in_use()
-        everywhere = count >= 1 << 62
-        numbers = self.pages.numbers_from(self._hand) if everywhere else self.pages.present(first, count)
-        for number in numbers:
-            if pool.free_count - free >= wanted:
-                break
-            if everywhere:
-                self._hand = number + 1
-            start = number << LEAF_SHIFT
-            entries = self.pages.leaf(number)
-            if entries is None:
-                continue
-            clean = entries > ZERO_FRAME if held_twice else owned_frames(entries, pool.refs)
-            clean[: max(first - start, 0)] = False
-            clean[max(first + count - start, 0) :] = False
-            for page, pages in locked:
-                clean[max(page - start, 0) : max(page + pages - start, 0)] = False
-            for low, high in self._pins.of_leaf(number):
-                clean[low:high] = False
-            sharers = (self,) if self.pages.is_exclusive(number) else self.family
-            for sharer in sharers:
-                if sharer.dirty:
-                    dirty = [
-                        page - start for page in range(start, start + LEAF_PAGES) if page in sharer.dirty
-                    ]
-                    clean[dirty] = False
-            victims = entries[clean]
-            if len(victims):
-                entries[clean] = STORED
-                for sharer in sharers:
-                    sharer.zap(start, LEAF_PAGES)
-                    sharer.epoch += 1
-                pool.release(victims)
-        return pool.free_count - free
+    def evict(self, wanted: int, first: int = 0, count: int = 1 << 62) -> int:
+        """See `eviction.evict`."""
+        return evict(self, wanted, Sweep(), first, count)
 
     def require(self, pages: list[PageIndex], *spans: tuple[int, int]) -> None:
         """PagesNeeded for these pages, if there are any, by a call that looks at `spans`: (first, count)."""
@@ -369,20 +330,29 @@ class PagedMemory:
 
     def pin(self, need: PagesNeeded) -> None:
         """What the call needs stays resident once it is, until `unpin`."""
-        self._pins.add(need)
+        self.pins.add(need)
 
     def unpin(self, need: PagesNeeded) -> None:
         """Undo one `pin` of the same need."""
-        self._pins.remove(need)
+        self.pins.remove(need)
 
     # -- details -------------------------------------------------------------------------------------------------
 
     def cloned_from(self, memory: "PagedMemory") -> None:
         """The store does not know it yet: until the transaction is settled, what it lacks is that of `memory`."""
-        origin = Origin(memory, memory.version, self.journal.serial)
-        if origin.serial:
-            before = self._origin
-            self._origin = origin
+        serial, earlier = self.journal.serial, memory._origin
+        if earlier is None:
+            self._set_origin(Origin(memory, memory.version, serial))
+        else:  # what it lacks is its own parent's
+            self._set_origin(Origin(earlier.memory, earlier.version, serial))
+
+    def inherit_origin(self, memory: "PagedMemory") -> None:
+        """It lacks what `memory` lacks."""
+        self._set_origin(memory._origin)
+
+    def _set_origin(self, origin: Origin | None) -> None:
+        if self.journal.active:
+            before, self._origin = self._origin, origin
             self.journal.undo(setattr, self, "_origin", before)
             self.journal.defer(setattr, self, "_origin", None)
 

@@ -147,3 +147,81 @@ def test_few_frames_and_much_memory_of_tasks() -> None:
         host.do("seg_read", sid, page * PAGE, 1)
     assert host.do("seg_read", sid, 0, 5 * PAGE) == bytes(range(5)) * PAGE
     assert not list(check(host.machine))
+
+
+@pytest.mark.parametrize("reads_in", ["the same", "a later"])
+def test_a_clone_does_not_take_from_a_parent_that_was_reset_meanwhile(host: Host, reads_in: str) -> None:
+    parent = host.do("vas_seg_clone", cold_segment(host), "parent")
+    host.do("seg_write", parent, 0, b"r" * 2 * PAGE)
+    host.restart()
+    machine = host.machine
+    if reads_in == "the same":
+        with pytest.raises(EngineError) as refused:
+            together(
+                host, ("vas_seg_clone", parent, "copy"), ("vas_seg_reset", parent), ("seg_read", "$0", 0, 1)
+            )
+        assert refused.value.errno == "EAGAIN"
+        return
+    with machine.transaction() as first:
+        copy = machine.vas_seg_clone(ROOT, parent, "copy")
+    with machine.transaction() as second:
+        machine.vas_seg_reset(ROOT, parent)
+    with pytest.raises(PagesNeeded) as lacking, machine.transaction():
+        machine.seg_write(ROOT, copy, 0, b"W")
+    assert lacking.value.memory is machine.segments.registry.get(copy).obj
+    host.settle(first)
+    host.settle(second)
+    host.do("seg_write", copy, 0, b"W")
+    for _ in range(2):
+        assert host.do("seg_read", copy, 0, 3) == b"Wrr"
+        assert host.do("seg_read", parent, 0, 3) == b"aaa"
+        host.restart()
+
+
+def test_the_core_of_a_run_image_outlives_its_task(host: Host) -> None:
+    pid = host.task()
+    host.map_at(pid, 0, 2)
+    host.do("write", pid, None, host.base, b"kept")
+    vid = host.do("vas_fork", pid)
+    host.restart()
+    pid = host.task()
+    host.do("vas_exec", pid, vid)
+    image = host.do("task_core", pid)
+    host.do("exit", pid)
+    stored = {u.object_id: host.store.stored_pages(u.object_id, u.first, u.count) for u in image.unknown()}
+    image.layout(stored)
+    number = next(n for n, (held, first) in enumerate(image._windows) if first == host.base // PAGE)
+    with pytest.raises(PagesNeeded) as lacking:
+        image.read(number, 0, 1)
+    need = lacking.value
+    host.machine.supply(need, host.store.fetch(need.object_id, need.pages))
+    assert image.read(number, 0, 1)[:4] == b"kept"
+    image.release()
+    with host.machine.transaction() as txn:
+        host.machine.flush()
+    host.settle(txn)
+    assert host.store.load().unowned == []
+    assert not list(check(host.machine))
+
+
+def test_many_clones_of_clones_are_read(host: Host) -> None:
+    sid = cold_segment(host)
+    calls = [("vas_seg_clone", f"${number - 1}" if number else sid, f"c{number}") for number in range(400)]
+    assert together(host, *calls, ("seg_read", "$399", PAGE - 1, 2))[-1] == b"ab"
+
+
+def test_a_clone_reset_as_soon_as_it_was_made(host: Host) -> None:
+    sid = cold_segment(host)
+    calls = (("vas_seg_clone", sid, "copy"), ("vas_seg_reset", "$0"), ("seg_read", "$0", PAGE - 1, 2))
+    assert together(host, *calls)[-1] == b"ab"
+    host.restart()
+    machine = host.machine
+    with machine.transaction() as first:
+        copy = machine.vas_seg_clone(ROOT, sid, "again")
+    with machine.transaction() as second:
+        machine.vas_seg_reset(ROOT, copy)
+    with pytest.raises(PagesNeeded), machine.transaction():
+        machine.seg_read(ROOT, copy, 0, 1)
+    host.settle(first)
+    host.settle(second)
+    assert host.do("seg_read", copy, PAGE - 1, 2) == b"ab"
