@@ -10,7 +10,7 @@ from app.fields import HexAddress, Lifetime, LimitValue, Sharing, TypeName, View
 from engine import views
 from engine.constants import RLIM_INFINITY
 from engine.heap.heap import HeapUsage
-from engine.locks import LockStatus
+from engine.spaces.locks import LockStatus
 
 T = TypeVar("T")
 

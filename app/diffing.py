@@ -1,4 +1,4 @@
-"""Finds how two maps differ, step by step (engine/diff.py), in parts of bounded work.
+"""Finds how two maps differ, step by step (engine/spaces/diff.py), in parts of bounded work.
 
 Each step is a transaction of its own, or a question to the store in a thread, so that other requests go on; rights are
 looked at in each. What is told of a page was so at some moment of the request.
@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from app.service import Service
-from engine.diff import Difference, Pages, Run, Survey, append
+from engine.spaces.diff import Difference, Pages, Run, Survey, append
 
 WINDOW_PAGES: Final = 1 << 16
 """Pages that both sides map, of the first survey. The next are wider where little may differ."""

@@ -23,10 +23,10 @@ from typing import Protocol, TypeVar
 
 from app.errors import EIO
 from engine.changes import Change
-from engine.diff import Question
 from engine.errors import EAGAIN, ENOMEM, EngineError, PagesNeeded
 from engine.journal import Transaction
 from engine.machine import Machine
+from engine.spaces.diff import Question
 from storage.errors import StoreError
 from storage.store import Store
 

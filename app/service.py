@@ -21,9 +21,9 @@ from engine.chronicle import Chronicle
 from engine.credentials import ROOT, Credentials
 from engine.errors import ESRCH, EngineError
 from engine.geometry import GEOMETRIES
-from engine.limits import default_limits
 from engine.machine import Machine
 from engine.ports import SwapArea
+from engine.regions.limits import default_limits
 from storage.store import Store
 
 FIRST_PID_MAX = 1 << 20

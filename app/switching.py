@@ -15,8 +15,8 @@ from app.http import ClientGoneError
 from app.streaming import Listener, leaves
 from engine.credentials import Credentials
 from engine.errors import EngineError
-from engine.locks import Ticket
 from engine.machine import Machine
+from engine.spaces.locks import Ticket
 
 ETIMEDOUT: Final = "ETIMEDOUT"
 

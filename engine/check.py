@@ -7,10 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from engine.access import Access
-from engine.address_space import AddressSpace
 from engine.changes import IMAGE
 from engine.check_views import check_views
-from engine.checkpoint import KEPT_FLAGS
 from engine.constants import EXCLUSIVE, MAP_COUNT_MAX, O_RDONLY
 from engine.machine import Machine
 from engine.memory.fault import deny
@@ -18,8 +16,8 @@ from engine.memory.frames import STORED, SWAPPED, ZERO_FRAME
 from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf
 from engine.memory.page_table import FRAME_SHIFT, WRITABLE
-from engine.union import Union
-from engine.vm_flags import (
+from engine.regions.address_space import AddressSpace
+from engine.regions.vm_flags import (
     ACCOUNT,
     GROWS_DOWN,
     HUGEPAGE,
@@ -32,7 +30,9 @@ from engine.vm_flags import (
     UNSHARED,
     VAS_PRIVATE,
 )
-from engine.vma import Vma
+from engine.regions.vma import Vma
+from engine.spaces.checkpoint import KEPT_FLAGS
+from engine.union import Union
 
 _TASKS_ONLY = ACCOUNT | NORESERVE | GROWS_DOWN | VAS_PRIVATE | UNSHARED
 _PRIVATE_ONLY = ACCOUNT | GROWS_DOWN | UNSHARED

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from engine.address_space import AddressSpace
 from engine.constants import SLOTS_MAX
-from engine.task import SLOTS, VIEWS, Task
-from engine.vm_flags import ACCOUNT, LOCK_FLAGS, UNSHARED
+from engine.regions.address_space import AddressSpace
+from engine.regions.vm_flags import ACCOUNT, LOCK_FLAGS, UNSHARED
+from engine.tasks.task import SLOTS, VIEWS, Task
 
 
 def check_views(task: Task) -> Iterator[str]:

@@ -18,7 +18,7 @@ from engine.interface.tasks import TaskCalls
 from engine.interface.text import InspectionCalls
 from engine.interface.vas import VasCalls
 from engine.journal import Transaction
-from engine.vma import from_record
+from engine.regions.vma import from_record
 
 
 class Machine(

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.access import Access, attach_limit
-from engine.address_space import AddressSpace
 from engine.constants import O_RDWR
 from engine.errors import EACCES, ENOMEM, EngineError, PageFault, PagesNeeded
-from engine.huge import promote
 from engine.memory.fault import deny
 from engine.memory.frames import ZERO_FRAME, Frames
 from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, leaf_spans
 from engine.memory.page_table import FRAME_SHIFT, PRESENT, WRITABLE, PageTable
 from engine.memory.paging import with_successors
-from engine.stack import grow, growable
-from engine.vm_flags import HUGEPAGE, LOCK_ON_FAULT, RAND_READ, VAS_PRIVATE
-from engine.vma import Vma
+from engine.regions.address_space import AddressSpace
+from engine.regions.huge import promote
+from engine.regions.stack import grow, growable
+from engine.regions.vm_flags import HUGEPAGE, LOCK_ON_FAULT, RAND_READ, VAS_PRIVATE
+from engine.regions.vma import Vma
 
 _PAST_END = "past the end of its memory"
 _WORDS = {Access.READ: "read", Access.WRITE: "write"}

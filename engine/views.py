@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 class VasAttr:
     """vas_getattr: attributes of a space. `attach_count` is the number of tasks that hold it.
 
-    `origin` is the space it was cloned from, 0: none; `image`: vas_exec may run it; `lifetime`: see engine.attributes.
+    `origin` is the space it was cloned from, 0: none; `image`: vas_exec may run it; `lifetime`: see engine.spaces.attributes.
     """
 
     vid: int

@@ -13,7 +13,7 @@ from app.fields import HexAddress, View
 from app.http import parse_id
 from app.paging import after, cursor_after
 from app.routing import LIMIT, Cursor, Limit, Sid, Vid, new_router
-from engine.diff import Difference, Run
+from engine.spaces.diff import Difference, Run
 
 router = new_router("diff")
 

@@ -2,12 +2,12 @@
 
 from engine.access import READ_WRITE
 from engine.address import VirtRange
-from engine.address_space import AddressSpace
 from engine.constants import RLIM_INFINITY
 from engine.errors import ENOMEM, EngineError
-from engine.placement import gap_start
-from engine.vm_flags import ACCOUNT
-from engine.vma import Vma
+from engine.regions.address_space import AddressSpace
+from engine.regions.placement import gap_start
+from engine.regions.vm_flags import ACCOUNT
+from engine.regions.vma import Vma
 
 
 def brk(owner: AddressSpace, address: int) -> int:

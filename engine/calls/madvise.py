@@ -6,13 +6,12 @@ from typing import Final
 
 from engine import constants as c
 from engine.access import Access, attach_limit
-from engine.address_space import AddressSpace
 from engine.errors import EACCES, EAGAIN, EINVAL, ENOMEM, EngineError
-from engine.huge import collapse, may_be_huge, whole_leaves
 from engine.memory.paging import free_lazily, read_ahead
 from engine.memory.reclaim import Range, Reclaim
-from engine.union import Union
-from engine.vm_flags import (
+from engine.regions.address_space import AddressSpace
+from engine.regions.huge import collapse, may_be_huge, whole_leaves
+from engine.regions.vm_flags import (
     DONT_COPY,
     DONT_DUMP,
     HUGEPAGE,
@@ -22,7 +21,8 @@ from engine.vm_flags import (
     SEQ_READ,
     VAS_PRIVATE,
 )
-from engine.vma import Vma
+from engine.regions.vma import Vma
+from engine.union import Union
 
 _FLAGS: Final = {
     c.MADV_NORMAL: (0, RAND_READ | SEQ_READ),

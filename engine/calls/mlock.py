@@ -5,8 +5,8 @@ import numpy as np
 from engine.constants import MLOCK_ONFAULT, RLIM_INFINITY, WORD
 from engine.errors import EINVAL, ENOMEM, EPERM, EngineError, PageFault
 from engine.memory.frames import ABSENT
+from engine.regions.vm_flags import LOCK_FLAGS, LOCK_ON_FAULT, LOCKED
 from engine.union import Union
-from engine.vm_flags import LOCK_FLAGS, LOCK_ON_FAULT, LOCKED
 
 
 def mlock(seen: Union, address: int, length: int, flags: int = 0) -> None:

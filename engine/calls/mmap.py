@@ -1,7 +1,6 @@
 """mmap(2) and munmap(2)."""
 
 from engine.access import Access
-from engine.address_space import AddressSpace
 from engine.constants import (
     MAP_ANONYMOUS,
     MAP_GROWSDOWN,
@@ -15,10 +14,11 @@ from engine.constants import (
 )
 from engine.errors import EAGAIN, EINVAL, EPERM, EngineError
 from engine.memory.memory_object import MemoryObject
-from engine.placement import place
+from engine.regions.address_space import AddressSpace
+from engine.regions.placement import place
+from engine.regions.vm_flags import ACCOUNT, GROWS_DOWN, LOCKED, NOHUGEPAGE, NORESERVE
+from engine.regions.vma import Vma
 from engine.union import Union
-from engine.vm_flags import ACCOUNT, GROWS_DOWN, LOCKED, NOHUGEPAGE, NORESERVE
-from engine.vma import Vma
 
 
 def mmap(seen: Union, address: int, length: int, prot: int, flags: int) -> int:

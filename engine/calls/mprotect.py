@@ -1,12 +1,12 @@
 """mprotect(2)."""
 
 from engine.access import Access, attach_limit
-from engine.address_space import AddressSpace
 from engine.constants import PROT_ALL, PROT_GROWSDOWN, PROT_GROWSUP, PROT_SEM, WORD
 from engine.errors import EACCES, EINVAL, ENOMEM, EngineError
+from engine.regions.address_space import AddressSpace
+from engine.regions.vm_flags import ACCOUNT, GROWS_DOWN, LOCK_FLAGS, LOCKED, NORESERVE, UNSHARED
+from engine.regions.vma import Vma
 from engine.union import Union
-from engine.vm_flags import ACCOUNT, GROWS_DOWN, LOCK_FLAGS, LOCKED, NORESERVE, UNSHARED
-from engine.vma import Vma
 
 
 def mprotect(seen: Union, address: int, length: int, prot: int) -> None:

@@ -6,16 +6,16 @@ In the order of Linux 6.18's mm/mremap.c; only a failure half way of a move over
 from dataclasses import dataclass
 
 from engine.address import VirtRange
-from engine.address_space import AddressSpace
 from engine.calls.mmap import munmap
 from engine.constants import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, WORD
 from engine.errors import EAGAIN, EBUSY, EEXIST, EFAULT, EINVAL, ENOMEM, EPERM, Collision, EngineError
-from engine.limited import is_data
-from engine.moving import SPARE_REGIONS, extend, move
-from engine.placement import find_free
+from engine.regions.address_space import AddressSpace
+from engine.regions.limited import is_data
+from engine.regions.moving import SPARE_REGIONS, extend, move
+from engine.regions.placement import find_free
+from engine.regions.vm_flags import LOCKED
+from engine.regions.vma import Vma
 from engine.union import Union
-from engine.vm_flags import LOCKED
-from engine.vma import Vma
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from engine.constants import MS_ASYNC, MS_INVALIDATE, MS_SYNC, WORD
 from engine.errors import EBUSY, EINVAL, ENOMEM, EngineError
+from engine.regions.vm_flags import LOCKED
 from engine.union import Union
-from engine.vm_flags import LOCKED
 
 
 def msync(seen: Union, address: int, length: int, flags: int) -> None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from engine.access import Access
 from engine.address import PageIndex
-from engine.address_space import AddressSpace
 from engine.credentials import Credentials
 from engine.errors import EINVAL, EngineError
 from engine.geometry import Geometry
@@ -23,10 +22,11 @@ from engine.inspection.core_file import Layout, Process, Regions, runs_of
 from engine.memory.frames import ABSENT, STORED, ZERO_FRAME
 from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_SHIFT, PageMap
-from engine.spaces import Space
+from engine.regions.address_space import AddressSpace
+from engine.regions.vm_flags import DONT_DUMP
+from engine.regions.vma import Vma
+from engine.spaces.spaces import Space
 from engine.union import Union
-from engine.vm_flags import DONT_DUMP
-from engine.vma import Vma
 
 Pages = NDArray[np.int64]
 """Page indexes of an object."""

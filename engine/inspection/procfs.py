@@ -6,17 +6,17 @@ from typing import Final
 
 import numpy as np
 
-from engine import vm_flags
 from engine.access import Access, attach_limit
-from engine.address_space import AddressSpace
 from engine.geometry import Geometry
-from engine.huge import may_be_huge, whole_leaves
 from engine.inspection.render import Label, header
 from engine.inspection.usage import OwnedRegions, Usage, totals, usage
 from engine.memory.paged_memory import PagedMemory
-from engine.tasks import Task
+from engine.regions import vm_flags
+from engine.regions.address_space import AddressSpace
+from engine.regions.huge import may_be_huge, whole_leaves
+from engine.regions.vma import Vma
+from engine.tasks.tasks import Task
 from engine.union import Union
-from engine.vma import Vma
 
 Volatile = Callable[[], Iterable[PagedMemory]]
 """All memory that the store does not remember."""

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from engine.access import Access
 from engine.credentials import Owner
-from engine.tasks import Attachment
+from engine.regions.vma import Vma
+from engine.tasks.tasks import Attachment
 from engine.union import Union
-from engine.vma import Vma
 
 TYPE_NAMES = ("ro", "wo", "rw")
 

@@ -13,14 +13,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.address_space import AddressSpace
 from engine.memory.frames import SWAPPED, ZERO_FRAME, Frames
 from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf, PageNumbers
 from engine.memory.page_table import EVERYTHING
 from engine.memory.paged_memory import PagedMemory
+from engine.regions.address_space import AddressSpace
+from engine.regions.vma import Vma
 from engine.union import Union
-from engine.vma import Vma
 
 Bytes = NDArray[np.int64]
 """One number for each region."""

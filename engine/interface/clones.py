@@ -1,13 +1,13 @@
 """Clones, snapshots and images of spaces and segments, roots, and mapping into a space from outside."""
 
-from engine import inactive, roots
 from engine.access import Access
 from engine.constants import O_RDONLY
 from engine.credentials import Credentials
 from engine.errors import EACCES, EINVAL, EngineError
 from engine.interface.parts import Parts
-from engine.spaces import Space
-from engine.tasks import Attachment
+from engine.spaces import inactive, roots
+from engine.spaces.spaces import Space
+from engine.tasks.tasks import Attachment
 from engine.views import Lineage
 
 

@@ -1,13 +1,13 @@
-"""How two spaces, or two segments, differ: see engine/diff.py for the steps."""
+"""How two spaces, or two segments, differ: see engine/spaces/diff.py for the steps."""
 
 from engine.access import Access
 from engine.constants import O_RDONLY
 from engine.credentials import Credentials
-from engine.diff import Difference, Seen, shown_as, shown_by
 from engine.errors import EINVAL, EngineError
 from engine.interface.parts import Parts
-from engine.segments import Segment
-from engine.vma import Vma
+from engine.regions.vma import Vma
+from engine.spaces.diff import Difference, Seen, shown_as, shown_by
+from engine.spaces.segments import Segment
 
 
 class DiffCalls(Parts):

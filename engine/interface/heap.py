@@ -13,9 +13,9 @@ from engine.heap.layout import DamagedError
 from engine.heap.window import SegmentBytes
 from engine.interface.parts import Parts
 from engine.memory.paging import with_successors
-from engine.segments import Segment
-from engine.task import Thread
-from engine.vma import Vma
+from engine.regions.vma import Vma
+from engine.spaces.segments import Segment
+from engine.tasks.task import Thread
 
 T = TypeVar("T")
 

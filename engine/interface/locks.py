@@ -2,8 +2,8 @@
 
 from engine.credentials import Credentials
 from engine.interface.parts import Parts
-from engine.locks import LockStatus, Ticket
-from engine.task import Thread
+from engine.spaces.locks import LockStatus, Ticket
+from engine.tasks.task import Thread
 
 
 class LockCalls(Parts):

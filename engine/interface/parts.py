@@ -1,24 +1,24 @@
 """What a machine is made of, and what several calls need of it."""
 
-from engine.checkpoint import Checkpoints
-from engine.clones import Clones
 from engine.credentials import Credentials
 from engine.geometry import Geometry
 from engine.inspection.core_image import CoreImage
 from engine.journal import Journal
-from engine.limits import Limits, default_limits
-from engine.locks import Locks
 from engine.memory.frames import FramePool
 from engine.memory.objects import Objects
 from engine.memory.paged_memory import PagedMemory
 from engine.memory.reclaim import Reclaim
 from engine.memory.swap import Slots
 from engine.ports import SwapArea
-from engine.segments import Segments
-from engine.spaces import Spaces
-from engine.tasks import Task, Tasks
+from engine.regions.limits import Limits, default_limits
+from engine.regions.vma import Vma
+from engine.spaces.checkpoint import Checkpoints
+from engine.spaces.clones import Clones
+from engine.spaces.locks import Locks
+from engine.spaces.segments import Segments
+from engine.spaces.spaces import Spaces
+from engine.tasks.tasks import Task, Tasks
 from engine.union import Union
-from engine.vma import Vma
 
 
 class Parts:

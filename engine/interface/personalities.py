@@ -1,9 +1,9 @@
 """Views (mmview, both interfaces) and slots (multias)."""
 
-from engine import mmview, multias
 from engine.credentials import Credentials
 from engine.errors import EINVAL
 from engine.interface.parts import Parts
+from engine.tasks import mmview, multias
 
 
 class PersonalityCalls(Parts):

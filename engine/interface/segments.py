@@ -1,9 +1,9 @@
 """VAS segments: vas_seg_create ... vas_seg_setattr, and their bytes by offset."""
 
-from engine.attributes import PERSISTENT_NAME
 from engine.constants import EXCLUSIVE
 from engine.credentials import Credentials
 from engine.interface.parts import Parts
+from engine.spaces.attributes import PERSISTENT_NAME
 from engine.views import SegAttr
 
 

@@ -2,7 +2,7 @@
 
 from engine.credentials import Credentials
 from engine.interface.parts import Parts
-from engine.tasks import Task
+from engine.tasks.tasks import Task
 from engine.views import AttachmentStatus, TaskStatus
 
 

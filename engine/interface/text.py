@@ -9,7 +9,7 @@ from engine.inspection import procfs, render
 from engine.inspection.core_file import Process
 from engine.inspection.core_image import CoreImage, MayRead, while_attached, while_readable
 from engine.interface.parts import Parts
-from engine.vma import Vma
+from engine.regions.vma import Vma
 
 
 class InspectionCalls(Parts):

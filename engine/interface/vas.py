@@ -1,10 +1,10 @@
 """First-class virtual address spaces: vas_create ... vas_setattr."""
 
 from engine.access import Access
-from engine.attributes import PERSISTENT_NAME
 from engine.constants import EXCLUSIVE
 from engine.credentials import Credentials
 from engine.interface.parts import Parts
+from engine.spaces.attributes import PERSISTENT_NAME
 from engine.views import Region, SegmentAttachment, VasAttr
 
 

@@ -17,11 +17,11 @@ from engine.errors import EngineError, PagesNeeded
 from engine.journal import Transaction
 from engine.machine import Machine
 from engine.memory.frames import ABSENT, ZERO_FRAME
+from engine.regions.vma import Vma
 from engine.simulated.costs import Clock, Costs, Work
 from engine.simulated.mmu import Cpu, Hardware, Mmu
-from engine.tasks import Task, Thread
+from engine.tasks.tasks import Task, Thread
 from engine.union import Union
-from engine.vma import Vma
 
 T = TypeVar("T")
 _FETCHES_MAX = 64

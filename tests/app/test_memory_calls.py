@@ -10,10 +10,10 @@ from pydantic import ValidationError
 import everspace
 from app.settings import Settings
 from engine import constants
-from engine.attributes import LIFETIMES
 from engine.check import check
 from engine.geometry import GEOMETRIES
-from engine.limits import RESOURCES
+from engine.regions.limits import RESOURCES
+from engine.spaces.attributes import LIFETIMES
 from everspace.wire import LIFETIME_NAMES, RESOURCE_NAMES, SHARING_NAMES
 from tests.app.support import BASE, PAGE, Site, running
 

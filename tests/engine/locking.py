@@ -3,7 +3,7 @@
 import pytest
 
 from engine.errors import EngineError
-from engine.locks import Ticket
+from engine.spaces.locks import Ticket
 from tests.engine.host import Host
 
 RO, WO, READ_WRITE = 0, 1, 2

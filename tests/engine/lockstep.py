@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from engine.address_space import AddressSpace
 from engine.check import check
 from engine.credentials import ROOT, Credentials
 from engine.errors import EngineError, PagesNeeded
@@ -20,6 +19,7 @@ from engine.journal import Transaction
 from engine.machine import Machine
 from engine.memory.frames import STORED, SWAPPED
 from engine.memory.memory_object import MemoryObject
+from engine.regions.address_space import AddressSpace
 from storage.memory import MemoryStore
 from tests.engine.host import MemorySwap
 from tests.engine.model import Model

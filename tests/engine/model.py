@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from engine.constants import EXCLUSIVE, MAP_COUNT_MAX, O_RDONLY, RLIM_INFINITY, SHARING
 from engine.credentials import Credentials
-from engine.vm_flags import ACCOUNT, DONT_COPY, GROWS_DOWN, LOCK_FLAGS
+from engine.regions.vm_flags import ACCOUNT, DONT_COPY, GROWS_DOWN, LOCK_FLAGS
 from tests.engine.model_remap import RemapCalls
 from tests.engine.model_state import (
     READ,

@@ -1,9 +1,9 @@
 """madvise, mlock, mincore and limits of the naive model."""
 
 from engine import constants as c
-from engine import vm_flags as f
 from engine.credentials import Credentials
-from engine.limits import RESOURCES
+from engine.regions import vm_flags as f
+from engine.regions.limits import RESOURCES
 from tests.engine.model_memory import MemoryCalls
 from tests.engine.model_state import READ, WRITE, Owner, Refused, Space, View, limit_of, region_of
 

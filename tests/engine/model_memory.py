@@ -22,7 +22,7 @@ from engine.constants import (
     PROT_SEM,
 )
 from engine.credentials import Credentials
-from engine.vm_flags import ACCOUNT, GROWS_DOWN, LOCK_ON_FAULT, LOCKED, NOHUGEPAGE, NORESERVE
+from engine.regions.vm_flags import ACCOUNT, GROWS_DOWN, LOCK_ON_FAULT, LOCKED, NOHUGEPAGE, NORESERVE
 from tests.engine.model_places import Places
 from tests.engine.model_state import (
     READ,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from engine.constants import MAP_FIXED, MAP_FIXED_NOREPLACE
-from engine.vm_flags import GROWS_DOWN, LOCKED, VAS_PRIVATE
+from engine.regions.vm_flags import GROWS_DOWN, LOCKED, VAS_PRIVATE
 from tests.engine.model_state import (
     Owner,
     Pages,

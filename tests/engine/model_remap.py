@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from engine.constants import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE
 from engine.credentials import Credentials
-from engine.vm_flags import LOCK_FLAGS, LOCKED
+from engine.regions.vm_flags import LOCK_FLAGS, LOCKED
 from tests.engine.model_advice import AdviceCalls
 from tests.engine.model_state import Cell, Owner, Page, Refused, Space, View, held_in, region_of
 

@@ -11,7 +11,7 @@ from typing import Self
 from engine.constants import MAP_COUNT_MAX, O_RDONLY, RLIM_INFINITY
 from engine.credentials import Credentials
 from engine.geometry import Geometry
-from engine.vm_flags import GROWS_DOWN, LOCKED, VAS_PRIVATE
+from engine.regions.vm_flags import GROWS_DOWN, LOCKED, VAS_PRIVATE
 
 READ, WRITE = 1, 2
 

@@ -5,7 +5,7 @@ import pytest
 from engine import constants as c
 from engine.credentials import ROOT
 from engine.errors import EngineError
-from engine.vm_flags import LOCK_ON_FAULT, LOCKED
+from engine.regions.vm_flags import LOCK_ON_FAULT, LOCKED
 from tests.engine.host import ALICE, EVE, FIXED, PRIVATE, RW, SHARED_MAP, Host
 from tests.engine.lockstep import regions
 

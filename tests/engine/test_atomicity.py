@@ -13,7 +13,7 @@ from engine.errors import EngineError, PageFault, PagesNeeded
 from engine.geometry import TOY, X86_64, Geometry
 from engine.journal import Journal
 from engine.memory.frames import FramePool
-from engine.vma import VmaMap
+from engine.regions.vma import VmaMap
 from tests.engine.conftest import MakeHost
 from tests.engine.host import FIXED, PRIVATE, RW, SHARED_MAP, Host
 from tests.engine.lockstep import regions

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from engine.check import check
 from engine.credentials import ROOT, Credentials
-from engine.diff import CHANGED, LEFT, RIGHT, Difference, Question, Run, append
 from engine.errors import EngineError, PagesNeeded
 from engine.geometry import X86_64
 from engine.memory.page_map import LEAF_PAGES
+from engine.spaces.diff import CHANGED, LEFT, RIGHT, Difference, Question, Run, append
 from tests.engine.host import ALICE, BOB, EVE, FIXED, PRIVATE, ROUNDS_MAX, RW, SHARED_MAP, Host
 
 T = TypeVar("T")

@@ -368,7 +368,7 @@ def test_ids_run_out(host: Host) -> None:
 
 
 def test_a_space_has_at_most_65535_attachments(toy: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.registry.SHARES_MAX", 2)
+    monkeypatch.setattr("engine.spaces.registry.SHARES_MAX", 2)
     vid, sid = toy.space(), toy.segment()
     for _ in range(2):
         toy.do("vas_attach", toy.task(), vid, 0)

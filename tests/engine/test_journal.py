@@ -10,7 +10,8 @@ from engine.credentials import ROOT, Owner
 from engine.errors import EngineError
 from engine.invariant import InvariantError
 from engine.journal import Journal
-from engine.registry import Registry, change_owner, require_mode, require_name, require_type
+from engine.names import require_name
+from engine.spaces.registry import Registry, change_owner, require_mode, require_type
 from tests.engine.host import ALICE, Host
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from engine.constants import MAP_GROWSDOWN, PROT_GROWSDOWN, RLIM_INFINITY
 from engine.credentials import ROOT
-from engine.limits import RESOURCES
+from engine.regions.limits import RESOURCES
 from tests.engine.host import ALICE, EVE, FIXED, PRIVATE, RW, SHARED_MAP, Host
 from tests.engine.lockstep import regions
 

@@ -3,8 +3,8 @@
 import pytest
 
 from engine.errors import EngineError
-from engine.lock_scene import Scene
-from engine.locks import Ticket
+from engine.spaces.lock_scene import Scene
+from engine.spaces.locks import Ticket
 from tests.engine.host import ALICE, Host
 from tests.engine.locking import READ_WRITE, RO, WO, Queue, active, lockable, tasks, with_segments
 

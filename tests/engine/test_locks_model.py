@@ -7,8 +7,8 @@ import pytest
 
 from engine.errors import EngineError
 from engine.geometry import TOY, Geometry
-from engine.lock_scene import Scene, Users
-from engine.locks import Locks, Ticket
+from engine.spaces.lock_scene import Scene, Users
+from engine.spaces.locks import Locks, Ticket
 from tests.engine.conftest import MakeHost
 from tests.engine.host import Host
 

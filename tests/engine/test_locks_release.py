@@ -6,7 +6,7 @@ import pytest
 
 from engine.credentials import ROOT
 from engine.errors import EngineError
-from engine.locks import LockStatus, LockUser, Ticket
+from engine.spaces.locks import LockStatus, LockUser, Ticket
 from tests.engine.host import ALICE, PRIVATE, RW, Host
 from tests.engine.locking import READ_WRITE, RO, Queue, active, lockable, tasks, with_segments
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from engine.address_space import AddressSpace
 from engine.errors import PagesNeeded
 from engine.geometry import TOY, X86_64, Geometry
 from engine.journal import Journal
@@ -13,8 +12,9 @@ from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import PageMap
 from engine.memory.page_table import PageTable
 from engine.memory.swap import Slots
+from engine.regions.address_space import AddressSpace
+from engine.regions.vma import Vma
 from engine.union import Union
-from engine.vma import Vma
 from tests.engine.lockstep import Divergence, Lockstep, run
 from tests.engine.steps import Step, broad_step, deep_step, own_step
 from tests.engine.steps_huge import huge_step
@@ -165,7 +165,7 @@ def stacks_do_not_grow(patch: pytest.MonkeyPatch) -> None:
 
 
 def stacks_have_no_gap(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("engine.placement.gap_start", lambda owner, vma: vma.start)
+    patch.setattr("engine.regions.placement.gap_start", lambda owner, vma: vma.start)
 
 
 def the_heap_may_touch_what_is_above(patch: pytest.MonkeyPatch) -> None:
@@ -183,7 +183,7 @@ def moved_memory_is_not_told_to_the_store(patch: pytest.MonkeyPatch) -> None:
 def a_move_is_not_undone(patch: pytest.MonkeyPatch) -> None:
     def move(obj: MemoryObject, first: int, count: int, to: int) -> None:
         if obj.persistent:
-            obj._require_resident(first, count)
+            obj.require_resident(first, count)
         obj._shift(first, count, to)
         if obj.persistent:
             obj._remember_move(first, count, to)
@@ -208,11 +208,11 @@ def limits_of_locks_are_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def everything_is_forked(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("engine.copying.DONT_COPY", 0)
+    patch.setattr("engine.regions.copying.DONT_COPY", 0)
 
 
 def locks_are_inherited(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("engine.copying.LOCK_FLAGS", 0)
+    patch.setattr("engine.regions.copying.LOCK_FLAGS", 0)
 
 
 def hidden_regions_are_seen(patch: pytest.MonkeyPatch) -> None:

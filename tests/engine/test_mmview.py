@@ -2,10 +2,10 @@
 
 import pytest
 
-from engine.address_space import VIEW_WEIGHT
 from engine.check import check
 from engine.errors import EngineError
-from engine.limits import RESOURCES
+from engine.regions.address_space import VIEW_WEIGHT
+from engine.regions.limits import RESOURCES
 from tests.engine.host import BOB, FIXED, PRIVATE, RW, SHARED_MAP, Host
 from tests.engine.views_world import (
     CREATE,
@@ -231,7 +231,7 @@ def test_every_limit_holds_in_every_view(world: World) -> None:
 
 
 def test_so_many_views_that_memory_runs_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.address_space.REGIONS_MAX", 3 * VIEW_WEIGHT + 50)
+    monkeypatch.setattr("engine.regions.address_space.REGIONS_MAX", 3 * VIEW_WEIGHT + 50)
     assert [world.view(CREATE), world.view(CREATE)] == [1, 2]
     assert world.refused("mmview", CREATE) == "ENOMEM"
     world.do("munmap", world.at(0), world.length(1))
@@ -243,7 +243,7 @@ def test_so_many_regions_in_all_views_that_memory_runs_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.view(CREATE)
-    monkeypatch.setattr("engine.address_space.REGIONS_MAX", 2 * len(world.task.space.vmas) + 1)
+    monkeypatch.setattr("engine.regions.address_space.REGIONS_MAX", 2 * len(world.task.space.vmas) + 1)
     assert world.refused("munmap", world.at(2), world.length(1)) == "ENOMEM"
     assert world.refused("mprotect", world.at(2), world.length(1), 1) == "ENOMEM"
     assert world.refused("mmap", world.at(6), world.length(1), 1, PRIVATE | FIXED) == "ENOMEM"

@@ -4,16 +4,17 @@ from collections.abc import Callable
 
 import pytest
 
-from engine import copying, mmview, moving
-from engine.address_space import AddressSpace, map_all
 from engine.calls import mprotect
 from engine.credentials import Credentials
 from engine.geometry import TOY, X86_64, Geometry
 from engine.journal import Journal
 from engine.memory.memory_object import MemoryObject
 from engine.memory.paged_memory import PagedMemory
-from engine.task import Task, Thread, View
-from engine.tasks import Tasks
+from engine.regions import copying, moving
+from engine.regions.address_space import AddressSpace, map_all
+from engine.tasks import mmview
+from engine.tasks.task import Task, Thread, View
+from engine.tasks.tasks import Tasks
 from tests.engine.views_model import Views, run
 
 STEPS = 200
@@ -53,7 +54,7 @@ def views_have_memory_of_their_own(patch: pytest.MonkeyPatch) -> None:
 
 
 def one_view_maps(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("engine.address_space.map_all", lambda placed: map_all(placed[:1]))
+    patch.setattr("engine.regions.address_space.map_all", lambda placed: map_all(placed[:1]))
 
 
 def one_view_unmaps(patch: pytest.MonkeyPatch) -> None:
@@ -66,7 +67,7 @@ def one_view_unmaps(patch: pytest.MonkeyPatch) -> None:
 
 
 def rights_of_unshared_memory_are_everybody_s(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("engine.address_space.UNSHARED", 0)
+    patch.setattr("engine.regions.address_space.UNSHARED", 0)
 
 
 def mixtures_may_be_protected(patch: pytest.MonkeyPatch) -> None:
@@ -125,7 +126,7 @@ def forks_forget_what_is_unshared(patch: pytest.MonkeyPatch) -> None:
         real(source, child)
         source.private = private
 
-    patch.setattr("engine.tasks.copy_into", copy_into)
+    patch.setattr("engine.tasks.tasks.copy_into", copy_into)
 
 
 def threads_that_migrate_leave_their_space(patch: pytest.MonkeyPatch) -> None:

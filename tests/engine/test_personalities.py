@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from engine import mmview
 from engine.check import check
 from engine.constants import (
     MMVIEW_CREATE,
@@ -26,7 +25,8 @@ from engine.constants import (
 from engine.credentials import ROOT
 from engine.errors import EngineError, PagesNeeded
 from engine.geometry import X86_64
-from engine.task import Task, Thread
+from engine.tasks import mmview
+from engine.tasks.task import Task, Thread
 from tests.engine.host import FIXED, NOREPLACE, PRIVATE, RW, SHARED_MAP, Host
 from tests.engine.model_personalities import Cell, Pages, SpaceModel, TaskModel, copied
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.address_space import AddressSpace
-from engine.vma import Vma, VmaMap
+from engine.regions.address_space import AddressSpace
+from engine.regions.vma import Vma, VmaMap
 from tests.engine.sequences import KINDS, PAGES, search
 
 DEPTH = 4

@@ -10,8 +10,8 @@ from engine.geometry import TOY
 from engine.journal import Journal
 from engine.memory.frames import FramePool
 from engine.memory.memory_object import MemoryObject
-from engine.vm_flags import GROWS_DOWN
-from engine.vma import Vma, VmaMap
+from engine.regions.vm_flags import GROWS_DOWN
+from engine.regions.vma import Vma, VmaMap
 
 PAGE = TOY.page_size
 SHIFT = TOY.page_shift

@@ -18,7 +18,7 @@ from engine.geometry import Geometry
 from engine.journal import Transaction
 from engine.memory.frames import SWAPPED, ZERO_FRAME
 from engine.memory.memory_object import MemoryObject
-from engine.task import View
+from engine.tasks.task import View
 from tests.engine.host import FIXED, PRIVATE, ROUNDS_MAX, RW, SHARED_MAP, Host
 
 PAGES = 7

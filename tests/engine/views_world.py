@@ -2,7 +2,7 @@
 
 from engine import constants as c
 from engine.check import check
-from engine.task import Task
+from engine.tasks.task import Task
 from tests.engine.host import Host
 
 CREATE, DELETE, CURRENT, MIGRATE = c.MMVIEW_CREATE, c.MMVIEW_DELETE, c.MMVIEW_CURRENT, c.MMVIEW_MIGRATE

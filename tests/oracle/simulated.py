@@ -18,8 +18,8 @@ from engine.credentials import ROOT, Credentials
 from engine.errors import EngineError
 from engine.geometry import X86_64
 from engine.machine import Machine
-from engine.vm_flags import GROWS_DOWN
-from engine.vma import Vma
+from engine.regions.vm_flags import GROWS_DOWN
+from engine.regions.vma import Vma
 from tests.oracle.calls import CORE, CORE_PAGES, HEAP, PAGE, RESOURCES, UNLIMITED_PAGES
 from tests.oracle.modes import Mode
 from tests.oracle.play import Answer, Record, Region, Rest, Step, play

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from engine import constants as c
-from engine import placement
 from engine.credentials import Credentials
 from engine.errors import EngineError
 from engine.machine import Machine
 from engine.memory.page_map import PageMap
-from engine.vma import Vma
+from engine.regions import placement
+from engine.regions.vma import Vma
 from tests.oracle.calls import PAGE
 from tests.oracle.compare import Difference
 from tests.oracle.conftest import OpenOracle

@@ -1,8 +1,8 @@
 """Unions without a machine around them."""
 
-from engine.address_space import AddressSpace
 from engine.geometry import Geometry
 from engine.memory.memory_object import MemoryObject
+from engine.regions.address_space import AddressSpace
 from engine.union import Counters, Union
 
 

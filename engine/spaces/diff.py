@@ -20,7 +20,7 @@ from engine.address import PageIndex
 from engine.geometry import Geometry
 from engine.memory.frames import STORED, ZERO_FRAME, FramePool, Frames
 from engine.memory.memory_object import MemoryObject
-from engine.vma import Vma, VmaMap
+from engine.regions.vma import Vma, VmaMap
 
 Pages = NDArray[np.int64]
 """Numbers of virtual pages, ascending."""

@@ -10,9 +10,9 @@ from engine.access import Access
 from engine.constants import RLIM_INFINITY
 from engine.errors import ENOMEM, EngineError
 from engine.geometry import Geometry
-from engine.limits import Limits
-from engine.vm_flags import GROWS_DOWN, LOCKED
-from engine.vma import Vma, VmaMap
+from engine.regions.limits import Limits
+from engine.regions.vm_flags import GROWS_DOWN, LOCKED
+from engine.regions.vma import Vma, VmaMap
 
 
 class Limited:

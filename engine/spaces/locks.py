@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from engine.constants import LOCKABLE
 from engine.errors import EAGAIN, EBUSY, ESRCH, EngineError
 from engine.journal import Journal
-from engine.lock_scene import Lock, Scene, Users, Window
-from engine.segments import Segment, Segments
-from engine.spaces import Space, Spaces
-from engine.task import Attachment, Task, Thread
-from engine.tasks import Tasks
+from engine.spaces.lock_scene import Lock, Scene, Users, Window
+from engine.spaces.segments import Segment, Segments
+from engine.spaces.spaces import Space, Spaces
+from engine.tasks.task import Attachment, Task, Thread
+from engine.tasks.tasks import Tasks
 
 
 @dataclass(slots=True, eq=False)

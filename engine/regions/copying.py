@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from engine.address_space import VIEW_WEIGHT, AddressSpace
 from engine.memory.memory_object import MemoryObject
-from engine.vm_flags import DONT_COPY, LOCK_FLAGS
-from engine.vma import Vma
+from engine.regions.address_space import VIEW_WEIGHT, AddressSpace
+from engine.regions.vm_flags import DONT_COPY, LOCK_FLAGS
+from engine.regions.vma import Vma
 
 
 def copy_into(source: AddressSpace, child: AddressSpace) -> None:

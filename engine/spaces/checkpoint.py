@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 
 from engine.access import READ_WRITE
-from engine.address_space import AddressSpace, Break
 from engine.changes import IMAGE, CloneObject, DropObject, DropPages, PutPages
 from engine.constants import EXCLUSIVE
 from engine.credentials import Credentials, Owner
@@ -21,11 +20,12 @@ from engine.memory.frames import ABSENT, SWAPPED, ZERO_FRAME, Frames
 from engine.memory.memory_object import Backing, MemoryObject
 from engine.memory.objects import Objects
 from engine.memory.page_map import LEAF_SHIFT
-from engine.program import empty_space
-from engine.spaces import Space, Spaces
-from engine.tasks import Tasks
-from engine.vm_flags import ACCOUNT, DONT_COPY, GROWS_DOWN, NORESERVE, RAND_READ, SEQ_READ
-from engine.vma import Vma, merged
+from engine.regions.address_space import AddressSpace, Break
+from engine.regions.vm_flags import ACCOUNT, DONT_COPY, GROWS_DOWN, NORESERVE, RAND_READ, SEQ_READ
+from engine.regions.vma import Vma, merged
+from engine.spaces.spaces import Space, Spaces
+from engine.tasks.program import empty_space
+from engine.tasks.tasks import Tasks
 
 _IMAGE_MODE: Final = 0o600
 KEPT_FLAGS: Final = ACCOUNT | GROWS_DOWN | NORESERVE | RAND_READ | SEQ_READ

@@ -7,17 +7,17 @@ its parent. A snapshot is a clone that nobody can change.
 from dataclasses import dataclass
 
 from engine.access import Access
-from engine.address_space import region_record
 from engine.changes import IMAGE, SNAPSHOT, BirthRecord, DropRoot, PutBirth, PutRoot, RegionRecord
 from engine.credentials import Credentials, Owner
 from engine.errors import EBUSY, EINVAL, EngineError
 from engine.journal import Journal
 from engine.memory.objects import Objects
-from engine.registry import Registry, require_owner
-from engine.segments import Segment, Segments
-from engine.spaces import Space, Spaces
+from engine.regions.address_space import region_record
+from engine.regions.vma import Vma, from_record
+from engine.spaces.registry import Registry, require_owner
+from engine.spaces.segments import Segment, Segments
+from engine.spaces.spaces import Space, Spaces
 from engine.views import Lineage
-from engine.vma import Vma, from_record
 
 
 @dataclass(frozen=True, slots=True)

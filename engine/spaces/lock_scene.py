@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from engine.constants import LOCKABLE, O_RDONLY, O_RDWR
-from engine.segments import Segment, Segments
-from engine.spaces import Space, Spaces
-from engine.task import Attachment, Task, Thread
+from engine.spaces.segments import Segment, Segments
+from engine.spaces.spaces import Space, Spaces
+from engine.tasks.task import Attachment, Task, Thread
 
 
 class Lock(NamedTuple):

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from engine.access import READ_WRITE, Access
 from engine.address import VirtRange
-from engine.attributes import PERSISTENT_NAME, lifetime_of, require_mutable, with_lifetime
 from engine.changes import SNAPSHOT, TRANSIENT, DropSegment, PutSegment, SegmentRecord
 from engine.constants import EXCLUSIVE, O_RDONLY
 from engine.credentials import Credentials, Owner
@@ -14,19 +13,20 @@ from engine.geometry import Geometry
 from engine.journal import Journal
 from engine.memory.memory_object import MemoryObject
 from engine.memory.objects import Objects
-from engine.registry import (
+from engine.names import require_name
+from engine.regions.vma import Vma
+from engine.spaces.attributes import PERSISTENT_NAME, lifetime_of, require_mutable, with_lifetime
+from engine.spaces.registry import (
     Registry,
     change_owner,
     require_mode,
-    require_name,
     require_owner,
     require_shareable,
     require_sharing,
     require_type,
 )
-from engine.spaces import Space, Spaces
+from engine.spaces.spaces import Space, Spaces
 from engine.views import SegAttr, SegmentAttachment
-from engine.vma import Vma
 
 
 @dataclass(slots=True, eq=False)

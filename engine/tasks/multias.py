@@ -4,12 +4,12 @@ Nothing keeps them in step: what is to be shared must be MAP_SHARED before. Slot
 in one of them.
 """
 
-from engine.address_space import AddressSpace
 from engine.constants import SLOTS_MAX
-from engine.copying import copy_into
 from engine.errors import EBUSY, ENOENT, EngineError
-from engine.program import empty_space
-from engine.task import SLOTS, VIEWS, Task, Thread, add_view
+from engine.regions.address_space import AddressSpace
+from engine.regions.copying import copy_into
+from engine.tasks.program import empty_space
+from engine.tasks.task import SLOTS, VIEWS, Task, Thread, add_view
 
 
 def new_as(thread: Thread) -> int:

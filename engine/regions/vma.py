@@ -16,7 +16,7 @@ from engine.errors import ENOMEM, EngineError
 from engine.journal import Journal
 from engine.memory.memory_object import MemoryObject
 from engine.memory.paged_memory import PagedMemory
-from engine.vm_flags import GROWS_DOWN
+from engine.regions.vm_flags import GROWS_DOWN
 
 
 class Vma(NamedTuple):

@@ -22,14 +22,14 @@ from engine.constants import MAP_COUNT_MAX
 from engine.errors import EBUSY, EFAULT, ENOMEM, Collision, EngineError
 from engine.geometry import Geometry
 from engine.journal import Journal
-from engine.limited import Limited
-from engine.limits import UNLIMITED, Limits
 from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
 from engine.memory.page_table import PageTable
 from engine.memory.paged_memory import PagedMemory
-from engine.vm_flags import LOCKED, UNSHARED
-from engine.vma import Replacement, Vma, VmaMap, replace_all
+from engine.regions.limited import Limited
+from engine.regions.limits import UNLIMITED, Limits
+from engine.regions.vm_flags import LOCKED, UNSHARED
+from engine.regions.vma import Replacement, Vma, VmaMap, replace_all
 
 REGIONS_MAX = 16 * MAP_COUNT_MAX
 """Of all views of one task together."""

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from engine.address_space import AddressSpace
 from engine.credentials import Credentials
 from engine.errors import EINVAL, ESRCH, EngineError
-from engine.limits import Limits
+from engine.regions.address_space import AddressSpace
+from engine.regions.limits import Limits
 from engine.union import Counters, Union
 from engine.views import AttachmentStatus, TaskStatus, ThreadStatus
 

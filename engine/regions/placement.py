@@ -4,11 +4,11 @@ Below a stack a gap is kept free for its growth. It keeps mappings that may go a
 """
 
 from engine.address import VirtRange
-from engine.address_space import AddressSpace
 from engine.constants import MAP_FIXED, MAP_FIXED_NOREPLACE
 from engine.errors import EEXIST, EINVAL, ENOMEM, EPERM, EngineError
-from engine.vm_flags import GROWS_DOWN
-from engine.vma import Vma
+from engine.regions.address_space import AddressSpace
+from engine.regions.vm_flags import GROWS_DOWN
+from engine.regions.vma import Vma
 
 
 def place(owner: AddressSpace, address: int, length: int, flags: int) -> VirtRange:

@@ -1,12 +1,12 @@
 """The address space that a program starts with (Linux: execve, binfmt_elf)."""
 
 from engine.access import READ_WRITE, Access
-from engine.address_space import AddressSpace, Break
 from engine.constants import RLIM_INFINITY
-from engine.limits import Limits
 from engine.memory.memory_object import MemoryObject
-from engine.vm_flags import ACCOUNT, GROWS_DOWN
-from engine.vma import Vma
+from engine.regions.address_space import AddressSpace, Break
+from engine.regions.limits import Limits
+from engine.regions.vm_flags import ACCOUNT, GROWS_DOWN
+from engine.regions.vma import Vma
 
 
 def empty_space(pid: int, memory: MemoryObject, limits: Limits) -> AddressSpace:

@@ -4,8 +4,8 @@ from engine.changes import DropRoot, PutRoot
 from engine.errors import EINVAL, ENOENT, EngineError
 from engine.geometry import Geometry
 from engine.journal import Journal
-from engine.registry import require_name
-from engine.spaces import Space
+from engine.names import require_name
+from engine.spaces.spaces import Space
 
 
 def set_root(journal: Journal, geometry: Geometry, space: Space, name: str, address: int) -> None:

@@ -6,13 +6,13 @@ of pages that exist. Whatever changes a part of one splits it, which nobody can 
 
 import numpy as np
 
-from engine.address_space import AddressSpace
 from engine.errors import EINVAL, ENOMEM, EngineError
 from engine.memory.frames import ABSENT, SWAPPED, ZERO_FRAME
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
 from engine.memory.paged_memory import PagedMemory
-from engine.vm_flags import HUGEPAGE
-from engine.vma import Vma
+from engine.regions.address_space import AddressSpace
+from engine.regions.vm_flags import HUGEPAGE
+from engine.regions.vma import Vma
 
 
 def may_be_huge(owner: AddressSpace, vma: Vma) -> bool:

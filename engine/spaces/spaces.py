@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.access import Access
-from engine.address_space import AddressSpace
-from engine.attributes import PERSISTENT_NAME, lifetime_of, require_mutable, with_lifetime
 from engine.changes import IMAGE, SNAPSHOT, TRANSIENT, BirthRecord, DropSpace, PutSpace, SpaceRecord
 from engine.constants import EXCLUSIVE, O_RDONLY
 from engine.credentials import Credentials, Owner
@@ -13,7 +11,9 @@ from engine.errors import EBUSY, EEXIST, EFAULT, EINVAL, ENOENT, Collision, Engi
 from engine.geometry import Geometry
 from engine.journal import Journal
 from engine.memory.objects import Objects
-from engine.registry import (
+from engine.regions.address_space import AddressSpace
+from engine.spaces.attributes import PERSISTENT_NAME, lifetime_of, require_mutable, with_lifetime
+from engine.spaces.registry import (
     Registry,
     change_owner,
     require_mode,
@@ -21,7 +21,7 @@ from engine.registry import (
     require_sharing,
     require_type,
 )
-from engine.tasks import Attachment, Task, Tasks
+from engine.tasks.tasks import Attachment, Task, Tasks
 from engine.views import VasAttr
 
 

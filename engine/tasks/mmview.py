@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 
-from engine.address_space import AddressSpace
 from engine.constants import (
     MMVIEW_CREATE,
     MMVIEW_CURRENT,
@@ -20,14 +19,15 @@ from engine.constants import (
     MMVIEW_SWITCH_BASE,
     MMVIEW_UNSHARE,
 )
-from engine.copying import new_view
 from engine.errors import EACCES, EBUSY, EINVAL, EPERM, EngineError
 from engine.memory.frames import ABSENT
 from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
-from engine.task import VIEWS, Task, Thread, View, add_view
-from engine.vm_flags import UNSHARED
-from engine.vma import Vma
+from engine.regions.address_space import AddressSpace
+from engine.regions.copying import new_view
+from engine.regions.vm_flags import UNSHARED
+from engine.regions.vma import Vma
+from engine.tasks.task import VIEWS, Task, Thread, View, add_view
 
 
 def mmview(thread: Thread, op: int, *args: int) -> int:

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Iterator
 
-from engine.address_space import AddressSpace
-from engine.copying import copy_into
 from engine.credentials import Credentials
 from engine.errors import EINVAL, EPERM, ESRCH, EngineError
 from engine.journal import Journal
-from engine.limits import Limits, limits_for
 from engine.memory.frames import FramePool
 from engine.memory.memory_object import MemoryObject
-from engine.program import empty_space, new_program
-from engine.registry import require_name
-from engine.task import Attachment, Task, Thread, View
+from engine.names import require_name
+from engine.regions.address_space import AddressSpace
+from engine.regions.copying import copy_into
+from engine.regions.limits import Limits, limits_for
+from engine.tasks.program import empty_space, new_program
+from engine.tasks.task import Attachment, Task, Thread, View
 from engine.union import Counters, Union
 
 __all__ = ["LEASE_MAX_S", "LEASE_MIN_S", "Attachment", "Task", "Tasks", "Thread", "View"]

@@ -1,11 +1,11 @@
 """Stacks grow by themselves: an access below one, with nothing between, makes it longer (Linux: expand_stack)."""
 
 from engine.address import VirtRange
-from engine.address_space import AddressSpace
 from engine.constants import RLIM_INFINITY
 from engine.errors import EAGAIN, EFAULT, EngineError
-from engine.vm_flags import GROWS_DOWN, LOCKED
-from engine.vma import Replacement, Vma, replace_all
+from engine.regions.address_space import AddressSpace
+from engine.regions.vm_flags import GROWS_DOWN, LOCKED
+from engine.regions.vma import Replacement, Vma, replace_all
 
 
 def growable(owner: AddressSpace, address: int) -> Vma | None:

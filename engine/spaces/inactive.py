@@ -10,7 +10,7 @@ from engine.calls.mmap import mmap, munmap
 from engine.calls.mprotect import mprotect
 from engine.constants import MAP_LOCKED, MAP_POPULATE
 from engine.credentials import Credentials
-from engine.spaces import Space
+from engine.spaces.spaces import Space
 from engine.union import Counters, Union
 
 _FOR_TASKS: Final = MAP_LOCKED | MAP_POPULATE

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from engine.address_space import AddressSpace, Placed, map_all
 from engine.errors import ENOMEM, EngineError
 from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
-from engine.vm_flags import LOCK_FLAGS
-from engine.vma import Replacement, Vma, replace_all
+from engine.regions.address_space import AddressSpace, Placed, map_all
+from engine.regions.vm_flags import LOCK_FLAGS
+from engine.regions.vma import Replacement, Vma, replace_all
 
 SPARE_REGIONS = 3
 """A move may split regions at both ends of both places."""

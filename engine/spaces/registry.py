@@ -1,6 +1,5 @@
 """Names and ids of spaces and of segments: unique names, ids that are never reused."""
 
-import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -11,7 +10,6 @@ from engine.constants import (
     INT_MAX,
     LOCKABLE,
     MODE_MASK,
-    NAME_BYTES_MAX,
     O_ACCMODE,
     O_RDONLY,
     SHARES_MAX,
@@ -20,6 +18,7 @@ from engine.constants import (
 from engine.credentials import Credentials, Owner
 from engine.errors import EBUSY, EEXIST, EINVAL, ENOSPC, EPERM, ESRCH, EngineError
 from engine.journal import Journal
+from engine.names import require_name, with_suffix
 
 MODE_ARGUMENT_MAX = 0xFFFF
 _NUMBERS_TRIED = 10
@@ -125,11 +124,11 @@ class Registry(Generic[T]):
         self._journal.touch(self)
         stem = wanted.encode()
         for number in range(1, _NUMBERS_TRIED):
-            name = _with_suffix(stem, f"~{number}" if number > 1 else "")
+            name = with_suffix(stem, f"~{number}" if number > 1 else "")
             if name not in self._by_name:
                 return name
         number = self.next_id
-        while (name := _with_suffix(stem, f"~{number}")) in self._by_name:
+        while (name := with_suffix(stem, f"~{number}")) in self._by_name:
             number += 1
         return name
 
@@ -179,25 +178,6 @@ class Registry(Generic[T]):
     def _erase(self, number: int, thing: T) -> None:
         del self._by_id[number]
         del self._by_name[thing.name]
-
-
-def _with_suffix(stem: bytes, suffix: str) -> str:
-    """The longest name that begins as `stem` does and ends with `suffix`."""
-    return stem[: NAME_BYTES_MAX - len(suffix)].decode(errors="ignore") + suffix
-
-
-def require_name(name: str) -> None:
-    """EINVAL unless `name` is 1 to 255 bytes of UTF-8 without control characters (category Cc, NUL among them)."""
-    if name.isascii() and name.isprintable() and 1 <= len(name) <= NAME_BYTES_MAX:
-        return
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        raise EngineError(EINVAL, "the name is not valid Unicode") from None
-    if not 1 <= size <= NAME_BYTES_MAX:
-        raise EngineError(EINVAL, f"the name has {size} bytes, not 1 to {NAME_BYTES_MAX}")
-    if any(unicodedata.category(letter) == "Cc" for letter in name):
-        raise EngineError(EINVAL, "the name has a control character")
 
 
 def require_mode(mode: int) -> int:

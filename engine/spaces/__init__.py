@@ -1,0 +1,1 @@
+"""Spaces and segments: what has a name and lives apart from tasks."""

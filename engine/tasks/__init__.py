@@ -1,0 +1,1 @@
+"""Tasks, their threads, and the address spaces that they have of their own: views and slots."""
