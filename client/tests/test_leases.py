@@ -96,13 +96,14 @@ def spawn_and_beat(beats: threading.Event) -> Any:
 
 
 def test_the_background_thread_beats_and_ends_with_the_client() -> None:
-    beats = threading.Event()
+    beats, before = threading.Event(), set(threading.enumerate())
     client = everspace.connect(transport=HandlerTransport(spawn_and_beat(beats)))
     client.spawn()
     assert beats.wait(10)
-    assert any(thread.name == "everspace-leases" and thread.daemon for thread in threading.enumerate())
+    (renewing,) = set(threading.enumerate()) - before
+    assert renewing.name == "everspace-leases" and renewing.daemon
     client.close()
-    assert not any(thread.name == "everspace-leases" for thread in threading.enumerate())
+    assert not renewing.is_alive()
     client.close()
 
 
