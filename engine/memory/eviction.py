@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +9,7 @@ from numpy.typing import NDArray
 from engine.memory.fault import owned_frames
 from engine.memory.frames import STORED, ZERO_FRAME
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
-
-if TYPE_CHECKING:
-    from engine.memory.paged_memory import PagedMemory
+from engine.memory.paged_memory import PagedMemory
 
 
 @dataclass(slots=True)
@@ -32,12 +29,15 @@ class Sweep:
         return known
 
 
-def evict(memory: "PagedMemory", wanted: int, sweep: Sweep, first: int = 0, count: int = 1 << 62) -> int:
+def evict(
+    memory: PagedMemory, wanted: int, sweep: Sweep | None = None, first: int = 0, count: int = 1 << 62
+) -> int:
     """Free about `wanted` clean frames of persistent memory, of pages [first, first + count); how many were freed.
 
     The clock's hand is a leaf: each call goes on where the last one stopped, so that what was just fetched is the last
     to go. Pages of a leaf that clones share leave all of them.
     """
+    sweep = sweep or Sweep()
     pool, pages = memory.pool, memory.pages
     free = pool.free_count
     if not memory.persistent or (pages.table.refs > 1 and sweep.knows(pages.table)):
@@ -70,7 +70,7 @@ def evict(memory: "PagedMemory", wanted: int, sweep: Sweep, first: int = 0, coun
     return pool.free_count - free
 
 
-def _keep(clean: NDArray[np.bool_], number: int, sharers: "Sequence[PagedMemory]") -> None:
+def _keep(clean: NDArray[np.bool_], number: int, sharers: Sequence[PagedMemory]) -> None:
     """Unmark the pages of a leaf that somebody who shares it has written, locked, or needs at the moment."""
     start = number << LEAF_SHIFT
     for sharer in sharers:

@@ -80,7 +80,7 @@ class Objects:
         return self.next_id - 1
 
     def evict(self, wanted: int) -> int:
-        """Object after object, each in turn: see `PagedMemory.evict`. How many frames were freed.
+        """Object after object, each in turn: see `eviction.evict`. How many frames were freed.
 
         What several clones hold goes last.
         """

@@ -6,13 +6,13 @@ Addresses inside an object are page indexes. Bytes are memory_object.py's.
 from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 
 from engine.address import PageIndex
 from engine.errors import ENOMEM, EngineError, PagesNeeded
 from engine.journal import Journal
-from engine.memory.eviction import Sweep, evict
 from engine.memory.fault import (
     COPY,
     FETCH,
@@ -26,10 +26,21 @@ from engine.memory.fault import (
     plan_write_fault,
 )
 from engine.memory.frames import ABSENT, STORED, SWAPPED, ZERO_FRAME, FramePool, Frames
-from engine.memory.mapper import Mapper
 from engine.memory.origin import Origin
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, PageMap, PageNumbers, absent_leaf
 from engine.memory.pins import Pins
+
+
+class Mapper(Protocol):
+    """Something that caches translations of an object's pages. `vid`: the space it belongs to, 0 for a task."""
+
+    vid: int
+
+    def zap_object(self, obj: "PagedMemory", first: int, count: int) -> None:
+        """Forget the translations of pages [first, first + count) of `obj`."""
+
+    def locked_pages(self, obj: "PagedMemory") -> Iterable[tuple[int, int]]:
+        """Pages of `obj` that locked regions show: (first, count)."""
 
 
 class PagedMemory:
@@ -304,10 +315,6 @@ class PagedMemory:
             block = np.frombuffer(b"".join(pages[page] for page in found), np.uint8)
             self.pool.pages[frames] = block.reshape(len(found), self.page_size)
             self.pages.scatter(np.array(found, np.int64), frames)
-
-    def evict(self, wanted: int, first: int = 0, count: int = 1 << 62) -> int:
-        """See `eviction.evict`."""
-        return evict(self, wanted, Sweep(), first, count)
 
     def require(self, pages: list[PageIndex], *spans: tuple[int, int]) -> None:
         """PagesNeeded for these pages, if there are any, by a call that looks at `spans`: (first, count)."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.journal import Journal
+from engine.memory.eviction import evict
 from engine.memory.frames import ABSENT, SWAPPED, ZERO_FRAME, FramePool, Frames
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT, Leaf
 from engine.memory.paged_memory import PagedMemory
@@ -72,7 +73,7 @@ class Reclaim:
         freed = 0
         for held in ranges:
             if held.obj.persistent and freed < budget:
-                freed += held.obj.evict(min(held.count, budget - freed), held.first, held.count)
+                freed += evict(held.obj, min(held.count, budget - freed), None, held.first, held.count)
         volatile = [held for held in ranges if not held.obj.persistent]
         if volatile and freed < budget:
             freed += self._sweep(budget - freed, volatile)

@@ -17,6 +17,7 @@ from engine.errors import EngineError, PagesNeeded
 from engine.geometry import Geometry
 from engine.journal import Transaction
 from engine.machine import Machine
+from engine.memory.eviction import evict
 from engine.memory.frames import STORED, SWAPPED
 from engine.memory.memory_object import MemoryObject
 from engine.regions.address_space import AddressSpace
@@ -199,7 +200,7 @@ class Lockstep:
 
     def evict(self) -> None:
         for obj in list(self.machine.objects):
-            obj.evict(self.rng.randrange(4))
+            evict(obj, self.rng.randrange(4))
         if self.swap:
             self.machine.reclaim.free(self.rng.randrange(4))
 

@@ -89,13 +89,7 @@ def relaxed_stores_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def unsaved_pages_are_evicted(patch: pytest.MonkeyPatch) -> None:
-    real = MemoryObject.evict
-
-    def evict(obj: MemoryObject, wanted: int, first: int = 0, count: int = 1 << 62) -> int:
-        obj.dirty.clear()
-        return real(obj, wanted, first, count)
-
-    patch.setattr(MemoryObject, "evict", evict)
+    patch.setattr("engine.memory.eviction._keep", lambda clean, number, sharers: None)
 
 
 def late_bytes_are_believed(patch: pytest.MonkeyPatch) -> None:

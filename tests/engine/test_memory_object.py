@@ -8,6 +8,7 @@ from engine.errors import EngineError, PagesNeeded
 from engine.geometry import TOY
 from engine.invariant import InvariantError
 from engine.journal import Journal
+from engine.memory.eviction import evict
 from engine.memory.fault import COPY, FETCH, REPLACE, REUSE, ZERO_FILL, plan_page_write, plan_write_fault
 from engine.memory.frames import ABSENT, STORED, ZERO_FRAME, FramePool
 from engine.memory.memory_object import MemoryObject
@@ -145,7 +146,7 @@ def test_late_bytes_do_not_replace_newer_ones(bench: Bench) -> None:
 def test_bytes_fetched_before_an_eviction_are_ignored(bench: Bench) -> None:
     obj = bench.clean(2)
     need = PagesNeeded(obj.object_id, [0], obj.epoch, obj)
-    assert obj.evict(1) == 2
+    assert evict(obj, 1) == 2
     obj.supply(need, {0: b"o" * PAGE})
     assert obj.pages.entries(0, 1).tolist() == [STORED]
 
@@ -153,10 +154,10 @@ def test_bytes_fetched_before_an_eviction_are_ignored(bench: Bench) -> None:
 def test_only_clean_pages_are_evicted(bench: Bench) -> None:
     obj = bench.clean(4)
     store(obj, PAGE, b"dirty")
-    assert obj.evict(10) == 3
+    assert evict(obj, 10) == 3
     assert obj.pages.entries(0, 4).tolist()[0] == STORED
     assert obj.read(PAGE, 5) == b"dirty"
-    assert bench.volatile().evict(10) == 0
+    assert evict(bench.volatile(), 10) == 0
 
 
 def test_a_page_is_clean_when_its_transaction_is_settled_and_not_before(bench: Bench) -> None:
@@ -164,12 +165,12 @@ def test_a_page_is_clean_when_its_transaction_is_settled_and_not_before(bench: B
     txn = bench.journal.begin()
     store(obj, 0, b"x", durable=True)
     bench.journal.end()
-    assert obj.evict(1) == 0
+    assert evict(obj, 1) == 0
     store(obj, 1, b"relaxed")
     txn.settle()
     assert list(obj.dirty) == [0]
     obj.flush()
-    assert obj.evict(1) == 1
+    assert evict(obj, 1) == 1
 
 
 def test_shortage_evicts_in_turn_and_spares_what_came_last(bench: Bench) -> None:

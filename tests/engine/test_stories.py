@@ -12,6 +12,7 @@ from engine.credentials import ROOT, Credentials
 from engine.errors import ENOMEM, Collision, EngineError, PageFault, PagesNeeded
 from engine.geometry import X86_64
 from engine.machine import Machine
+from engine.memory.eviction import evict
 
 PAGE = X86_64.page_size
 BASE = X86_64.arena_start
@@ -163,7 +164,7 @@ def test_evicted_pages_are_asked_for_by_name(machine: Machine) -> None:
         machine.write(ROOT, pid, None, BASE, b"z" * (2 * PAGE))
     txn.settle()
     (obj,) = (obj for obj in machine.objects if obj.pages.resident())
-    assert obj.evict(10) == 2
+    assert evict(obj, 10) == 2
     with pytest.raises(PagesNeeded) as need:
         machine.read(ROOT, pid, None, BASE + PAGE, 2 * PAGE)
     assert need.value.pages == [1]
