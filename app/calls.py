@@ -88,7 +88,8 @@ def _heartbeat(m: Machine, f: Frame, _: Args) -> None:
 
 
 def _exit_thread(m: Machine, f: Frame, a: OfThread) -> None:
-    m.exit_thread(f.cred, f.pid, f.thread(a) or f.pid)
+    tid = f.thread(a)
+    m.exit_thread(f.cred, f.pid, f.pid if tid is None else tid)
 
 
 def _space(view: Any) -> Json:

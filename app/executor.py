@@ -224,7 +224,10 @@ class Executor:
         outcome = self._track(txn, None, None)
         self._flush()
         if outcome.entry is None:
-            return False
+            if not self._unsettled:
+                return False
+            await self._decided(self._unsettled[-1])  # what is dirty is on its way
+            return True
         await self._decided(outcome.entry)
         if outcome.entry.failure is not None:
             raise outcome.entry.failure

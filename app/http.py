@@ -136,6 +136,11 @@ def number(query: dict[str, str], name: str, default: int | None = None) -> int:
         raise bad_input(f"{name} is not a number") from None
 
 
+def optional_number(query: dict[str, str], name: str) -> int | None:
+    """A number of the query, None if absent. EINVAL: no number."""
+    return number(query, name) if name in query else None
+
+
 def flag(query: dict[str, str], name: str) -> bool:
     """A truth value of the query, false if absent. EINVAL: neither true, false, 1 nor 0."""
     text = query.get(name, "false").lower()

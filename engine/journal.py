@@ -117,6 +117,10 @@ class Journal:
         """The lowest serial of an open transaction. What was stamped with less can no longer be taken back."""
         return next(iter(self._open), self._last + 1)
 
+    def is_open(self, serial: int) -> bool:
+        """Whether that transaction is neither settled nor rolled back."""
+        return serial in self._open
+
     def begin(self) -> Transaction:
         """Start a transaction; there is at most one in progress at a time."""
         if self.current is not None:

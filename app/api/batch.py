@@ -12,7 +12,7 @@ from app.calls import CALLS, SwitchTo, bind, refusal_of
 from app.errors import bad_input, errno_problem, too_big
 from app.executor import ManyPagesNeeded, Waiting
 from app.hot import HotRoute
-from app.http import JSON_HEADER, Exchange, flag, number, task_id
+from app.http import JSON_HEADER, Exchange, flag, optional_number, task_id
 from app.service import Service
 from engine.errors import EngineError, Lacking, PagesNeeded
 from everspace.wire import MEDIA_JSON
@@ -24,13 +24,13 @@ async def batch(exchange: Exchange, service: Service, pid_text: str) -> None:
     """200 with one result a call; of an atomic batch that fails, the failing call's problem and its `index`."""
     pid = task_id(pid_text)
     query = exchange.query()
-    atomic, tid = flag(query, "atomic"), number(query, "tid", 0)
+    atomic, tid = flag(query, "atomic"), optional_number(query, "tid")
     settings, cred = service.settings, exchange.cred
     service.machine.require_task(cred, pid).thread(tid)
     service.renew(cred, pid)
     calls = _calls_of(await exchange.body(settings.body_limit, MEDIA_JSON), settings.batch_limit)
     service.renew(cred, pid)
-    frame = Frame(service, cred, pid, tid or None, settings.body_limit)
+    frame = Frame(service, cred, pid, tid, settings.body_limit)
     bound = [_bound(frame, call) for call in calls]
     if atomic:
         values = await service.executor.run(lambda: _together(bound))

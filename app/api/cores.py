@@ -12,7 +12,7 @@ from typing import Final
 from app import hot
 from app.executor import ManyPagesNeeded
 from app.hot import HotRoute
-from app.http import BYTES_HEADER, Exchange, number, object_id, task_id
+from app.http import BYTES_HEADER, Exchange, object_id, optional_number, task_id
 from app.service import Service
 from app.streaming import stream
 from engine.errors import EAGAIN, EngineError, Lacking, PagesNeeded
@@ -30,7 +30,7 @@ Run = tuple[int, int, int]
 
 async def task_core(exchange: Exchange, service: Service, pid_text: str) -> None:
     """200 with what a thread sees. ESRCH; EPERM: another uid's; EAGAIN: too many at once; EINVAL: no such files here."""
-    pid, tid = task_id(pid_text), number(exchange.query(), "tid", 0)
+    pid, tid = task_id(pid_text), optional_number(exchange.query(), "tid")
     machine, cred = service.machine, exchange.cred
     service.renew(cred, pid)
     await _answer(exchange, service, f"core.{pid}", lambda: machine.task_core(cred, pid, tid))

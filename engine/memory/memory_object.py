@@ -30,7 +30,7 @@ class Backing:
 class MemoryObject(PagedMemory):
     """Pages that regions show. `object_id` is 0 for volatile memory, else the store's name for it."""
 
-    __slots__ = ("backing",)
+    __slots__ = ("_asked", "backing")
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class MemoryObject(PagedMemory):
     ) -> None:
         super().__init__(pool, journal, object_id, in_store=in_store, length=length)
         self.backing: Backing | None = None
+        self._asked: dict[int, tuple[int, int]] = {}
 
     # -- copies --------------------------------------------------------------------------------------------------
 
@@ -159,8 +160,11 @@ class MemoryObject(PagedMemory):
                 self._put((page,), pool.memory[base : base + self.page_size].tobytes())
 
     def flush(self, first: int = 0, count: int = 1 << 62) -> bool:
-        """Ask the store to remember every dirty page in [first, first + count); whether there was one."""
-        pages = self._dirty_in(first, count)
+        """Ask the store to remember the dirty pages in [first, first + count); whether there was one.
+
+        What an open transaction has asked for already is left out.
+        """
+        pages = [page for page in self._dirty_in(first, count) if not self._is_asked(page)]
         if not pages:
             return False
         frames = self.pages.gather(np.array(pages, np.int64))
@@ -269,7 +273,14 @@ class MemoryObject(PagedMemory):
 
     def _put(self, pages: tuple[int, ...], data: bytes) -> None:
         self.journal.change(PutPages(self.object_id, pages, data), self)
+        if self.journal.active:
+            self._asked.update(dict.fromkeys(pages, (self.version, self.journal.serial)))
         self.journal.defer(self._now_clean, pages, self.version)
+
+    def _is_asked(self, page: int) -> bool:
+        """Whether a transaction that is still open puts the page as it is now."""
+        version, serial = self._asked.get(page, (0, 0))
+        return version >= self.dirty[page] and self.journal.is_open(serial)
 
     def _now_clean(self, pages: tuple[int, ...], version: int) -> None:
         """The store has what `pages` held when the object's version was `version`."""
@@ -277,6 +288,7 @@ class MemoryObject(PagedMemory):
         for page in pages:
             if dirty.get(page, later) <= version:
                 del dirty[page]
+                self._asked.pop(page, None)
 
 
 def _add_user(backing: Backing) -> None:

@@ -38,6 +38,9 @@ class Clones:
         source.owner.require(cred, Access.READ, f"space {vid}")
         self.spaces.registry.require_free(name)
         self.journal.touch(source.memory)
+        sids = source.segment_ids()
+        for sid in sids:
+            self.segments.registry.get(sid).obj.flush()  # so that it is told before the clone is
         kept = SNAPSHOT if snapshot else 0
         memory = self.objects.clone(source.memory.memory)
         birth = None if snapshot else self.objects.clone(memory)
@@ -51,7 +54,7 @@ class Clones:
             birth.object_id if birth is not None else 0,
             source.brk,
         )
-        segments = {sid: self._clone_with(cred, sid, name, kept) for sid in source.segment_ids()}
+        segments = {sid: self._clone_with(cred, sid, name, kept) for sid in sids}
         regions: list[Vma] = []
         for vma in source.memory.vmas:
             copied = segments.get(vma.sid)

@@ -37,7 +37,9 @@ def mmview(thread: Thread, op: int, *args: int) -> int:
     """
     operation, count = _OPERATIONS.get(op, (None, 0))
     if operation is None or len(args) < count:
-        raise EngineError(EINVAL, f"mmview({', '.join(str(number) for number in (op, *args))})")
+        if operation is None:
+            raise EngineError(EINVAL, f"{op} is no operation of mmview (0 to {MMVIEW_SWITCH_BASE})")
+        raise EngineError(EINVAL, f"operation {op} of mmview takes {count} numbers")
     return operation(thread, *args[:count])
 
 
@@ -157,8 +159,10 @@ def _task_of(thread: Thread) -> Task:
 
 def _existing(task: Task, number: int) -> View:
     view = task.views.get(number)
-    if view is None or view.deleted:
+    if view is None:
         raise EngineError(EINVAL, f"task {task.pid} has no view {number}")
+    if view.deleted:
+        raise EngineError(EINVAL, f"view {number} of task {task.pid} is deleted")
     return view
 
 

@@ -186,8 +186,8 @@ class Task:
         return self.base.union
 
     def thread(self, tid: int | None) -> Thread:
-        """A thread by id, the main thread for None or 0. ESRCH."""
-        thread = self.threads.get(tid or self.pid)
+        """A thread by id, the main thread for None. ESRCH."""
+        thread = self.threads.get(self.pid if tid is None else tid)
         if thread is None:
             raise EngineError(ESRCH, f"task {self.pid} has no thread {tid}")
         return thread

@@ -60,7 +60,7 @@ class Tasks:
         task = self._tasks.get(pid)
         if task is None or cred.uid != task.cred.uid:
             task = self.require(cred, pid)
-        return task.threads.get(tid or pid) or task.thread(tid)
+        return task.threads.get(pid if tid is None else tid) or task.thread(tid)
 
     def spawn(self, cred: Credentials, name: str | None, lease_s: float) -> Task:
         """A new task with the regions of a small program. EINVAL: name or lease. `lease_s` is in seconds."""

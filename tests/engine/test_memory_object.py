@@ -232,9 +232,29 @@ def test_every_dirty_page_is_flushed_once_in_order(bench: Bench) -> None:
     bench.journal.end()
     puts = [(change.pages, change.data) for change in txn.changes if isinstance(change, PutPages)]
     assert puts[0] == ((1, 3), b"\1" * PAGE + b"\3" * PAGE)
-    assert puts[1][0] == (1, 3, LEAF_PAGES + 1)
+    assert puts[1][0] == (LEAF_PAGES + 1,)
     txn.settle()
     assert not obj.flush()
+
+
+def test_what_is_on_its_way_is_flushed_again_only_if_it_changed_or_was_taken_back(bench: Bench) -> None:
+    obj = bench.objects.create()
+    store(obj, 0, b"first")
+    first = bench.journal.begin()
+    assert obj.flush()
+    bench.journal.end()
+    second = bench.journal.begin()
+    assert not obj.flush()
+    store(obj, 0, b"second", durable=False)
+    assert obj.flush()
+    bench.journal.end()
+    second.rollback()
+    first.rollback()
+    third = bench.journal.begin()
+    assert obj.flush()
+    bench.journal.end()
+    third.settle()
+    assert not obj.dirty
 
 
 # -- discarding, and taking it back ------------------------------------------------------------------------------

@@ -177,6 +177,8 @@ class Generator:
             self.rights[page] = prot
         if self._rarely(0.04):
             prot |= self.rng.choice(ODD_PROTS)
+        if prot & c.PROT_GROWSDOWN and length > HUGE:
+            length = 2**64 - PAGE  # else it asks what lies above: libraries here, a stack there
         return Call("mprotect", (addr, length, prot))
 
     def _mremap(self) -> Call:
