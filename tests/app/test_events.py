@@ -253,6 +253,19 @@ async def test_what_is_written_relaxed_is_told_when_it_is_durable(site: Site) ->
     assert [event.kind for event in await told(site, start)] == ["space.written"]
 
 
+async def test_a_write_is_told_once_and_before_what_was_made_of_it(site: Site) -> None:
+    """Also when the call behind it asks for everything to be durable, and the write is on its way to that."""
+    pid, vid = await site.inside(pages=2)
+    start = now(site)
+    data = {"addr": BASE, "data": "YWJj"}
+    await site.batch(
+        pid, ("write", data), ("msync", {}), ("write", data), ("vas_clone", {"vid": vid, "name": "c"})
+    )
+    kinds = [event.kind for event in await told(site, start)]
+    assert kinds[:3] == ["space.written", "space.written", "space.cloned"]
+    assert kinds.count("space.written") == 2
+
+
 async def test_a_call_that_fails_and_a_batch_that_is_undone_are_not_told(site: Site) -> None:
     pid = await site.task()
     start = now(site)

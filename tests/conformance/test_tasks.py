@@ -133,6 +133,22 @@ def test_a_thread_ends_alone(world: World) -> None:
     world.fails("ESRCH", world.http("owner").call, "GET", path)
 
 
+@row("TASK-THREAD-ESRCH-1", "http")
+def test_no_thread_has_the_id_0(world: World) -> None:
+    http, pid = world.http("owner"), world.owner.pid
+    for method, path, body in (
+        ("GET", f"/v1/tasks/{pid}/threads/0/active", None),
+        ("PUT", f"/v1/tasks/{pid}/threads/0/active", {"vid": 0}),
+        ("DELETE", f"/v1/tasks/{pid}/threads/0", None),
+        ("GET", f"/v1/tasks/{pid}/memory?addr={BASE:#x}&len=0&tid=0", None),
+        ("GET", f"/v1/proc/{pid}/maps?tid=0", None),
+        ("POST", f"/v1/tasks/{pid}/brk", {"tid": 0}),
+        ("POST", f"/v1/tasks/{pid}/batch?tid=0", {"calls": []}),
+    ):
+        world.fails("ESRCH", http.call, method, path, body)
+    assert http.get(f"/v1/tasks/{pid}")["threads"] == [{"tid": pid, "active": 0}]
+
+
 @row("TASK-FORK-1")
 def test_a_child_has_a_copy_of_the_original_space_alone(world: World) -> None:
     own = world.owner.mmap(0, PAGE, RW, ANON)
