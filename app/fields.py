@@ -1,8 +1,8 @@
 """Kinds of members that the control routes' JSON has, and how strict it is."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.functional_serializers import PlainSerializer
 
 from everspace.wire import (
@@ -23,18 +23,33 @@ def _attach_type(value: object) -> int:
     return TYPE_VALUES.get(value, TYPE_INVALID) if isinstance(value, str) else TYPE_INVALID
 
 
+ADDRESS_TEXT: Final = {"type": "string", "pattern": "^(0x[0-9a-fA-F]+|[0-9]+)$"}
 Address = Annotated[
     int,
     BeforeValidator(parse_address),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string", "pattern": "^(0x[0-9a-fA-F]+|[0-9]+)$"}, {"type": "integer"}]}
-    ),
+    WithJsonSchema({"anyOf": [ADDRESS_TEXT, {"type": "integer"}]}),
 ]
 """An address coming in: "0x…", a decimal string or an integer."""
-FITS = Field(le=2**64 - 1)
-Word = Annotated[int, FITS]
+WORD_MAX: Final = 2**64 - 1
+
+
+def _fits(value: int) -> int:
+    """Raises ValueError: more than a register holds."""
+    if value > WORD_MAX:
+        raise ValueError(f"more than {WORD_MAX}")
+    return value
+
+
+FITS = AfterValidator(_fits)
+"""At most 64 bits. A bound of pydantic's own is a float in what it says and in the schema."""
+Word = Annotated[int, FITS, WithJsonSchema({"type": "integer", "maximum": WORD_MAX})]
 """A length, or bits, of a call on memory: what a register holds. What is negative the engine judges."""
-WordAddress = Annotated[Address, FITS]
+WordAddress = Annotated[
+    int,
+    BeforeValidator(parse_address),
+    FITS,
+    WithJsonSchema({"anyOf": [ADDRESS_TEXT, {"type": "integer", "maximum": WORD_MAX}]}),
+]
 """An address of a call on memory."""
 HexAddress = Annotated[
     int,

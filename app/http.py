@@ -124,16 +124,28 @@ def parse_query(raw: bytes) -> dict[str, str]:
 
 
 def number(query: dict[str, str], name: str, default: int | None = None) -> int:
-    """An address or a length of the query. EINVAL: missing without a default, or no number."""
+    """A length or an id of the query, perhaps with a sign for the engine to judge. EINVAL: missing without a default, no number."""
     text = query.get(name)
     if text is None:
         if default is None:
             raise bad_input(f"{name} is missing")
         return default
+    digits = text.removeprefix("-")
     try:
-        return parse_address(text)
+        found = parse_address(digits)
     except ValueError:
         raise bad_input(f"{name} is not a number") from None
+    return found if digits == text else -found
+
+
+def address(query: dict[str, str], name: str) -> int:
+    """An address of the query. EINVAL: missing, or not an address."""
+    if name not in query:
+        raise bad_input(f"{name} is missing")
+    try:
+        return parse_address(query[name])
+    except ValueError as cause:
+        raise bad_input(f"{name}: {cause}") from None
 
 
 def optional_number(query: dict[str, str], name: str) -> int | None:

@@ -14,13 +14,14 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.routing import BaseRoute
 
 from app.answers import Problem
+from app.fields import WORD_MAX
 from app.hot import HotRoute
 from everspace.wire import API_PREFIX, MEDIA_PROBLEM
 
 API_VERSION: Final = "1"
 DESCRIPTION: Final = (
     "Persistent first-class virtual address spaces. Operation ids are the names of the calls. "
-    "Addresses are hex strings in answers; requests may also use integers. "
+    "Addresses are hex strings in answers; requests may also use decimal strings and integers. "
     "Every error is a problem document; errors of calls carry `errno`."
 )
 NO_TELEMETRY: Final[TelemetryConfig] = {
@@ -39,6 +40,7 @@ PROBLEM: Final[Mapping[str, Any]] = {
 def document(title: str, routes: list[BaseRoute], hot_routes: list[HotRoute]) -> dict[str, Any]:
     """The whole document."""
     described = get_openapi(title=title, version=API_VERSION, description=DESCRIPTION, routes=routes)
+    _exact(described)
     paths: dict[str, Any] = described["paths"]
     for route in hot_routes:
         paths[route.path] = {method: dict(operation) for method, operation in route.operations.items()}
@@ -57,6 +59,15 @@ def document(title: str, routes: list[BaseRoute], hot_routes: list[HotRoute]) ->
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     described["paths"] = dict(sorted(paths.items()))
     return described
+
+
+def _exact(part: Any) -> None:
+    """Puts right, in place, the bounds that FastAPI made floats: 2**64 - 1 is none that a float can be."""
+    for value in part.values() if isinstance(part, dict) else part:
+        if isinstance(value, dict | list):
+            _exact(value)
+    if isinstance(part, dict) and part.get("maximum") == float(WORD_MAX):
+        part["maximum"] = WORD_MAX
 
 
 def text(described: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from app import hot
 from app.errors import bad_input, too_big
 from app.hot import HotRoute
-from app.http import BYTES_HEADER, Exchange, number, optional_number, task_id
+from app.http import BYTES_HEADER, Exchange, address, number, optional_number, task_id
 from app.service import Service
 from everspace.wire import DURABILITY_NAMES, MEDIA_BYTES
 
@@ -12,7 +12,7 @@ async def read_memory(exchange: Exchange, service: Service, pid_text: str) -> No
     """load: 200 with `len` bytes from `addr`. EFAULT names the first address that cannot be read; E2BIG."""
     pid = task_id(pid_text)
     query = exchange.query()
-    addr, length, tid = number(query, "addr"), number(query, "len"), optional_number(query, "tid")
+    addr, length, tid = address(query, "addr"), number(query, "len"), optional_number(query, "tid")
     limit = service.settings.body_limit
     if length > limit:
         raise too_big(f"a read of {length} bytes; at most {limit} are given")
@@ -26,7 +26,7 @@ async def write_memory(exchange: Exchange, service: Service, pid_text: str) -> N
     """store: 204. All of the body or nothing; EFAULT names the first address that cannot be written."""
     pid = task_id(pid_text)
     query = exchange.query()
-    addr, tid, durable = number(query, "addr"), optional_number(query, "tid"), is_durable(query)
+    addr, tid, durable = address(query, "addr"), optional_number(query, "tid"), is_durable(query)
     machine, cred = service.machine, exchange.cred
     service.renew(cred, pid)
     data = await exchange.body(service.settings.body_limit, MEDIA_BYTES)

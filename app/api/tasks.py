@@ -76,7 +76,7 @@ async def exec_task(pid: Pid, caller: CallerDep, _: Nothing | None = None) -> Ta
 
 
 @router.post("/tasks/{pid}/heartbeat", operation_id="heartbeat")
-async def heartbeat(pid: Pid, caller: CallerDep) -> Lease:
+async def heartbeat(pid: Pid, caller: CallerDep, _: Nothing | None = None) -> Lease:
     """Renew the lease, as every call about a task does. ESRCH, EPERM."""
     task = await caller.about(pid, lambda m, cred: m.require_task(cred, pid))
     return Lease(pid=pid, lease_s=task.lease_s)

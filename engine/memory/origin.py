@@ -23,11 +23,20 @@ class Parent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The memory that was cloned, its version then, and the serial of the transaction that did it."""
+    """The memory that was cloned, its version then, and the serial of the transaction that did it.
+
+    It counts as long as transaction `until` is open: of a clone of a clone the one that made the first. What changes in
+    the parent afterwards may be durable before this clone is, and is then no longer marked as dirty.
+    """
 
     memory: Parent
     version: int
     serial: int
+    until: int
+
+    def of_clone(self, serial: int) -> "Origin":
+        """Of what transaction `serial` clones from the clone: what that lacks is its parent's."""
+        return Origin(self.memory, self.version, serial, self.until)
 
     def frames(self, pages: PageNumbers, serial: int) -> Frames | None:
         """The frames of ascending pages, which transaction `serial` asks for. PagesNeeded by the parent.

@@ -347,21 +347,28 @@ class PagedMemory:
 
     def cloned_from(self, memory: "PagedMemory") -> None:
         """The store does not know it yet: until the transaction is settled, what it lacks is that of `memory`."""
-        serial, earlier = self.journal.serial, memory._origin
-        if earlier is None:
-            self._set_origin(Origin(memory, memory.version, serial))
-        else:  # what it lacks is its own parent's
-            self._set_origin(Origin(earlier.memory, earlier.version, serial))
+        serial, earlier = self.journal.serial, memory.origin
+        self._set_origin(
+            Origin(memory, memory.version, serial, serial) if earlier is None else earlier.of_clone(serial)
+        )
 
     def inherit_origin(self, memory: "PagedMemory") -> None:
         """It lacks what `memory` lacks."""
-        self._set_origin(memory._origin)
+        self._set_origin(memory.origin)
 
     def _set_origin(self, origin: Origin | None) -> None:
         if self.journal.active:
             before, self._origin = self._origin, origin
             self.journal.undo(setattr, self, "_origin", before)
             self.journal.defer(setattr, self, "_origin", None)
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where it finds what it lacks while the store does not know it."""
+        origin = self._origin
+        if origin is not None and not self.journal.is_open(origin.until):
+            self._origin = origin = None
+        return origin
 
     def _adopt(self, first: int, entries: Frames, but: slice = slice(0, 0)) -> Frames:
         """`entries`, those from page `first` on, with frames of the origin where the store would be asked too early.
@@ -371,7 +378,7 @@ class PagedMemory:
         lacking = entries == STORED
         lacking[but] = False
         positions = np.flatnonzero(lacking)
-        origin = self._origin
+        origin = self.origin
         if origin is None or not len(positions):
             return entries
         pages = positions + first

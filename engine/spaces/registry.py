@@ -198,7 +198,7 @@ def require_type(attach_type: int) -> tuple[int, Access]:
     """An attach type and the mode bits it needs; bits above O_ACCMODE are ignored, 3 is EINVAL, as in the source."""
     kind = attach_type & O_ACCMODE
     if kind == O_ACCMODE:
-        raise EngineError(EINVAL, f"attach type {attach_type} is none of O_RDONLY, O_WRONLY, O_RDWR")
+        raise EngineError(EINVAL, "the attach type is none of ro, wo, rw")
     return kind, ATTACH_RIGHTS[kind]
 
 

@@ -90,7 +90,7 @@ _HEX_DIGITS: Final = frozenset("0123456789abcdefABCDEF")
 def hex_address(address: int) -> str:
     """The spelling of an address in JSON and in queries: lower-case hex with 0x, no padding.
 
-    A negative address (a caller's mistake that the service is to judge) keeps its sign.
+    A negative address keeps its sign: it is shown to people, and nothing reads it as an address.
     """
     return f"{address:#x}"
 
@@ -98,19 +98,16 @@ def hex_address(address: int) -> str:
 def parse_address(value: object) -> int:
     """An address out of a JSON value or a query: an int, a "0x…" string or a decimal string.
 
-    Raises ValueError for anything else: bools, floats, signs without digits, underscores, spaces.
-    Whether the address lies in the geometry is not judged here; a negative one is returned as it is.
+    Raises ValueError for anything else: bools, floats, strings with a sign, "0X…", underscores, spaces.
+    Whether the address lies in the geometry is not judged here; a negative integer is returned as it is.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str):
-        digits = value.removeprefix("-")
-        sign = -1 if digits != value else 1
-        if len(digits) <= 40:
-            if digits[:2] in ("0x", "0X") and len(digits) > 2 and _HEX_DIGITS.issuperset(digits[2:]):
-                return sign * int(digits, 0)
-            if digits and _DIGITS.issuperset(digits):
-                return sign * int(digits)
+    if isinstance(value, str) and len(value) <= 40:
+        if value[:2] == "0x" and len(value) > 2 and _HEX_DIGITS.issuperset(value[2:]):
+            return int(value, 16)
+        if value and _DIGITS.issuperset(value):
+            return int(value)
     raise ValueError(f"not an address: {value!r:.60}")
 
 

@@ -102,9 +102,10 @@ def integer(value: SupportsIndex) -> int:
     return value if type(value) is int else int(operator.index(value))
 
 
-def address(value: SupportsIndex) -> str:
-    """An address as the wire spells it."""
-    return hex_address(integer(value))
+def address(value: SupportsIndex) -> str | int:
+    """An address as the wire spells it; a negative one is a plain number, for the service to judge."""
+    number = integer(value)
+    return number if number < 0 else hex_address(number)
 
 
 def text(what: str, value: str) -> str:

@@ -114,10 +114,7 @@ def show_mode(mode: int) -> str:
 
 
 def _hex_or_decimal(text: str) -> int:
-    value = parse_address(text)
-    if value < 0:
-        raise ValueError(f"not an address: {text!r}")
-    return value
+    return parse_address(text)
 
 
 _BITS: Final = tuple(1 << place for place in range(8, -1, -1))
