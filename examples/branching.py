@@ -98,7 +98,8 @@ def main() -> None:
     with own_service() as service:
         outcome = play(service)
     print(f"the route had {outcome.at_first:.1f} at first, {outcome.best:.1f} in the best branch")
-    print(f"each branch touched {min(outcome.touched)} to {max(outcome.touched)} pages of its state")
+    least, most = min(outcome.touched), max(outcome.touched)
+    print(f"each branch touched {least if least == most else f'{least} to {most}'} pages of its state")
     same = all(each == outcome.at_first for each in outcome.reset_lengths)
     print(f"after the resets {'every branch has' if same else 'not every branch has'} the first route again")
 

@@ -13,7 +13,7 @@ from engine.views import AttachmentStatus
 router = new_router("attachments")
 
 
-@router.put("/tasks/{pid}/vas/{vid}", operation_id="vas_attach")
+@router.put("/tasks/{pid}/vas/{vid}", operation_id="vas_attach", summary="Attach a space")
 async def vas_attach(pid: Pid, vid: Vid, args: VasAttach, caller: CallerDep) -> Attachment:
     """Attach a space to a task. EPERM, EACCES, EBUSY; EEXIST: attached with another type; EFAULT: a collision."""
 
@@ -24,13 +24,13 @@ async def vas_attach(pid: Pid, vid: Vid, args: VasAttach, caller: CallerDep) -> 
     return Attachment.of(await caller.about(pid, attach_and_look))
 
 
-@router.get("/tasks/{pid}/vas/{vid}", operation_id="attachment")
+@router.get("/tasks/{pid}/vas/{vid}", operation_id="attachment", summary="Read an attachment")
 async def attachment(pid: Pid, vid: Vid, caller: CallerDep) -> Attachment:
     """How a task has a space. ENOENT: not attached."""
     return Attachment.of(await caller.about(pid, lambda m, cred: m.attachment(cred, pid, vid)))
 
 
-@router.delete("/tasks/{pid}/vas/{vid}", status_code=204, operation_id="vas_detach")
+@router.delete("/tasks/{pid}/vas/{vid}", status_code=204, operation_id="vas_detach", summary="Detach a space")
 async def vas_detach(pid: Pid, vid: Vid, caller: CallerDep) -> Response:
     """Detach a space. EINVAL: not attached; EBUSY: a thread of the task is in it."""
     await caller.about(pid, lambda m, cred: m.vas_detach(cred, pid, vid))

@@ -159,6 +159,10 @@ BATCH = HotRoute(
             "operationId": "batch",
             "tags": ["tasks"],
             "summary": "Many calls in one request",
+            "description": (
+                "In order, each with its own value or errno; with `atomic` all or none, and a failure's problem has its `index`. "
+                "ESRCH, EPERM; EINVAL: malformed; E2BIG: too many calls or bytes."
+            ),
             "parameters": [
                 hot.path_id("pid"),
                 hot.query("atomic", {"type": "boolean", "default": False}, "All calls or none."),

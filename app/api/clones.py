@@ -13,13 +13,15 @@ from engine.views import SegAttr, TaskStatus, VasAttr
 router = new_router("clones")
 
 
-@router.post("/vas/{vid}/clone", status_code=201, operation_id="vas_clone")
+@router.post("/vas/{vid}/clone", status_code=201, operation_id="vas_clone", summary="Clone a space")
 async def vas_clone(vid: Vid, args: NewName, caller: CallerDep) -> Space:
     """A copy of a space, its segments and roots, that shares pages until one of them writes. EINVAL, EEXIST, EACCES."""
     return Space.of(await caller.call(lambda m, cred: m.vas_getattr(cred, m.vas_clone(cred, vid, args.name))))
 
 
-@router.post("/vas/{vid}/snapshot", status_code=201, operation_id="vas_snapshot")
+@router.post(
+    "/vas/{vid}/snapshot", status_code=201, operation_id="vas_snapshot", summary="Take a snapshot of a space"
+)
 async def vas_snapshot(vid: Vid, args: NewName, caller: CallerDep) -> Space:
     """A clone that nobody can change. EINVAL, EEXIST, EACCES."""
     return Space.of(
@@ -27,7 +29,7 @@ async def vas_snapshot(vid: Vid, args: NewName, caller: CallerDep) -> Space:
     )
 
 
-@router.post("/vas/{vid}/reset", operation_id="vas_reset")
+@router.post("/vas/{vid}/reset", operation_id="vas_reset", summary="Reset a cloned space")
 async def vas_reset(vid: Vid, caller: CallerDep, _: Nothing | None = None) -> Space:
     """Make a clone what it was when it was cloned. EINVAL: no clone; EPERM: not its owner or root, a snapshot; EBUSY: a thread is inside."""
 
@@ -38,19 +40,21 @@ async def vas_reset(vid: Vid, caller: CallerDep, _: Nothing | None = None) -> Sp
     return Space.of(await caller.call(reset_and_look))
 
 
-@router.get("/vas/{vid}/lineage", operation_id="vas_lineage")
+@router.get("/vas/{vid}/lineage", operation_id="vas_lineage", summary="Origins and clones of a space")
 async def vas_lineage(vid: Vid, caller: CallerDep) -> Lineage:
     """What a space was cloned from, nearest first, and its living clones. EINVAL."""
     return Lineage.of(await caller.call(lambda m, cred: m.vas_lineage(cred, vid)))
 
 
-@router.get("/vas/{vid}/usage", operation_id="vas_usage")
+@router.get("/vas/{vid}/usage", operation_id="vas_usage", summary="Stored bytes of a space")
 async def vas_usage(vid: Vid, caller: CallerDep) -> Usage:
     """Bytes of a space that are stored. EINVAL."""
     return await _usage(caller, lambda m, cred: m.usage_objects(cred, vid))
 
 
-@router.post("/segments/{sid}/clone", status_code=201, operation_id="vas_seg_clone")
+@router.post(
+    "/segments/{sid}/clone", status_code=201, operation_id="vas_seg_clone", summary="Clone a segment"
+)
 async def vas_seg_clone(sid: Sid, args: NewName, caller: CallerDep) -> Segment:
     """A copy of a segment, at the same addresses, that shares pages until one of them writes. EINVAL, EEXIST, EACCES."""
     return Segment.of(
@@ -58,7 +62,12 @@ async def vas_seg_clone(sid: Sid, args: NewName, caller: CallerDep) -> Segment:
     )
 
 
-@router.post("/segments/{sid}/snapshot", status_code=201, operation_id="vas_seg_snapshot")
+@router.post(
+    "/segments/{sid}/snapshot",
+    status_code=201,
+    operation_id="vas_seg_snapshot",
+    summary="Take a snapshot of a segment",
+)
 async def vas_seg_snapshot(sid: Sid, args: NewName, caller: CallerDep) -> Segment:
     """A clone that nobody can change. EINVAL, EEXIST, EACCES."""
     return Segment.of(
@@ -66,7 +75,7 @@ async def vas_seg_snapshot(sid: Sid, args: NewName, caller: CallerDep) -> Segmen
     )
 
 
-@router.post("/segments/{sid}/reset", operation_id="vas_seg_reset")
+@router.post("/segments/{sid}/reset", operation_id="vas_seg_reset", summary="Reset a cloned segment")
 async def vas_seg_reset(sid: Sid, caller: CallerDep, _: Nothing | None = None) -> Segment:
     """Make a clone what it was when it was cloned. EINVAL: no clone; EPERM: not its owner or root, a snapshot; EBUSY: a thread is inside."""
 
@@ -77,13 +86,15 @@ async def vas_seg_reset(sid: Sid, caller: CallerDep, _: Nothing | None = None) -
     return Segment.of(await caller.call(reset_and_look))
 
 
-@router.get("/segments/{sid}/lineage", operation_id="vas_seg_lineage")
+@router.get(
+    "/segments/{sid}/lineage", operation_id="vas_seg_lineage", summary="Origins and clones of a segment"
+)
 async def vas_seg_lineage(sid: Sid, caller: CallerDep) -> Lineage:
     """What a segment was cloned from, nearest first, and its living clones. EINVAL."""
     return Lineage.of(await caller.call(lambda m, cred: m.vas_seg_lineage(cred, sid)))
 
 
-@router.get("/segments/{sid}/usage", operation_id="vas_seg_usage")
+@router.get("/segments/{sid}/usage", operation_id="vas_seg_usage", summary="Stored bytes of a segment")
 async def vas_seg_usage(sid: Sid, caller: CallerDep) -> Usage:
     """Bytes of a segment that are stored. EINVAL."""
     return await _usage(caller, lambda m, cred: m.seg_usage_objects(cred, sid))
@@ -98,7 +109,12 @@ async def _usage(caller: Caller, objects: Callable[[Machine, Credentials], Seque
     return Usage.of_pages(logical, shared, page_size)
 
 
-@router.post("/tasks/{pid}/vas_fork", status_code=201, operation_id="vas_fork")
+@router.post(
+    "/tasks/{pid}/vas_fork",
+    status_code=201,
+    operation_id="vas_fork",
+    summary="Keep a task's memory as an image",
+)
 async def vas_fork(pid: Pid, caller: CallerDep, args: VasFork | None = None) -> Space:
     """A space of what a task's memory is now, mode 0600, that vas_exec can run. ESRCH, EPERM, EEXIST, ENOMEM."""
     wanted = args or VasFork()
@@ -109,7 +125,7 @@ async def vas_fork(pid: Pid, caller: CallerDep, args: VasFork | None = None) -> 
     return Space.of(await caller.about(pid, fork_and_look))
 
 
-@router.post("/tasks/{pid}/vas_exec", operation_id="vas_exec")
+@router.post("/tasks/{pid}/vas_exec", operation_id="vas_exec", summary="Run an image")
 async def vas_exec(pid: Pid, args: VasExec, caller: CallerDep) -> Task:
     """Give a task the memory of an image. ESRCH, EPERM; EINVAL: unknown, or no image; EACCES."""
 

@@ -122,6 +122,7 @@ TASK_CORE = HotRoute(
             "operationId": "task_core",
             "tags": ["tasks"],
             "summary": "An ELF core file of what a thread sees",
+            "description": "For gdb, streamed. ESRCH, EPERM; EAGAIN: too many at once.",
             "parameters": [hot.path_id("pid"), hot.TID],
             "responses": _FILE,
         }
@@ -135,6 +136,7 @@ VAS_CORE = HotRoute(
             "operationId": "vas_core",
             "tags": ["spaces"],
             "summary": "An ELF core file of a space",
+            "description": "For gdb, streamed. EINVAL: unknown; EACCES: the mode's read bit; EAGAIN: too many at once.",
             "parameters": [hot.path_id("vid")],
             "responses": _FILE,
         }

@@ -38,7 +38,7 @@ class DifferentRun(View):
         return cls.model_validate(run._asdict())
 
 
-@router.get("/vas/{vid}/diff", operation_id="vas_diff")
+@router.get("/vas/{vid}/diff", operation_id="vas_diff", summary="Compare two spaces")
 async def vas_diff(
     vid: Vid, other: Other, caller: CallerDep, cursor: Cursor = None, limit: Limit = LIMIT
 ) -> Page[DifferentRun]:
@@ -47,7 +47,7 @@ async def vas_diff(
     return await _part(caller, lambda: machine.vas_diff(cred, vid, other), cursor, limit)
 
 
-@router.get("/segments/{sid}/diff", operation_id="vas_seg_diff")
+@router.get("/segments/{sid}/diff", operation_id="vas_seg_diff", summary="Compare two segments")
 async def vas_seg_diff(
     sid: Sid, other: Other, caller: CallerDep, cursor: Cursor = None, limit: Limit = LIMIT
 ) -> Page[DifferentRun]:

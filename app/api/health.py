@@ -10,13 +10,15 @@ from app.service import Service
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz", operation_id="healthz", response_class=PlainTextResponse)
+@router.get(
+    "/healthz", operation_id="healthz", summary="Is the process alive", response_class=PlainTextResponse
+)
 async def healthz() -> str:
     """200 while the process answers."""
     return "ok\n"
 
 
-@router.get("/readyz", operation_id="readyz", response_class=PlainTextResponse)
+@router.get("/readyz", operation_id="readyz", summary="Are calls taken", response_class=PlainTextResponse)
 async def readyz(request: Request) -> str:
     """200 when calls are taken; 503 while starting or shutting down."""
     if not _service(request).ready:
@@ -24,13 +26,15 @@ async def readyz(request: Request) -> str:
     return "ready\n"
 
 
-@router.get("/metrics", operation_id="metrics", response_class=PlainTextResponse)
+@router.get(
+    "/metrics", operation_id="metrics", summary="Counters for Prometheus", response_class=PlainTextResponse
+)
 async def metrics(request: Request) -> PlainTextResponse:
     """Counters in the Prometheus text format."""
     return PlainTextResponse(_service(request).metrics_text(), media_type="text/plain; version=0.0.4")
 
 
-@router.get("/version", operation_id="version")
+@router.get("/version", operation_id="version", summary="Release and geometry")
 async def version(request: Request) -> Version:
     """Release, random id of this start, and geometry."""
     service = _service(request)

@@ -24,21 +24,23 @@ AddrPath = Annotated[
 ]
 
 
-@router.post("/tasks/{pid}/heap", operation_id="vas_malloc")
+@router.post("/tasks/{pid}/heap", operation_id="vas_malloc", summary="Allocate in a segment")
 async def vas_malloc(pid: Pid, args: Malloc, caller: CallerDep) -> Mapped:
     """Allocate in a segment of the space that the thread is in. EINVAL, EACCES; ENOMEM: full; EFAULT: no heap, or a broken one."""
     found = await caller.about(pid, lambda m, cred: m.vas_malloc(cred, pid, args.tid, args.size, args.sid))
     return Mapped(addr=found)
 
 
-@router.delete("/tasks/{pid}/heap/{addr}", status_code=204, operation_id="vas_free")
+@router.delete(
+    "/tasks/{pid}/heap/{addr}", status_code=204, operation_id="vas_free", summary="Free an allocation"
+)
 async def vas_free(pid: Pid, addr: AddrPath, caller: CallerDep, tid: TidQuery = None) -> Response:
     """Free what vas_malloc gave. EINVAL: nothing of that address is allocated; EACCES; EFAULT: a broken heap."""
     await caller.about(pid, lambda m, cred: m.vas_free(cred, pid, tid, addr))
     return Response(status_code=204)
 
 
-@router.get("/segments/{sid}/heap", operation_id="heap_usage")
+@router.get("/segments/{sid}/heap", operation_id="heap_usage", summary="How full a heap is")
 async def heap_usage(sid: Sid, caller: CallerDep) -> Heap:
     """How full a segment's heap is. EINVAL, EACCES; EFAULT: no heap, or a broken one."""
     return Heap.of(await caller.call(lambda m, cred: m.heap_usage(cred, sid)))

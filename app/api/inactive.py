@@ -8,7 +8,7 @@ from app.routing import Vid, new_router
 router = new_router("spaces")
 
 
-@router.post("/vas/{vid}/mmap", operation_id="vas_mmap")
+@router.post("/vas/{vid}/mmap", operation_id="vas_mmap", summary="Map memory into a space")
 async def vas_mmap(vid: Vid, args: SpaceMmap, caller: CallerDep) -> Mapped:
     """Map memory into a space. EINVAL, ENOMEM, EEXIST; EACCES: the mode's write bit; EPERM: a snapshot."""
     found = await caller.call(
@@ -17,14 +17,14 @@ async def vas_mmap(vid: Vid, args: SpaceMmap, caller: CallerDep) -> Mapped:
     return Mapped(addr=found)
 
 
-@router.post("/vas/{vid}/munmap", operation_id="vas_munmap")
+@router.post("/vas/{vid}/munmap", operation_id="vas_munmap", summary="Unmap from a space")
 async def vas_munmap(vid: Vid, args: SpaceRange, caller: CallerDep) -> Value:
     """Unmap a range of a space. EINVAL, EACCES, EPERM."""
     await caller.call(lambda m, cred: m.vas_munmap(cred, vid, args.addr, args.length))
     return Value()
 
 
-@router.post("/vas/{vid}/mprotect", operation_id="vas_mprotect")
+@router.post("/vas/{vid}/mprotect", operation_id="vas_mprotect", summary="Change rights in a space")
 async def vas_mprotect(vid: Vid, args: SpaceMprotect, caller: CallerDep) -> Value:
     """Change the rights of a range of a space. EINVAL, EACCES, EPERM; ENOMEM: a hole."""
     await caller.call(lambda m, cred: m.vas_mprotect(cred, vid, args.addr, args.length, args.prot))

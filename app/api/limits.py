@@ -15,13 +15,13 @@ def _limits(m: Machine, cred: Credentials, pid: int) -> dict[str, int]:
     return {name: m.prlimit(cred, pid, name) for name in RESOURCE_NAMES}
 
 
-@router.get("/tasks/{pid}/limits", operation_id="limits")
+@router.get("/tasks/{pid}/limits", operation_id="limits", summary="Read the limits")
 async def limits(pid: Pid, caller: CallerDep) -> Limits:
     """The limits of a task. ESRCH, EPERM."""
     return Limits.of(await caller.about(pid, lambda m, cred: _limits(m, cred, pid)))
 
 
-@router.put("/tasks/{pid}/limits", operation_id="set_limits")
+@router.put("/tasks/{pid}/limits", operation_id="set_limits", summary="Set limits")
 async def set_limits(pid: Pid, args: SetLimits, caller: CallerDep) -> Limits:
     """Set the limits that are given, all or none. EINVAL; EPERM: above what the task began with or root set last."""
 
@@ -33,7 +33,7 @@ async def set_limits(pid: Pid, args: SetLimits, caller: CallerDep) -> Limits:
     return Limits.of(await caller.about(pid, set_and_look))
 
 
-@router.post("/tasks/{pid}/prlimit", operation_id="prlimit")
+@router.post("/tasks/{pid}/prlimit", operation_id="prlimit", summary="Read or set one limit")
 async def prlimit(pid: Pid, args: Prlimit, caller: CallerDep) -> Value:
     """Read or set one limit; the former value, 2**64 - 1 for none. EINVAL, EPERM."""
     former = await caller.about(pid, lambda m, cred: m.prlimit(cred, pid, args.resource, args.value))

@@ -20,66 +20,66 @@ async def _run(name: str, caller: Caller, pid: int, args: OfThread) -> Any:
     return await caller.about(pid, lambda m, _: call.run(m, frame, args))
 
 
-@router.post("/tasks/{pid}/mmap", operation_id="mmap")
+@router.post("/tasks/{pid}/mmap", operation_id="mmap", summary="Map memory")
 async def mmap(pid: Pid, args: Mmap, caller: CallerDep) -> Mapped:
     """Map memory. Inside a space the region belongs to the space. EINVAL, ENOMEM, EEXIST, EACCES."""
     return Mapped(addr=await _run("mmap", caller, pid, args))
 
 
-@router.post("/tasks/{pid}/munmap", operation_id="munmap")
+@router.post("/tasks/{pid}/munmap", operation_id="munmap", summary="Unmap a range")
 async def munmap(pid: Pid, args: Range, caller: CallerDep) -> Value:
     """Unmap a range. EINVAL, EACCES."""
     await _run("munmap", caller, pid, args)
     return Value()
 
 
-@router.post("/tasks/{pid}/mprotect", operation_id="mprotect")
+@router.post("/tasks/{pid}/mprotect", operation_id="mprotect", summary="Change the rights of a range")
 async def mprotect(pid: Pid, args: Mprotect, caller: CallerDep) -> Value:
     """Change the rights of a range. EINVAL, EACCES; ENOMEM: a hole, with what lies before it changed, as in Linux."""
     await _run("mprotect", caller, pid, args)
     return Value()
 
 
-@router.post("/tasks/{pid}/mremap", operation_id="mremap")
+@router.post("/tasks/{pid}/mremap", operation_id="mremap", summary="Resize or move a region")
 async def mremap(pid: Pid, args: Mremap, caller: CallerDep) -> Mapped:
     """Resize or move a region. EINVAL; EFAULT: no region there; ENOMEM: no room; EAGAIN: locked memory; EBUSY, EEXIST."""
     return Mapped(addr=await _run("mremap", caller, pid, args))
 
 
-@router.post("/tasks/{pid}/brk", operation_id="brk")
+@router.post("/tasks/{pid}/brk", operation_id="brk", summary="Move the end of the heap")
 async def brk(pid: Pid, caller: CallerDep, args: Brk | None = None) -> Mapped:
     """Move the end of the heap, or (addr 0) ask for it. ENOMEM: it stays where it was."""
     return Mapped(addr=await _run("brk", caller, pid, args or Brk()))
 
 
-@router.post("/tasks/{pid}/madvise", operation_id="madvise")
+@router.post("/tasks/{pid}/madvise", operation_id="madvise", summary="Advise on a range")
 async def madvise(pid: Pid, args: Madvise, caller: CallerDep) -> Value:
     """Say how a range will be used. EINVAL, EACCES; ENOMEM: a hole, with the rest advised, as in Linux."""
     await _run("madvise", caller, pid, args)
     return Value()
 
 
-@router.post("/tasks/{pid}/mincore", operation_id="mincore")
+@router.post("/tasks/{pid}/mincore", operation_id="mincore", summary="Which pages are in memory")
 async def mincore(pid: Pid, args: Range, caller: CallerDep) -> Residency:
     """Which pages of a range are in memory. EINVAL, ENOMEM; E2BIG: more pages than an answer may have bytes."""
     return Residency(value=base64(await _run("mincore", caller, pid, args)))
 
 
-@router.post("/tasks/{pid}/mlock", operation_id="mlock")
+@router.post("/tasks/{pid}/mlock", operation_id="mlock", summary="Lock a range in memory")
 async def mlock(pid: Pid, args: Mlock, caller: CallerDep) -> Value:
     """Keep a range in memory. EINVAL; EPERM: the limit is 0; ENOMEM: over the limit, or a hole."""
     await _run("mlock", caller, pid, args)
     return Value()
 
 
-@router.post("/tasks/{pid}/munlock", operation_id="munlock")
+@router.post("/tasks/{pid}/munlock", operation_id="munlock", summary="Unlock a range")
 async def munlock(pid: Pid, args: Range, caller: CallerDep) -> Value:
     """Let a range be put aside again. EINVAL; ENOMEM: a hole."""
     await _run("munlock", caller, pid, args)
     return Value()
 
 
-@router.post("/tasks/{pid}/msync", operation_id="msync")
+@router.post("/tasks/{pid}/msync", operation_id="msync", summary="Make writes durable")
 async def msync(pid: Pid, caller: CallerDep, args: Msync | None = None) -> Value:
     """Make everything written relaxed durable, atomically: of a range, or of the whole space. EINVAL, ENOMEM."""
     await _run("msync", caller, pid, args or Msync())

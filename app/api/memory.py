@@ -56,6 +56,7 @@ MEMORY = HotRoute(
             "operationId": "read",
             "tags": ["memory"],
             "summary": "Load bytes",
+            "description": "What the thread sees. ESRCH, EPERM, EINVAL; EFAULT: names the first address that cannot be read; E2BIG.",
             "parameters": [*PARAMETERS, hot.query("len", hot.INTEGER, "Bytes.", required=True)],
             "responses": {"200": {"description": "The bytes.", "content": hot.BINARY}},
         },
@@ -63,6 +64,7 @@ MEMORY = HotRoute(
             "operationId": "write",
             "tags": ["memory"],
             "summary": "Store bytes",
+            "description": "All of the body or nothing. ESRCH, EPERM, EINVAL; EFAULT: names the first address that cannot be written; E2BIG.",
             "parameters": [
                 *PARAMETERS,
                 hot.query("len", hot.INTEGER, "If given, the length that the body must have."),

@@ -119,6 +119,7 @@ SEGMENT_DATA = HotRoute(
             "operationId": "seg_read",
             "tags": ["segments"],
             "summary": "Read bytes by offset",
+            "description": "All bytes, or those of Range. EINVAL: unknown; EACCES: the mode's read bit; ESTALE: If-Match; E2BIG: use Range.",
             "parameters": [
                 hot.path_id("sid"),
                 hot.header("Range", "bytes=FIRST-LAST and the other forms of RFC 9110."),
@@ -141,6 +142,7 @@ SEGMENT_DATA = HotRoute(
             "operationId": "seg_write",
             "tags": ["segments"],
             "summary": "Write bytes by offset",
+            "description": "The bytes that Content-Range names. EINVAL; EACCES: the mode's write bit; EPERM: a snapshot; ESTALE: If-Match; E2BIG.",
             "parameters": [
                 hot.path_id("sid"),
                 {**hot.header("Content-Range", "bytes FIRST-LAST/* or /SIZE."), "required": True},

@@ -15,7 +15,7 @@ from engine.views import SegAttr
 router = new_router("segments")
 
 
-@router.post("/segments", status_code=201, operation_id="vas_seg_create")
+@router.post("/segments", status_code=201, operation_id="vas_seg_create", summary="Create a segment")
 async def vas_seg_create(args: SegCreate, caller: CallerDep) -> Segment:
     """Create a segment of zeros at [start, end). EINVAL, EEXIST; EFAULT: not in the user range."""
 
@@ -26,7 +26,7 @@ async def vas_seg_create(args: SegCreate, caller: CallerDep) -> Segment:
     return Segment.of(await caller.call(create_and_look))
 
 
-@router.get("/segments", operation_id="vas_seg_find")
+@router.get("/segments", operation_id="vas_seg_find", summary="List or find segments")
 async def vas_seg_find(
     caller: CallerDep, name: NameQuery = None, cursor: Cursor = None, limit: Limit = LIMIT
 ) -> Page[Segment]:
@@ -44,13 +44,13 @@ async def vas_seg_find(
     return Page[Segment](items=[Segment.of(view) for view in chosen], next=following)
 
 
-@router.get("/segments/{sid}", operation_id="vas_seg_getattr")
+@router.get("/segments/{sid}", operation_id="vas_seg_getattr", summary="Read a segment's attributes")
 async def vas_seg_getattr(sid: Sid, caller: CallerDep) -> Segment:
     """Attributes of a segment. EINVAL: unknown."""
     return Segment.of(await caller.call(lambda m, cred: m.vas_seg_getattr(cred, sid)))
 
 
-@router.patch("/segments/{sid}", operation_id="vas_seg_setattr")
+@router.patch("/segments/{sid}", operation_id="vas_seg_setattr", summary="Change a segment's attributes")
 async def vas_seg_setattr(sid: Sid, args: SetAttr, caller: CallerDep) -> Segment:
     """Change mode, name, lifetime (owner or root), sharing (not while attached), uid and gid (root). EPERM, EBUSY, EEXIST."""
 
@@ -61,7 +61,7 @@ async def vas_seg_setattr(sid: Sid, args: SetAttr, caller: CallerDep) -> Segment
     return Segment.of(await caller.call(change_and_look))
 
 
-@router.delete("/segments/{sid}", status_code=204, operation_id="vas_seg_delete")
+@router.delete("/segments/{sid}", status_code=204, operation_id="vas_seg_delete", summary="Delete a segment")
 async def vas_seg_delete(sid: Sid, caller: CallerDep) -> Response:
     """Delete a segment that no space has attached. EACCES, EBUSY."""
     await caller.call(lambda m, cred: m.vas_seg_delete(cred, sid))

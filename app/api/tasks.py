@@ -16,7 +16,7 @@ from engine.views import TaskStatus
 router = new_router("tasks")
 
 
-@router.post("/tasks", status_code=201, operation_id="spawn")
+@router.post("/tasks", status_code=201, operation_id="spawn", summary="Make a task")
 async def spawn(caller: CallerDep, args: Spawn | None = None) -> Task:
     """A new task; it exits when nothing is heard of it for `lease_s` seconds. EINVAL."""
     wanted = args or Spawn()
@@ -29,7 +29,7 @@ async def spawn(caller: CallerDep, args: Spawn | None = None) -> Task:
     return Task.of(status)
 
 
-@router.get("/tasks", operation_id="task_list")
+@router.get("/tasks", operation_id="task_list", summary="List tasks")
 async def task_list(caller: CallerDep, cursor: Cursor = None, limit: Limit = LIMIT) -> Page[Task]:
     """All tasks, by pid."""
     views = await caller.call(lambda m, cred: m.tasks(cred))
@@ -37,13 +37,13 @@ async def task_list(caller: CallerDep, cursor: Cursor = None, limit: Limit = LIM
     return Page[Task](items=[Task.of(view) for view in chosen], next=following)
 
 
-@router.get("/tasks/{pid}", operation_id="task_status")
+@router.get("/tasks/{pid}", operation_id="task_status", summary="Read a task's status")
 async def task_status(pid: Pid, caller: CallerDep) -> Task:
     """What everybody may know of a task. ESRCH."""
     return Task.of(await caller.about(pid, lambda m, cred: m.task_status(cred, pid)))
 
 
-@router.delete("/tasks/{pid}", status_code=204, operation_id="exit")
+@router.delete("/tasks/{pid}", status_code=204, operation_id="exit", summary="End a task")
 async def exit_task(pid: Pid, caller: CallerDep) -> Response:
     """End a task and release everything it holds. ESRCH, EPERM."""
     await caller.call(lambda m, cred: m.exit(cred, pid))
@@ -51,7 +51,7 @@ async def exit_task(pid: Pid, caller: CallerDep) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/tasks/{pid}/fork", status_code=201, operation_id="fork")
+@router.post("/tasks/{pid}/fork", status_code=201, operation_id="fork", summary="Copy a task")
 async def fork(pid: Pid, caller: CallerDep, args: OfThread | None = None) -> Task:
     """A copy-on-write copy of the task's original address space; attachments are not inherited. ESRCH, EPERM."""
     tid = args.tid if args else None
@@ -64,7 +64,7 @@ async def fork(pid: Pid, caller: CallerDep, args: OfThread | None = None) -> Tas
     return Task.of(status)
 
 
-@router.post("/tasks/{pid}/exec", operation_id="exec")
+@router.post("/tasks/{pid}/exec", operation_id="exec", summary="Begin anew")
 async def exec_task(pid: Pid, caller: CallerDep, _: Nothing | None = None) -> Task:
     """Begin anew, as execve(2): a fresh map and one thread; nothing is attached any more. ESRCH, EPERM."""
 
@@ -75,28 +75,32 @@ async def exec_task(pid: Pid, caller: CallerDep, _: Nothing | None = None) -> Ta
     return Task.of(await caller.about(pid, exec_and_look))
 
 
-@router.post("/tasks/{pid}/heartbeat", operation_id="heartbeat")
+@router.post("/tasks/{pid}/heartbeat", operation_id="heartbeat", summary="Renew the lease")
 async def heartbeat(pid: Pid, caller: CallerDep, _: Nothing | None = None) -> Lease:
     """Renew the lease, as every call about a task does. ESRCH, EPERM."""
     task = await caller.about(pid, lambda m, cred: m.require_task(cred, pid))
     return Lease(pid=pid, lease_s=task.lease_s)
 
 
-@router.post("/tasks/{pid}/threads", status_code=201, operation_id="thread")
+@router.post("/tasks/{pid}/threads", status_code=201, operation_id="thread", summary="Start a thread")
 async def thread(pid: Pid, caller: CallerDep, args: OfThread | None = None) -> NewThread:
     """A new thread; it starts in the original address space. ESRCH, EPERM."""
     tid = args.tid if args else None
     return NewThread(tid=await caller.about(pid, lambda m, cred: m.thread(cred, pid, tid)))
 
 
-@router.delete("/tasks/{pid}/threads/{tid}", status_code=204, operation_id="exit_thread")
+@router.delete(
+    "/tasks/{pid}/threads/{tid}", status_code=204, operation_id="exit_thread", summary="End a thread"
+)
 async def exit_thread(pid: Pid, tid: TidPath, caller: CallerDep) -> Response:
     """End a thread. The last thread ends the task; the main thread cannot end before the others (EINVAL)."""
     await caller.about(pid, lambda m, cred: m.exit_thread(cred, pid, tid))
     return Response(status_code=204)
 
 
-@router.put("/tasks/{pid}/threads/{tid}/active", operation_id="vas_switch")
+@router.put(
+    "/tasks/{pid}/threads/{tid}/active", operation_id="vas_switch", summary="Switch a thread into a space"
+)
 async def vas_switch(pid: Pid, tid: TidPath, args: Switch, caller: CallerDep, request: Request) -> Active:
     """Switch a thread to an attached space, or to the original address space (0). EINVAL: not attached.
 
@@ -112,7 +116,9 @@ async def vas_switch(pid: Pid, tid: TidPath, args: Switch, caller: CallerDep, re
     return Active(tid=tid, vid=args.vid)
 
 
-@router.get("/tasks/{pid}/threads/{tid}/active", operation_id="active_vas")
+@router.get(
+    "/tasks/{pid}/threads/{tid}/active", operation_id="active_vas", summary="Which space a thread is in"
+)
 async def active_vas(pid: Pid, tid: TidPath, caller: CallerDep) -> Active:
     """The id of the space that a thread is in, 0 in the original address space. ESRCH, EPERM."""
     return Active(tid=tid, vid=await caller.about(pid, lambda m, cred: m.active_vas(cred, pid, tid)))

@@ -212,11 +212,12 @@ def test_an_image_larger_than_the_tasks_limit_is_not_run(world: World) -> None:
 
 
 @row("VAS-EXEC-EACCES-1")
-def test_an_image_needs_the_write_bit(world: World) -> None:
+def test_an_image_needs_the_read_and_the_write_bit(world: World) -> None:
     vid = world.owner.vas_fork(world.name())
-    world.owner.vas_setattr(vid, mode=0o644)
     put(world.other, 0)
-    world.fails("EACCES", world.other.vas_exec, vid)
+    for mode in (0o640, 0o642, 0o644):
+        world.owner.vas_setattr(vid, mode=mode)
+        world.fails("EACCES", world.other.vas_exec, vid)
     world.owner.vas_setattr(vid, mode=0o646)
     assert world.other.vas_exec(vid) == 0
 

@@ -53,7 +53,7 @@ SAID = {
     ],
     "branching": [
         r"the route had 251\.8 at first, (1\d\d|20\d)\.\d in the best branch",
-        "each branch touched 2 to 2 pages of its state", "after the resets every branch has the first route again",
+        "each branch touched 2 pages of its state", "after the resets every branch has the first route again",
     ],
 }  # fmt: skip
 """What each prints, as patterns in their order."""

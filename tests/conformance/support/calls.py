@@ -332,7 +332,7 @@ class HttpThread(HttpPersonalities):
         body: dict[str, Any] = dict(args) | self._tid()
         for name in ("addr", "old_addr", "new_addr"):
             if name in args:
-                body[name] = hex(args[name])
+                body[name] = hex(args[name]) if args[name] >= 0 else args[name]
         return self.http.call("POST", f"/v1/tasks/{self.pid}/{call}", body)
 
     def mmap(self, addr: int, length: int, prot: int, flags: int) -> int:

@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
         status = app(list(arguments) or ["--help"], prog_name="everspace", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as mistake:
-        return _complain(mistake.format_message(), BAD_USAGE)
+        return _complain(mistake.format_message().removesuffix("."), BAD_USAGE)
     except (everspace.TransportError, everspace.ServiceUnavailable) as error:
         return _complain(str(error), UNREACHABLE)
     except everspace.AuthenticationError as error:
