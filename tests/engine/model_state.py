@@ -340,9 +340,9 @@ class State:
 
     def thread(self, cred: Credentials, pid: int, tid: int | None) -> tuple[Task, int]:
         task = self.task(cred, pid)
-        if (tid or pid) not in task.threads:
+        if (pid if tid is None else tid) not in task.threads:
             raise Refused("ESRCH")
-        return task, tid or pid
+        return task, pid if tid is None else tid
 
     def view(self, cred: Credentials, pid: int, tid: int | None) -> "View":
         task, number = self.thread(cred, pid, tid)

@@ -45,7 +45,7 @@ def address(world: Lockstep, pid: int, tid: int | None) -> int:
     chosen = rng.choice(windows(geometry))
     task = world.model.tasks.get(pid)
     if task is not None and rng.random() < 0.6:
-        space = world.model.spaces.get(task.threads.get(tid or pid, 0))
+        space = world.model.spaces.get(task.threads.get(pid if tid is None else tid, 0))
         pages = space.pages if space is not None and space.pages and rng.random() < 0.7 else task.pages
         chosen = rng.choice(list(pages) or [0]) * geometry.page_size
     if rng.random() < 0.08:
@@ -87,7 +87,7 @@ def a_pid(world: Lockstep) -> int:
 def a_thread(world: Lockstep) -> tuple[Credentials, int, int | None]:
     pid = a_pid(world)
     tids = list(world.model.tasks[pid].threads) if pid in world.model.tasks else []
-    tid = world.rng.choice([*tids, *tids, None, 0]) if world.rng.random() < 0.98 else 10**6
+    tid = world.rng.choice([*tids, *tids, None, None]) if world.rng.random() < 0.98 else 10**6
     return someone(world, pid), pid, tid
 
 
@@ -127,8 +127,8 @@ def thread(world: Lockstep) -> None:
 
 def exit_thread(world: Lockstep) -> None:
     cred, pid, tid = a_thread(world)
-    if (tid or pid) != pid or world.rng.random() < 0.2:
-        world.call("exit_thread", cred, pid, tid or pid)
+    if (pid if tid is None else tid) != pid or world.rng.random() < 0.2:
+        world.call("exit_thread", cred, pid, pid if tid is None else tid)
 
 
 def exit_task(world: Lockstep) -> None:

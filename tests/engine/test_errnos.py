@@ -125,7 +125,8 @@ ROWS: dict[str, list[Row]] = {
         ("EINVAL", ALICE, "negative", lambda s: (s.own, None, -1)),
         ("EINVAL", ALICE, "not attached, though it exists", lambda s: (s.own, None, s.space)),
         ("", ALICE, "where it is already", lambda s: (s.other, None, s.busy)),
-        ("", ALICE, "the original address space", lambda s: (s.other, 0, 0)),
+        ("", ALICE, "the original address space", lambda s: (s.other, None, 0)),
+        ("ESRCH", ALICE, "no thread has the id 0", lambda s: (s.other, 0, 0)),
     ],
     "active_vas": [
         ("", ALICE, "0 in the original", lambda s: (s.own, None)),

@@ -255,7 +255,8 @@ def test_threads_and_tids_are_the_task_s_own(host: Host, pid: int) -> None:
     tid = host.do("thread", pid)
     where = host.map_at(pid, 0, 1)
     host.do("write", pid, tid, where, b"one")
-    assert host.do("read", pid, 0, where, 3) == b"one"
+    assert host.do("read", pid, None, where, 3) == b"one"
+    assert host.refused("read", pid, 0, where, 3) == "ESRCH"
     assert host.refused("read", pid, host.task(), where, 1) == "ESRCH"
     assert host.refused("read", pid, tid, where, 1, cred=EVE) == "EPERM"
 

@@ -94,7 +94,7 @@ def test_a_thread_starts_in_the_original_address_space(host: Host) -> None:
     assert host.do("active_vas", pid, tid) == 0
     assert host.do("active_vas", pid, None) == vid
     host.do("vas_switch", pid, tid, vid)
-    host.do("vas_switch", pid, 0, 0)
+    host.do("vas_switch", pid, None, 0)
     assert [host.do("active_vas", pid, which) for which in (tid, pid)] == [vid, 0]
 
 
