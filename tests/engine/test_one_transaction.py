@@ -225,3 +225,35 @@ def test_a_clone_reset_as_soon_as_it_was_made(host: Host) -> None:
     host.settle(first)
     host.settle(second)
     assert host.do("seg_read", copy, PAGE - 1, 2) == b"ab"
+
+
+def test_a_reset_taken_back_brings_no_old_parent_back(host: Host) -> None:
+    sid = cold_segment(host)
+    machine = host.machine
+    with machine.transaction() as first:
+        copy = machine.vas_seg_clone(ROOT, sid, "copy")
+    with machine.transaction() as second:
+        machine.vas_seg_reset(ROOT, copy)
+    host.settle(first)
+    second.rollback()
+    host.do("seg_write", sid, 0, b"n" * PAGE)
+    machine.objects.evict(1 << 20)
+    assert host.do("seg_read", copy, 0, 2) == b"aa"
+
+
+def test_a_clone_of_a_clone_does_not_take_what_its_grandparent_became(host: Host) -> None:
+    sid = cold_segment(host)
+    machine = host.machine
+    with machine.transaction() as first:
+        middle = machine.vas_seg_clone(ROOT, sid, "middle")
+    with machine.transaction() as between:
+        machine.seg_write(ROOT, sid, 0, b"n" * PAGE)
+    with machine.transaction() as second:
+        copy = machine.vas_seg_clone(ROOT, middle, "copy")
+    host.settle(first)
+    host.settle(between)
+    with pytest.raises(PagesNeeded), machine.transaction():
+        machine.seg_read(ROOT, copy, 0, 1)
+    host.settle(second)
+    assert host.do("seg_read", copy, 0, 2) == b"aa"
+    assert host.do("seg_read", sid, 0, 2) == b"nn"
