@@ -344,3 +344,21 @@ async def test_huge_lengths(site: Site) -> None:
 async def test_a_query_parameter_is_given_once(site: Site) -> None:
     for path in ("/v1/vas?limit=1&limit=2", "/v1/segments?name=a&name=a", "/v1/vas?cursor=%FF"):
         assert (await site.send("GET", path)).errno == "EINVAL", path
+
+
+async def test_details_say_what_holds_whatever_was_sent(site: Site) -> None:
+    """Of a wrong type, of a number beyond a register (exactly), of a string with a sign; a heartbeat has no members."""
+    pid = await site.task()
+    vid = await site.space()
+    for value in (2, None, "rx", "RW"):
+        answer = await site.call("PUT", f"/tasks/{pid}/vas/{vid}", {"type": value})
+        assert answer.json["detail"] == "the attach type is none of ro, wo, rw"
+    for addr, detail in (
+        (2**64, "addr: more than 18446744073709551615"),
+        ("-1", "addr: not an address: '-1'"),
+    ):
+        answer = await site.call("POST", f"/tasks/{pid}/munmap", {"addr": addr, "length": PAGE})
+        assert (answer.errno, answer.json["detail"]) == ("EINVAL", detail)
+    assert (await site.call("DELETE", f"/tasks/{pid}/heap/-1")).json["detail"] == "addr: not an address: '-1'"
+    assert (await site.call("POST", f"/tasks/{pid}/heartbeat", {"x": 1})).errno == "EINVAL"
+    assert (await site.call("POST", f"/tasks/{pid}/heartbeat", {})).status == 200
