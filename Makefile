@@ -13,7 +13,7 @@ MODE ?= all
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test oracle demo serve bench openapi lock
+.PHONY: help setup check audit format test oracle demo serve bench openapi lock
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -34,6 +34,10 @@ check: setup ## format, lint, types, layer contracts, tidy rules
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/tidy
+
+audit: setup ## ask the vulnerability database about every locked version (needs the network)
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements-dev.lock
 
 format: setup ## put the source into its form
 	$(BIN)/ruff check --fix-only --quiet .
