@@ -41,11 +41,10 @@ def test_both_distributions_have_one_version_and_the_changelog_knows_it() -> Non
 
 def test_the_locks_hold_every_dependency_in_one_version() -> None:
     runtime, tools = locked("requirements.lock"), locked("requirements-dev.lock")
-    client = project("client")["project"]
-    extras = [line for extra in client.get("optional-dependencies", {}).values() for line in extra]
-    wanted = {
-        plain(line) for line in [*project(".")["project"]["dependencies"], *client["dependencies"], *extras]
-    }
+    wanted = set()
+    for distribution in (project(".")["project"], project("client")["project"]):
+        extras = distribution.get("optional-dependencies", {}).values()
+        wanted |= {plain(line) for lines in (distribution["dependencies"], *extras) for line in lines}
     assert wanted - {"everspace"} <= runtime.keys()
     groups = project(".")["dependency-groups"]
     assert {plain(line) for line in groups["dev"]} <= tools.keys()
