@@ -1,6 +1,7 @@
 """Who calls: a bearer token names an account, and the account a uid with its groups."""
 
 import asyncio
+from datetime import datetime
 from typing import Protocol
 
 from app.errors import HttpProblem
@@ -20,6 +21,22 @@ class AccountPort(Protocol):
 
     @property
     def gids(self) -> tuple[int, ...]: ...
+
+
+class GrantPort(Protocol):
+    """What a token lets its bearer do: `storage.accounts.Grant`."""
+
+    @property
+    def account(self) -> AccountPort: ...
+
+    @property
+    def token_id(self) -> int: ...
+
+    @property
+    def scopes(self) -> frozenset[str]: ...
+
+    @property
+    def expires(self) -> datetime | None: ...
 
 
 class AccountsPort(Protocol):

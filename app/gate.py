@@ -3,6 +3,8 @@
 import itertools
 import logging
 from collections import Counter
+from collections.abc import Callable
+from time import perf_counter
 from typing import Final
 
 from fastapi import HTTPException
@@ -14,9 +16,9 @@ from app.api.events import EVENTS
 from app.api.memory import MEMORY
 from app.api.segment_data import SEGMENT_DATA
 from app.context import SCOPE_CRED
-from app.errors import CLOSE, HttpProblem, answer_of, bug_answer
+from app.errors import CLOSE, EIO, HttpProblem, answer_of, bug_answer
 from app.hot import HotRoute
-from app.http import ClientGoneError, Exchange
+from app.http import SCOPE_EXCHANGE, ClientGoneError, Exchange
 from app.service import Service
 from engine.errors import ESRCH, EngineError
 from everspace.wire import API_PREFIX, HEADER_INSTANCE, HEADER_REQUEST_ID
@@ -41,6 +43,9 @@ HOT_ROUTES: Final[dict[tuple[str, ...], HotRoute]] = {
 }
 """Byte routes /v1/NOUN/ID/WHAT, and of /v1/NOUN, served before FastAPI's router."""
 
+Observer = Callable[[Exchange, float], None]
+"""Told of an exchange that is over, and the seconds that it took."""
+
 log = logging.getLogger("everspace.gate")
 
 
@@ -52,7 +57,11 @@ class BodyTooLargeError(HTTPException):
 
 
 class Gate:
-    """The ASGI application: `service` behind its routes. `control` is the FastAPI application with most of them."""
+    """The ASGI application: `service` behind its routes. `control` is the FastAPI application with most of them.
+
+    `observers` are told of each exchange when it is over, once, in their order. They must not wait; one that fails is
+    logged, and the others are told all the same.
+    """
 
     def __init__(self, service: Service, control: ASGIApp) -> None:
         self.service = service
@@ -60,6 +69,7 @@ class Gate:
         self._numbers = itertools.count(1)
         self._instance = service.instance.encode("ascii")
         self.answers: Counter[int] = Counter()
+        self.observers: list[Observer] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the lifespan. WebSockets are refused."""
@@ -70,19 +80,37 @@ class Gate:
             await send({"type": "websocket.close", "code": 1000})
             return
         exchange = Exchange(scope, receive, send, [])
+        began = perf_counter()
+        try:
+            await self._answered(exchange)
+        finally:
+            self.answers[exchange.status] += 1
+            self._tell(exchange, perf_counter() - began)
+
+    async def _answered(self, exchange: Exchange) -> None:
+        """Serve the exchange; whatever is refused or fails becomes its answer."""
+        scope = exchange.scope
         try:
             await self._serve(exchange)
         except (EngineError, HttpProblem) as refused:
+            exchange.errno = refused.errno if isinstance(refused, EngineError) else None
             status, body, headers = answer_of(refused)
             await exchange.reply(status, body, *headers)
         except ClientGoneError:
             log.debug("%s: the client left before its request was complete", scope["path"])
         except Exception:
             log.exception("%s %s failed, request %s", scope["method"], scope["path"], exchange.common)
+            exchange.errno = EIO
             if not exchange.status:
                 status, body, headers = bug_answer()
                 await exchange.reply(status, body, *headers)
-        self.answers[exchange.status] += 1
+
+    def _tell(self, exchange: Exchange, seconds: float) -> None:
+        for observer in self.observers:
+            try:
+                observer(exchange, seconds)
+            except Exception:
+                log.exception("an observer failed at request %s", exchange.common)
 
     async def _serve(self, exchange: Exchange) -> None:
         authorization, claimed = self._examine(exchange)
@@ -155,7 +183,12 @@ class Gate:
                 message["headers"] = [*message.get("headers", ()), *exchange.common]
             await exchange.send(message)
 
-        await self.control(exchange.scope, receive, send)
+        scope = exchange.scope
+        scope[SCOPE_EXCHANGE] = exchange
+        try:
+            await self.control(scope, receive, send)
+        finally:
+            exchange.operation = getattr(scope.get("route"), "operation_id", None) or ""
 
 
 def _is_request_id(text: bytes) -> bool:

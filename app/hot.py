@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from app.errors import HttpProblem
 from app.http import Exchange
@@ -10,6 +10,10 @@ from app.service import Service
 
 Handler = Callable[[Exchange, Service, str], Awaitable[None]]
 """Takes the id of the path as text."""
+
+
+OPERATION_OF: Final = {"GET": "get", "HEAD": "get", "PUT": "put", "POST": "post", "PATCH": "patch"}
+"""A method, and the member of `operations` that describes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +26,12 @@ class HotRoute:
 
     async def serve(self, exchange: Exchange, service: Service, number: str) -> None:
         """Dispatch by method. Raises HttpProblem 405."""
-        handler = self.handlers.get(exchange.method)
+        method = exchange.method
+        handler = self.handlers.get(method)
         if handler is None:
             allow = ", ".join(self.handlers).encode("ascii")
-            raise HttpProblem(405, f"{exchange.method:.20} is not for this route", (b"allow", allow))
+            raise HttpProblem(405, f"{method:.20} is not for this route", (b"allow", allow))
+        exchange.operation = self.operations[OPERATION_OF[method]]["operationId"]
         await handler(exchange, service, number)
 
 

@@ -5,6 +5,7 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import Receive, Scope, Send
 
+from app.auth import GrantPort
 from app.errors import CLOSE, Header, HttpProblem, bad_input, too_big
 from engine.credentials import Credentials
 from engine.errors import ESRCH, EngineError
@@ -17,14 +18,22 @@ JSON_HEADER: Header = (b"content-type", MEDIA_JSON.encode("ascii"))
 ID_DIGITS_MAX = 19
 
 
+SCOPE_EXCHANGE: Final = "everspace.exchange"
+"""Where the scope of a request has its `Exchange`, for the control routes."""
+
+
 class ClientGoneError(Exception):
     """The client closed the connection before its request was complete: nothing is done, nobody is answered."""
 
 
 class Exchange:
-    """A request and the way to answer it. `common` are the headers of every answer."""
+    """A request and the way to answer it. `common` are the headers of every answer.
 
-    __slots__ = ("common", "cred", "receive", "scope", "send", "status")
+    `grant` is what the token stands for, None while nobody is known; `operation` the operationId, "" where no route was
+    reached; `errno` that of a refusal which has one; `status` 0 while nothing was answered.
+    """
+
+    __slots__ = ("common", "cred", "errno", "grant", "operation", "receive", "scope", "send", "status")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, common: list[Header]) -> None:
         self.scope = scope
@@ -32,6 +41,9 @@ class Exchange:
         self.send = send
         self.common = common
         self.cred: Credentials = NOBODY
+        self.grant: GrantPort | None = None
+        self.operation = ""
+        self.errno: str | None = None
         self.status = 0
 
     @property

@@ -31,8 +31,9 @@ from app.api import (
     tasks,
     vas,
 )
-from app.errors import E2BIG, HttpProblem, answer_of, bug_answer
+from app.errors import E2BIG, EIO, HttpProblem, answer_of, bug_answer
 from app.gate import HOT_ROUTES, Gate
+from app.http import SCOPE_EXCHANGE, Exchange
 from app.routing import refusal_of
 from app.service import Parts, Service
 from app.settings import Settings
@@ -152,40 +153,45 @@ def control_app(service: Service | None) -> FastAPI:
     return control
 
 
-def _response(answer: tuple[int, bytes, list[tuple[bytes, bytes]]]) -> Response:
-    status, body, headers = answer
-    texts = {name.decode("ascii"): value.decode("ascii") for name, value in headers}
-    return Response(body, status, texts)
+async def _on_refusal(request: Request, refused: Exception) -> Response:
+    return _refusal(request, refused)
 
 
-async def _on_refusal(_: Request, refused: Exception) -> Response:
-    if not isinstance(refused, EngineError | HttpProblem):
-        return _response(bug_answer())
-    return _response(answer_of(refused))
+async def _on_store_error(request: Request, failure: Exception) -> Response:
+    return _refusal(request, EngineError(getattr(failure, "errno", EIO), str(failure)))
 
 
-async def _on_store_error(_: Request, failure: Exception) -> Response:
-    return _response(answer_of(EngineError(getattr(failure, "errno", "EIO"), str(failure))))
-
-
-async def _on_invalid(_: Request, invalid: Exception) -> Response:
-    if not isinstance(invalid, RequestValidationError):
-        return _response(bug_answer())
-    return _response(answer_of(refusal_of(invalid)))
+async def _on_invalid(request: Request, invalid: Exception) -> Response:
+    return _refusal(request, refusal_of(invalid) if isinstance(invalid, RequestValidationError) else invalid)
 
 
 async def _on_http(request: Request, refused: Exception) -> Response:
     if not isinstance(refused, HTTPException):
-        return _response(bug_answer())
+        return _refusal(request, refused)
     status = refused.status_code
     if status == 413:
-        return _response(answer_of(EngineError(E2BIG, refused.detail)))
+        return _refusal(request, EngineError(E2BIG, refused.detail))
     if status == 400:
-        return _response(answer_of(EngineError("EINVAL", refused.detail)))
+        return _refusal(request, EngineError("EINVAL", refused.detail))
     details = {404: f"no route {request.url.path:.200}", 405: f"{request.method:.20} is not for this route"}
     headers = [(name.lower().encode(), value.encode()) for name, value in (refused.headers or {}).items()]
-    return _response(answer_of(HttpProblem(status, details.get(status, refused.detail), *headers)))
+    return _refusal(request, HttpProblem(status, details.get(status, refused.detail), *headers))
 
 
-async def _on_bug(_: Request, __: Exception) -> Response:
-    return _response(bug_answer())
+async def _on_bug(request: Request, bug: Exception) -> Response:
+    return _refusal(request, bug)
+
+
+def _refusal(request: Request, refused: Exception) -> Response:
+    """The answer to a refusal, of which the exchange is told; what is none is a defect of the service."""
+    exchange: Exchange | None = request.scope.get(SCOPE_EXCHANGE)
+    if not isinstance(refused, EngineError | HttpProblem):
+        status, body, headers = bug_answer()
+        errno: str | None = EIO
+    else:
+        status, body, headers = answer_of(refused)
+        errno = refused.errno if isinstance(refused, EngineError) else None
+    if exchange is not None:
+        exchange.errno = errno
+    texts = {name.decode("ascii"): value.decode("ascii") for name, value in headers}
+    return Response(body, status, texts)
