@@ -26,7 +26,13 @@ class Settings(BaseSettings):
     uds: Path | None = None
     """Unix socket to listen on; then TCP only if host or port is given too."""
     allow_remote: bool = False
-    """Consent to listen beyond loopback: tokens then travel in the clear unless TLS is in front."""
+    """Consent to listen beyond loopback without TLS: tokens then travel in the clear unless a proxy with TLS is in front."""
+    tls_cert: Path | None = None
+    """PEM file of the certificate and its chain: TCP is then served by TLS. Read anew at SIGHUP."""
+    tls_key: Path | None = None
+    """PEM file of its private key, without a passphrase; by default it is in the file of the certificate."""
+    tls_client_ca: Path | None = None
+    """PEM file of authorities: only clients with a certificate of one of them are let in."""
     arch: str = "x86_64"
     """Geometry of the address spaces; a data directory keeps the one it was made with."""
     accounts_url: str | None = None
@@ -53,12 +59,26 @@ class Settings(BaseSettings):
     """Events that are kept for those who follow and were away."""
     event_streams: int = Field(default=256, ge=0, le=65_536)
     """Streams of events that may be open at once."""
+    connections: int = Field(default=4096, ge=1, le=1_000_000)
+    """Connections that may be open at once; one more is answered 503 and closed."""
+    connections_per_peer: int = Field(default=1024, ge=1, le=1_000_000)
+    """The same for those of one address. Connections to the Unix socket count for `connections` only."""
     keep_alive: float = Field(default=75.0, gt=0, le=86_400)
     """An idle connection is closed after this time."""
+    head_timeout: float = Field(default=10.0, gt=0, le=3600)
+    """How long TLS may take to begin, and then the head of a request to come."""
+    body_rate: int = Field(default=1024, ge=0, le=2**40)
+    """Bytes a second that a body or an answer has to move at least, over any `stall_timeout`; 0 for any number."""
+    stall_timeout: float = Field(default=30.0, gt=0, le=3600)
+    """How long a body or an answer may stand still, or move more slowly than `body_rate`."""
     shutdown_grace: float = Field(default=10.0, ge=0, le=3600)
     """How long requests in flight may take after SIGTERM."""
     log_level: str = Field(default="warning", pattern="^(debug|info|warning|error)$")
-    """What is written to standard error: debug, info, warning or error."""
+    """What is written to standard error: debug, info (each request), warning or error."""
+    log_format: str = Field(default="auto", pattern="^(auto|json|console)$")
+    """json: an object a line; console: for people; auto: console on a terminal, else json."""
+    otlp_endpoint: str | None = Field(default=None, pattern="^https?://[^/]+")
+    """URL of an OpenTelemetry collector that takes traces by OTLP over HTTP; none are made without one."""
 
     @property
     def limits(self) -> dict[str, int]:

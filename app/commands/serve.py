@@ -11,6 +11,9 @@ from storage.errors import StoreUnusable
 OPTIONS: Final = (
     ("--host", "ADDRESS", "address to listen on; by default 127.0.0.1"),
     ("--port", "PORT", "TCP port, 0 for a free one; by default 8765"),
+    ("--tls-cert", "FILE", "certificate and its chain, PEM: serve TLS; read anew at SIGHUP"),
+    ("--tls-key", "FILE", "its private key, PEM, unless that is in the same file"),
+    ("--tls-client-ca", "FILE", "authorities, PEM: clients must have a certificate of one of them"),
     ("--uds", "PATH", "Unix socket; then TCP only if --host or --port is given too"),
     ("--arch", "NAME", "geometry of the address spaces; by default x86_64"),
     ("--body-limit", "BYTES", "greatest request body, and greatest read"),
@@ -24,9 +27,16 @@ OPTIONS: Final = (
     ("--limit-map-count", "REGIONS", "that a task may have; by default 65530"),
     ("--events", "EVENTS", "that are kept for followers who were away"),
     ("--event-streams", "STREAMS", "of events that may be open at once"),
+    ("--connections", "NUMBER", "that may be open at once; by default 4096"),
+    ("--connections-per-peer", "NUMBER", "that may be open at once from one address; by default 1024"),
     ("--keep-alive", "SECONDS", "after which an idle connection is closed"),
+    ("--head-timeout", "SECONDS", "within which the head of a request has to come; by default 10"),
+    ("--body-rate", "BYTES", "a second that bodies and answers have to move at least; by default 1024"),
+    ("--stall-timeout", "SECONDS", "that bodies and answers may stand still; by default 30"),
     ("--shutdown-grace", "SECONDS", "that requests in flight may take after SIGTERM"),
     ("--log-level", "LEVEL", "debug, info, warning or error"),
+    ("--log-format", "FORMAT", "json, console, or auto: console on a terminal"),
+    ("--otlp-endpoint", "URL", "OpenTelemetry collector for traces, by OTLP over HTTP; by default none"),
 )
 
 
