@@ -10,6 +10,11 @@ TRANSIENT: Final = 1 << 1
 IMAGE: Final = 1 << 2
 """Of spaces: made of a task's memory by vas_fork, so that vas_exec may run it."""
 
+RECEIPT_KEY_MAX: Final = 64
+"""Bytes of a receipt's key; one at least."""
+RECEIPT_VALUE_MAX: Final = 1 << 20
+"""Bytes of a receipt's value."""
+
 
 class SpaceRecord(NamedTuple):
     """A space's attributes. `object_id` names the memory its own regions show.
@@ -177,6 +182,21 @@ class DropObject:
     object_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class PutReceipt:
+    """Remember, or replace, that something was done: bytes that only whoever put them understands."""
+
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DropReceipt:
+    """Forget a receipt, if there is one of that key."""
+
+    key: bytes
+
+
 Change = (
     PutSpace
     | DropSpace
@@ -191,6 +211,8 @@ Change = (
     | DropRoot
     | CloneObject
     | DropObject
+    | PutReceipt
+    | DropReceipt
 )
 
 
@@ -208,6 +230,8 @@ class Image:
     """Of each space that has some."""
     unowned: list[int] = field(default_factory=list)
     """Objects that are neither a space's nor a segment's, ascending."""
+    receipts: dict[bytes, bytes] = field(default_factory=dict)
+    """By key, ascending."""
     next_vid: int = 1
     next_sid: int = 1
     next_object: int = 1

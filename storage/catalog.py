@@ -11,6 +11,7 @@ from storage.errors import RowDamaged, StoreDamaged
 from storage.format import State, Superblock
 from storage.layers import LAYER_KEY, Layers, decode_layer, encode_layer
 from storage.lineage import decode_birth, decode_root
+from storage.receipts import decode_receipt
 from storage.records import ID_KEY, decode_region, decode_segment, decode_space
 from storage.tables import Tables, Txn
 
@@ -38,6 +39,7 @@ def read_image(tables: Tables, txn: Txn, superblock: Superblock, state: State) -
     for vid, name, address in _rows(txn, tables.roots, "root", decode_root):
         _must_exist(image, vid, f"the root {name!r}")
         image.roots.setdefault(vid, {})[name] = address
+    image.receipts = dict(_rows(txn, tables.receipts, "receipt", decode_receipt))
     records: list[SpaceRecord | SegmentRecord] = [*image.spaces, *image.segments]
     owned = {number for record in records for number in objects_of(record)}
     rows = _rows(txn, tables.objects, "object", decode_layer)
@@ -84,6 +86,7 @@ def put_rows(tables: Tables, txn: Txn, group: ChangeSet) -> None:
         (tables.regions, group.region_rows),
         (tables.births, group.birth_rows),
         (tables.roots, group.root_rows),
+        (tables.receipts, group.receipt_rows),
     )
     if not group.layers.is_empty:
         layers = group.layers

@@ -9,12 +9,14 @@ from engine.changes import (
     CloneObject,
     DropObject,
     DropPages,
+    DropReceipt,
     DropRegion,
     DropRoot,
     DropSegment,
     DropSpace,
     PutBirth,
     PutPages,
+    PutReceipt,
     PutRegion,
     PutRoot,
     PutSegment,
@@ -26,6 +28,7 @@ from storage.chunks import WHOLE_LAYER, Drop
 from storage.format import FIRST_LAYER, Bytes, State, pack
 from storage.layers import LayerChange, Layers
 from storage.lineage import encode_birth, encode_root, encode_root_key
+from storage.receipts import checked_key, encode_receipt
 from storage.records import ID_KEY, REGION_KEY, encode_region, encode_segment, encode_space
 
 PAGE_MAX: Final = (1 << 58) - 1
@@ -80,6 +83,7 @@ class ChangeSet:
     region_rows: Rows = field(default_factory=dict)
     birth_rows: Rows = field(default_factory=dict)
     root_rows: Rows = field(default_factory=dict)
+    receipt_rows: Rows = field(default_factory=dict)
     spaces: dict[int, Owned] = field(default_factory=dict)
     """Objects of each space that was put, none for each dropped one."""
     segments: dict[int, Owned] = field(default_factory=dict)
@@ -102,6 +106,11 @@ class ChangeSet:
     def moves(self) -> bool:
         """Whether pages are put or layers merged."""
         return bool(self.puts or self.moved)
+
+    @property
+    def receipt_bytes(self) -> int:
+        """Of the receipts that are put."""
+        return sum(len(value) for value in self.receipt_rows.values() if value is not None)
 
     def holds(self, layer: int) -> bool:
         """Whether a layer has a page or a hole, or may have."""
@@ -153,6 +162,11 @@ def _fold(group: ChangeSet, owners: Owners, change: Change) -> None:
             if _is_owned(group, owners, object_id) or not _is_known(group, owners, object_id):
                 raise ValueError(f"DropObject names object {object_id}, which is owned or does not exist")
             _drop_owned(group, (object_id,))
+        case PutReceipt(key, content):
+            key, value = encode_receipt(key, content)
+            group.receipt_rows[key] = value
+        case DropReceipt(key):
+            group.receipt_rows[checked_key(key)] = None
         case _:
             _fold_space(group, owners, change)
 

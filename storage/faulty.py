@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 
 from engine.changes import Change, Image
 from storage.errors import StoreError, StoreFailed
+from storage.statistics import Statistics
 from storage.store import Store
 
 
 class FaultyStore:
     """Passes everything on to `inner`; the operations whose number (from 1) is in `failing` raise instead.
 
-    Every call but `close` is an operation. A failing one changes nothing, as the port demands.
+    Every call but `statistics` and `close` is an operation. A failing one changes nothing, as the port demands.
     """
 
     def __init__(
@@ -41,6 +42,15 @@ class FaultyStore:
         """See `Store.usage`."""
         self._operate("usage")
         return self._inner.usage(objects)
+
+    def pages_held(self, objects: Sequence[int]) -> int:
+        """See `Store.pages_held`."""
+        self._operate("pages_held")
+        return self._inner.pages_held(objects)
+
+    def statistics(self) -> Statistics:
+        """See `Store.statistics`."""
+        return self._inner.statistics()
 
     def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
         """See `Store.differing`."""

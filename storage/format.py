@@ -5,7 +5,7 @@ carries the xxh3_64 of its key and its bytes, so that a row that was damaged, or
 out. The pages of a chunk have a checksum each. A change to any layout needs a new `VERSION`.
 
 The layouts of rows lie beside their structs: spaces, segments and regions in records.py, births and roots in
-lineage.py, what objects stand on in layers.py, the page maps in nodes.py, the log of chunks and drop records in
+lineage.py, receipts in receipts.py, what objects stand on in layers.py, the page maps in nodes.py, the log of chunks and drop records in
 chunks.py.
 """
 
@@ -23,7 +23,7 @@ U64 = npt.NDArray[np.uint64]
 Bytes = bytes | memoryview
 
 MAGIC: Final = b"EVRSPACE"
-VERSION: Final = 2
+VERSION: Final = 3
 
 TABLES: Final = (
     "meta",
@@ -32,6 +32,7 @@ TABLES: Final = (
     "regions",
     "births",
     "roots",
+    "receipts",
     "objects",
     "layers",
     "nodes",

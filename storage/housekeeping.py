@@ -86,6 +86,11 @@ class Housekeeper:
         self._tail = found.tail_entries
         self._round: Round | None = None
 
+    @property
+    def tail_entries(self) -> int:
+        """Pages and drops in the log behind the checkpoint."""
+        return self._tail
+
     def due(self, patience: int) -> bool:
         """Whether a step has something to do."""
         due = (self._release_due, self._delete_due, self._checkpoint_due)

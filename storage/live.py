@@ -77,6 +77,10 @@ class LiveCounts:
             del self._live[lsn]
             self.cost -= chunk_cost(self._slots.pop(lsn), self._page_size)
 
+    def __len__(self) -> int:
+        """Chunks, dead ones included."""
+        return len(self._slots)
+
     def slots(self, lsn: int) -> int:
         """Slots of a chunk, dead ones included."""
         return self._slots[lsn]

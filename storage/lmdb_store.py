@@ -32,11 +32,13 @@ from storage.format import STATE_KEY, U64, Bytes, State, Superblock
 from storage.headroom import Headroom
 from storage.housekeeping import BUSY, CLOSING, IDLE, NEVER, Chores, Housekeeper, Tuning
 from storage.locations import Patch, Placed
+from storage.measuring import measured
 from storage.merging import Merger
 from storage.nodes import SLOT_BITS
 from storage.reader import Reader
 from storage.recovery import Recovered
 from storage.rewriting import Rewriter
+from storage.statistics import Statistics
 from storage.tables import NodeTable, Tables, Txn, named_errors
 
 _log = logging.getLogger(__name__)
@@ -56,16 +58,6 @@ class Staged:
     drop_lsn: int | None = None
     chunks: list[tuple[int, int]] = field(default_factory=list)
     """(lsn, slots)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What is stored, as the committing thread last saw it."""
-
-    live_pages: int
-    """Pages that can be fetched, and those of dropped layers that are still to be cleared away."""
-    chunk_bytes: int
-    """Bytes of the file that chunks occupy."""
 
 
 class LmdbStore:
@@ -131,9 +123,20 @@ class LmdbStore:
         """See `Store.differing`."""
         return self._reader.differing(a, b, first, count)
 
-    def totals(self) -> Totals:
-        """How much is stored."""
-        return Totals(self._live.live, self._live.cost * OVERFLOW_PAGE)
+    def pages_held(self, objects: Sequence[int]) -> int:
+        """See `Store.pages_held`."""
+        return self._reader.pages_held(objects)
+
+    def statistics(self) -> Statistics:
+        """See `Store.statistics`."""
+        with named_errors("reading statistics"):
+            return measured(
+                self._tables,
+                self._locations.layers,
+                self._live,
+                tail_entries=self._housekeeper.tail_entries,
+                last_lsn=self._last_lsn,
+            )
 
     # --- writing
 
@@ -146,7 +149,7 @@ class LmdbStore:
                 self._write(group, BUSY)
             except StoreFull:
                 # Perhaps the chores took the room: a group that only deletes must go through on a full disk.
-                if group.puts or not self._housekeeper.due(BUSY):
+                if group.puts or group.receipt_bytes or not self._housekeeper.due(BUSY):
                     raise
                 self._write(group, NEVER)
 
@@ -159,7 +162,7 @@ class LmdbStore:
         """Commit a group and the chores that ride with it; memory follows."""
         failpoint("commit.begin")
         size = _size(group)
-        self._headroom.secure(size, puts_pages=bool(group.puts))
+        self._headroom.secure(size, puts_pages=bool(group.puts or group.receipt_bytes))
         with named_errors("committing", lacks_room=partial(self._headroom.lacks, size)):
             txn = self._tables.write()
             try:
@@ -317,10 +320,17 @@ def _size(group: ChangeSet) -> int:
     chunks = -(-pages // chunk_slots(group.page_size)) * chunk_cost(
         chunk_slots(group.page_size), group.page_size
     )
-    tables = (group.space_rows, group.segment_rows, group.region_rows, group.birth_rows, group.root_rows)
+    tables = (
+        group.space_rows,
+        group.segment_rows,
+        group.region_rows,
+        group.birth_rows,
+        group.root_rows,
+        group.receipt_rows,
+    )
     rows = sum(map(len, tables)) + len(group.layers.objects) + len(group.layers.parents)
     rows += len(group.drops) + len(group.moved)
-    return chunks * OVERFLOW_PAGE + rows * ROW_BYTES
+    return chunks * OVERFLOW_PAGE + rows * ROW_BYTES + group.receipt_bytes
 
 
 def _append(tables: Tables, txn: Txn, row: tuple[bytes, bytes]) -> None:

@@ -5,7 +5,7 @@ the disk.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, Protocol
@@ -178,6 +178,18 @@ class Lookup:
         if last - first < len(nodes):
             return [number for number in range(first, last + 1) if number in nodes]
         return [number for number in nodes if first <= number <= last]
+
+    def pages_held(self, objects: Iterable[int]) -> int:
+        """Entries of all layers that the objects reach, each layer once."""
+        with self._lock:
+            reached: set[int] = set()
+            for object_id in objects:
+                for layer in self.layers.ancestry(self.layers.layer_of(object_id)):
+                    if layer in reached:
+                        break
+                    reached.add(layer)
+            entries = self.layers.entries
+            return sum(entries.get(layer, 0) for layer in reached)
 
     # --- while nothing is published
 

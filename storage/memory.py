@@ -9,6 +9,7 @@ from engine.changes import (
     CloneObject,
     DropObject,
     DropPages,
+    DropReceipt,
     DropRegion,
     DropRoot,
     DropSegment,
@@ -16,6 +17,7 @@ from engine.changes import (
     Image,
     PutBirth,
     PutPages,
+    PutReceipt,
     PutRegion,
     PutRoot,
     PutSegment,
@@ -25,6 +27,8 @@ from engine.changes import (
     SpaceRecord,
 )
 from engine.geometry import Geometry
+from storage.receipts import checked_key, encode_receipt
+from storage.statistics import Statistics
 
 
 @dataclass(slots=True)
@@ -38,6 +42,7 @@ class _State:
     roots: dict[int, dict[str, int]] = field(default_factory=dict)
     pages: dict[int, dict[int, bytes]] = field(default_factory=dict)
     """Of every object that exists."""
+    receipts: dict[bytes, bytes] = field(default_factory=dict)
     next_vid: int = 1
     next_sid: int = 1
     next_object: int = 1
@@ -51,6 +56,7 @@ class _State:
             dict(self.births),
             {vid: dict(roots) for vid, roots in self.roots.items()},
             {object_id: dict(pages) for object_id, pages in self.pages.items()},
+            dict(self.receipts),
             self.next_vid,
             self.next_sid,
             self.next_object,
@@ -74,6 +80,7 @@ class MemoryStore:
     def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
         self._state = _State()
+        self._commits = 0
 
     def load(self) -> Image:
         """See `Store.load`."""
@@ -90,6 +97,7 @@ class MemoryStore:
             births=dict(state.births),
             roots={vid: dict(roots) for vid, roots in state.roots.items() if roots},
             unowned=sorted(state.pages.keys() - state.owned()),
+            receipts=dict(sorted(state.receipts.items())),
             next_vid=state.next_vid,
             next_sid=state.next_sid,
             next_object=state.next_object,
@@ -113,6 +121,31 @@ class MemoryStore:
         shared = sum(any(other.get(page) is content for other in others) for page, content in held.items())
         return len(held), shared
 
+    def pages_held(self, objects: Sequence[int]) -> int:
+        """See `Store.pages_held`. The very same bytes in several objects are one page."""
+        held = (self._state.pages.get(object_id, {}) for object_id in set(objects))
+        return len({id(content) for pages in held for content in pages.values()})
+
+    def statistics(self) -> Statistics:
+        """See `Store.statistics`. There is no file."""
+        state = self._state
+        return Statistics(
+            file_bytes=0,
+            used_bytes=0,
+            free_bytes=0,
+            chunk_bytes=0,
+            chunks=0,
+            live_pages=self.pages_held(list(state.pages)),
+            layers=len(state.pages),
+            objects=len(state.pages),
+            spaces=len(state.spaces),
+            segments=len(state.segments),
+            receipts=len(state.receipts),
+            tail_entries=0,
+            last_lsn=0,
+            transactions=self._commits,
+        )
+
     def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
         """See `Store.differing`."""
         left, right = self._state.pages.get(a, {}), self._state.pages.get(b, {})
@@ -133,6 +166,7 @@ class MemoryStore:
             for change in changes:
                 _apply(state, change, self._geometry.page_size)
         self._state = state
+        self._commits += 1
 
     def maintain(self, *, urgent_only: bool = False) -> bool:
         """Nothing to do, ever."""
@@ -158,6 +192,11 @@ def _apply(state: _State, change: Change, page_size: int) -> None:
             _forget(state, state.segments.pop(sid))
         case PutPages() | DropPages() | CloneObject() | DropObject():
             _apply_to_pages(state, change, page_size)
+        case PutReceipt(key, value):
+            encode_receipt(key, value)
+            state.receipts[key] = value
+        case DropReceipt(key):
+            state.receipts.pop(checked_key(key), None)
         case _:
             _apply_in_space(state, change)
 

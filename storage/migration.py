@@ -1,7 +1,8 @@
-"""From format 1 to format 2: rows of spaces, segments, regions and counters get their new fields, tables are added.
+"""From formats 1 and 2 to format 3: rows of format 1 get their new fields, tables are added.
 
-Page maps and log are the same in both, so that it costs nothing what pages there are. All of it is one write
-transaction: whatever happens, the directory is of the one format or of the other.
+Page maps and log are the same in all of them, so that it costs nothing what pages there are; what format 3 adds to
+format 2 is the table of receipts alone. All of it is one write transaction: whatever happens, the directory is of the
+old format or of the new one.
 """
 
 import os
@@ -21,6 +22,7 @@ from storage.format import (
     STATE_KEY,
     SUPERBLOCK_HEAD,
     SUPERBLOCK_KEY,
+    VERSION,
     State,
     Superblock,
     split,
@@ -38,9 +40,10 @@ from storage.records import (
 )
 from storage.tables import Tables, Txn, named_errors
 
-OLD_VERSION: Final = 1
+ROWS_CHANGED: Final = 2
+"""The version in which rows got new fields."""
 
-# --- format 1: the fields of format 2 that it has, in its order
+# --- format 1: the fields of later formats that it has, in their order
 
 OLD_STATE: Final = struct.Struct("<QQQQ")
 OLD_SPACE: Final = struct.Struct("<QIIIB")
@@ -69,7 +72,8 @@ def migrate(path: Path | str) -> bool:
 def _migrate(directory: DataDir, env: lmdb.Environment) -> bool:
     path = directory.store_file
     value = superblock_value(path, env)
-    if value is None or SUPERBLOCK_HEAD.unpack_from(value.ljust(SUPERBLOCK_HEAD.size))[1] != OLD_VERSION:
+    version = SUPERBLOCK_HEAD.unpack_from((value or b"").ljust(SUPERBLOCK_HEAD.size, b"\xff"))[1]
+    if value is None or not 0 < version < VERSION:
         read_superblock(path, value)
         return False
     try:
@@ -80,17 +84,23 @@ def _migrate(directory: DataDir, env: lmdb.Environment) -> bool:
         failpoint("migrate.begin")
         with env.begin(write=True, buffers=True) as txn:
             tables = Tables.open(env, txn)
-            for table, rows in (
-                (tables.meta, [(SUPERBLOCK_KEY, superblock.encode()), _state(tables, txn)]),
-                (tables.spaces, list(_rows(txn, tables.spaces, "space", _space))),
-                (tables.segments, list(_rows(txn, tables.segments, "segment", _segment))),
-                (tables.regions, list(_rows(txn, tables.regions, "region", _region))),
-            ):
-                for key, row in rows:
-                    txn.put(key, row, db=table)
+            if version < ROWS_CHANGED:
+                _change_rows(tables, txn)
+            txn.put(SUPERBLOCK_KEY, superblock.encode(), db=tables.meta)
             failpoint("migrate.rows_put")
     killpoint("migrate.synced")
     return True
+
+
+def _change_rows(tables: Tables, txn: Txn) -> None:
+    for table, rows in (
+        (tables.meta, [_state(tables, txn)]),
+        (tables.spaces, list(_rows(txn, tables.spaces, "space", _space))),
+        (tables.segments, list(_rows(txn, tables.segments, "segment", _segment))),
+        (tables.regions, list(_rows(txn, tables.regions, "region", _region))),
+    ):
+        for key, row in rows:
+            txn.put(key, row, db=table)
 
 
 def _lacks_room(path: Path) -> bool:

@@ -63,6 +63,10 @@ class Reader:
             logical, shared = logical + more, shared + of_them
         return logical, shared
 
+    def pages_held(self, objects: Sequence[int]) -> int:
+        """See `Store.pages_held`."""
+        return self._locations.pages_held(objects)
+
     def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
         """See `Store.differing`."""
         pages: list[int] = []

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from engine.changes import Change, Image
+from storage.statistics import Statistics
 
 
 class Store(Protocol):
     """What every store promises.
 
-    Threads: `fetch`, `stored_pages`, `usage` and `differing` from any thread at any time; `load`, `commit`, `maintain`
+    Threads: `fetch`, `stored_pages`, `usage`, `pages_held`, `statistics` and `differing` from any thread at any time; `load`, `commit`, `maintain`
     and `close` from one thread at a time.
     Ids: object ids, vids and sids are never reused, and nothing names an object after its owner, or itself, was dropped.
     An object exists from the first change that names it as a space's, a segment's or a birth's, puts pages of it or
@@ -44,6 +45,17 @@ class Store(Protocol):
         that of `fetch`, for each page.
         """
 
+    def pages_held(self, objects: Sequence[int]) -> int:
+        """Pages kept for these objects, those included that only what they were cloned from still shows.
+
+        What several of them share counts once. Not less than the pages that exist of them; overwritten and dropped
+        pages that something else shows, or that nothing has collected yet, may be among them. Costs the number of
+        objects and what they were cloned from, never pages; does not wait for the disk.
+        """
+
+    def statistics(self) -> Statistics:
+        """How much is stored. Cheap."""
+
     def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
         """Which of the pages [first, first + count) of two objects are not stored at the same place, ascending.
 
@@ -58,7 +70,8 @@ class Store(Protocol):
         Pre: each DropSpace, DropSegment and change of a region, root or birth names a space or segment that exists at
         that point (the region of a DropRegion and the root of a DropRoot need not); `data` of PutPages is
         `len(pages)` pages long. The source of a CloneObject exists and is not its target; DropObject names an object
-        that exists and has no owner. A breach raises ValueError.
+        that exists and has no owner. Keys of receipts have 1 to RECEIPT_KEY_MAX bytes, values RECEIPT_VALUE_MAX at
+        most. A breach raises ValueError.
         Post: on return everything is on stable storage. Any exception means that nothing was changed;
         StoreFull (ENOSPC) and StoreFailed (EIO) are the disk's fault.
         """

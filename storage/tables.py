@@ -33,6 +33,7 @@ class Tables:
     regions: lmdb._Database
     births: lmdb._Database
     roots: lmdb._Database
+    receipts: lmdb._Database
     objects: lmdb._Database
     layers: lmdb._Database
     nodes: lmdb._Database

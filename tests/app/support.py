@@ -19,6 +19,7 @@ from app.service import Parts
 from app.settings import Settings
 from engine.changes import Change, Image
 from storage.errors import StoreError
+from storage.statistics import Statistics
 from storage.store import Store
 from storage.writer import Writer
 
@@ -237,6 +238,12 @@ class HeldStore:
 
     def usage(self, objects: Sequence[int]) -> tuple[int, int]:
         return self._inner.usage(objects)
+
+    def pages_held(self, objects: Sequence[int]) -> int:
+        return self._inner.pages_held(objects)
+
+    def statistics(self) -> Statistics:
+        return self._inner.statistics()
 
     def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
         return self._inner.differing(a, b, first, count)

@@ -13,6 +13,7 @@ from storage.fsck import check_dir
 from storage.housekeeping import Tuning
 from storage.lmdb_store import LmdbStore
 from storage.memory import MemoryStore
+from storage.statistics import Statistics
 from storage.store import Store
 
 EAGER = Tuning(nodes_max=2, tail_entries=3, obsolete_rows=1, slack_pages=0, step_rows=2, step_chunks=1)
@@ -37,6 +38,12 @@ class Reopened:
 
     def usage(self, objects: Sequence[int]) -> tuple[int, int]:
         return self._store.usage(objects)
+
+    def pages_held(self, objects: Sequence[int]) -> int:
+        return self._store.pages_held(objects)
+
+    def statistics(self) -> Statistics:
+        return self._store.statistics()
 
     def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
         return self._store.differing(a, b, first, count)

@@ -10,8 +10,10 @@ from engine.changes import (
     CloneObject,
     DropObject,
     DropPages,
+    DropReceipt,
     DropSpace,
     PutPages,
+    PutReceipt,
     PutRegion,
     PutRoot,
     PutSpace,
@@ -32,6 +34,7 @@ BEFORE: list[Change] = [
     PutSpace(SpaceRecord(1, "old", 0o600, 0, 0, "exclusive", 1)),
     PutSpace(SpaceRecord(2, "gone", 0o600, 0, 0, "exclusive", 2)),
     PutPages(1, (0, 1, 2), bytes(range(48))),
+    PutReceipt(b"old", b"done"),
 ]
 AFTER: list[Change] = [
     PutSpace(SpaceRecord(3, "new", 0o600, 0, 0, "exclusive", 3)),
@@ -43,6 +46,8 @@ AFTER: list[Change] = [
     CloneObject(1, 4),
     PutPages(1, (1, 300), b"z" * 32),
     PutRoot(3, "list", 0x40),
+    PutReceipt(b"new", b"done"),
+    DropReceipt(b"old"),
 ]
 LATER: list[Change] = [DropObject(4), CloneObject(1, 5), DropPages(5, 0, 9)]
 
@@ -54,6 +59,7 @@ def shown(store: Store) -> object:
         store.stored_pages(1, 0, 9),
         store.differing(1, 4, 0, 1 << 40),
         store.usage([1])[0],
+        store.pages_held([2]),
     )
 
 

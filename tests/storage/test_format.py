@@ -21,6 +21,7 @@ from storage.format import FIRST_LAYER, U64, State, Superblock
 from storage.layers import decode_layer, encode_layer
 from storage.lineage import decode_birth, decode_root, encode_birth, encode_root
 from storage.nodes import HOLE, NODE_KEY, decode_node, encode_node
+from storage.receipts import decode_receipt, encode_receipt
 from storage.records import (
     decode_region,
     decode_segment,
@@ -55,7 +56,7 @@ def joined(*parts: str) -> bytes:
 def test_superblock() -> None:
     value = Superblock("x86_64", 4096).encode()
     assert value == joined(
-        "4556525350414345", "0200", "0001", "00100000", "7838365f3634", "00" * 18, "282c67ed32555442"
+        "4556525350414345", "0300", "0001", "00100000", "7838365f3634", "00" * 18, "29d83e208640e7cd"
     )
     assert Superblock.decode(value) == Superblock("x86_64", 4096)
     with pytest.raises(ValueError):
@@ -186,6 +187,7 @@ def test_every_byte_of_every_row_is_checked() -> None:
         decode_region: encode_region(3, REGION),
         decode_birth: encode_birth(3, BIRTH),
         decode_root: encode_root(3, "list", 0x2010),
+        decode_receipt: encode_receipt(b"key", b"what was done"),
         decode_layer: encode_layer(7, FIRST_LAYER),
         decode_node: (node_key, encode_node(node_key, node())),
         decode_drops: encode_drops(6, DROPS),
@@ -231,6 +233,16 @@ def test_a_field_that_does_not_fit_is_refused(uid: int) -> None:
         encode_space(SpaceRecord(3, "lab", 0o640, 0, 100, "borrowed", 7))
 
 
-def test_the_version_is_two() -> None:
-    """These bytes are format 2. Change them together with the version, and add a migration from the old one."""
-    assert (layouts.MAGIC, layouts.VERSION, layouts.NODE_PAGES) == (b"EVRSPACE", 2, 256)
+def test_receipt() -> None:
+    key, value = encode_receipt(b"1000/key", b"{}")
+    assert (key, value) == (b"1000/key", joined("7b7d", "f7224bcab8ac79c8"))
+    assert decode_receipt(key, value) == (key, b"{}")
+    assert decode_receipt(*encode_receipt(b"x" * 64, bytes(1 << 20))) == (b"x" * 64, bytes(1 << 20))
+    for too_long in ((b"", b""), (b"x" * 65, b""), (b"x", bytes((1 << 20) + 1))):
+        with pytest.raises(ValueError):
+            encode_receipt(*too_long)
+
+
+def test_the_version_is_three() -> None:
+    """These bytes are format 3. Change them together with the version, and add a migration from the old one."""
+    assert (layouts.MAGIC, layouts.VERSION, layouts.NODE_PAGES) == (b"EVRSPACE", 3, 256)

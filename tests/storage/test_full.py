@@ -112,8 +112,8 @@ def test_a_snapshot_that_is_dropped_gives_its_room_back(
     store.commit([[CloneObject(1, 2)]])
     store.commit([[batch(1, number)] for number in range(2)])
     tidy(store)
-    assert store.totals().live_pages == 7 * BATCH
-    occupied = store.totals().chunk_bytes
+    assert store.statistics().live_pages == 7 * BATCH
+    occupied = store.statistics().chunk_bytes
 
     def full(headroom: Headroom, wanted: int, *, puts_pages: bool) -> None:
         if puts_pages:
@@ -123,11 +123,11 @@ def test_a_snapshot_that_is_dropped_gives_its_room_back(
     store.commit([[DropObject(2)]])
     with pytest.raises(StoreFull):
         tidy(store)
-    assert store.totals().live_pages == 5 * BATCH
-    assert store.totals().chunk_bytes < occupied - BATCH * PAGE
+    assert store.statistics().live_pages == 5 * BATCH
+    assert store.statistics().chunk_bytes < occupied - BATCH * PAGE
     monkeypatch.undo()
     tidy(store)
-    assert pages_of(store, 1) == store.totals().live_pages == 5 * BATCH
+    assert pages_of(store, 1) == store.statistics().live_pages == 5 * BATCH
     store.close()
 
 
@@ -171,11 +171,11 @@ def test_rewriting_does_not_stop_the_chores_that_make_room(
             store.maintain()
         except StoreFull:
             break
-    assert store.totals().live_pages == 10
-    assert store.totals().chunk_bytes == 10 * 2 * PAGE
+    assert store.statistics().live_pages == 10
+    assert store.statistics().chunk_bytes == 10 * 2 * PAGE
     monkeypatch.undo()
     tidy(store)
-    assert store.totals().chunk_bytes == 11 * PAGE
+    assert store.statistics().chunk_bytes == 11 * PAGE
     store.close()
 
 

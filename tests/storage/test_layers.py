@@ -109,7 +109,7 @@ def test_snapshots_that_come_and_go_leave_nothing(data_dir: Path, seed: int, reo
     tidy(store)
     assert everything(store, 1) == expected
     assert len(chain(store, 1)) == 1
-    assert store.totals().live_pages == len(expected[0])
+    assert store.statistics().live_pages == len(expected[0])
     assert store._locations.layers.parents == {}
     assert store._locations.dead == {}
     store.close()
@@ -188,7 +188,7 @@ def test_a_chain_that_is_freed_at_once(data_dir: Path) -> None:
     assert len(chain(store, 1)) == 51
     store.commit([[DropSegment(1)], [DropObject(10 + turn) for turn in range(50)]])
     tidy(store)
-    assert store.totals().live_pages == 0
+    assert store.statistics().live_pages == 0
     assert (store._locations.layers.parents, store._locations.layers.objects) == ({}, {})
     store.close()
 

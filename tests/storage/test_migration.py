@@ -1,4 +1,4 @@
-"""A directory of format 1, written here row by row, becomes one of format 2: as a whole or not at all."""
+"""A directory of format 1, written here row by row, becomes one of this release: as a whole or not at all."""
 
 import os
 import signal
@@ -167,8 +167,8 @@ def test_the_command(old: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout, done.stderr
 
-    assert run(old) == (0, f"{old}: format 2 now\n", "")
-    assert run(old) == (0, f"{old}: format 2 already\n", "")
+    assert run(old) == (0, f"{old}: format 3 now\n", "")
+    assert run(old) == (0, f"{old}: format 3 already\n", "")
     status, out, err = run(old / "missing")
     assert (status, out) == (2, "")
     assert err.startswith("everspaced: ") and err.count("\n") == 1

@@ -73,9 +73,9 @@ def test_many_small_commits_come_together(data_dir: Path) -> None:
     store.commit([[segment(1)]])
     for page in range(600):
         store.commit([[put(1, [page])]])
-    before = store.totals()
+    before = store.statistics()
     tidy(store)
-    after = store.totals()
+    after = store.statistics()
     assert before.live_pages == after.live_pages == 600
     assert before.chunk_bytes >= 2 * 600 * PAGE
     assert after.chunk_bytes < 1.5 * 600 * PAGE + 64 * 4096
@@ -92,9 +92,9 @@ def test_a_drop_of_a_large_object_is_one_small_commit(data_dir: Path) -> None:
     grown = file_bytes(data_dir)
     store.commit([[DropSegment(1)]])
     assert store.fetch(1, range(count)) == {}
-    assert store.totals().live_pages == count + 100
+    assert store.statistics().live_pages == count + 100
     assert tidy(store) > 3
-    assert store.totals().live_pages == 100
+    assert store.statistics().live_pages == 100
     for base in range(0, count - 2000, 2000):
         store.commit([[put(2, range(base, base + 2000))]])
         store.maintain()
@@ -118,5 +118,5 @@ def test_a_drop_is_not_undone_by_a_crash_in_the_middle_of_clearing_up(data_dir: 
     store = open_store(data_dir, X86_64, tuning=tuning)
     assert store.fetch(1, range(256 * 20)) == {}
     tidy(store)
-    assert store.totals().live_pages == 20
+    assert store.statistics().live_pages == 20
     store.close()
