@@ -17,6 +17,7 @@ from app.api.memory import MEMORY
 from app.api.segment_data import SEGMENT_DATA
 from app.context import SCOPE_CRED
 from app.errors import CLOSE, EIO, HttpProblem, answer_of, bug_answer
+from app.headers import security_headers, with_common
 from app.hot import HotRoute
 from app.http import SCOPE_EXCHANGE, ClientGoneError, Exchange
 from app.service import Service
@@ -153,7 +154,7 @@ class Gate:
                 wanted_id = value
         if wanted_id is None or not _is_request_id(wanted_id):
             wanted_id = b"%s-%d" % (self._instance, next(self._numbers))
-        exchange.common = [(INSTANCE, self._instance), (REQUEST_ID, wanted_id)]
+        exchange.common = [(INSTANCE, self._instance), (REQUEST_ID, wanted_id), *security_headers(scope)]
         if size > HEADER_BYTES_MAX or len(scope["headers"]) > HEADERS_MAX:
             raise HttpProblem(
                 431, f"more than {HEADER_BYTES_MAX} bytes or {HEADERS_MAX} lines of headers", CLOSE
@@ -180,7 +181,7 @@ class Gate:
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *exchange.common]
+                message["headers"] = with_common(message.get("headers", ()), exchange.common)
             await exchange.send(message)
 
         scope = exchange.scope

@@ -14,7 +14,10 @@ router = APIRouter(include_in_schema=False)
 STATIC = Path(__file__).parent.parent / "static"
 MEDIA = {".css": "text/css", ".js": "text/javascript", ".png": "image/png"}
 FILES = {path.name: MEDIA[path.suffix] for path in STATIC.iterdir() if path.suffix in MEDIA}
-POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+POLICY = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">

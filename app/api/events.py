@@ -22,7 +22,6 @@ RETRY_MS: Final = 1000
 """How long a browser is to wait before it connects anew."""
 HEADERS: Final[tuple[Header, ...]] = (
     (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 )
 

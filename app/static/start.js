@@ -3,6 +3,6 @@ window.ui = SwaggerUIBundle({
   dom_id: "#swagger-ui",
   deepLinking: true,
   validatorUrl: null,
-  persistAuthorization: true,
+  persistAuthorization: false,
   tryItOutEnabled: true,
 });
