@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from everspace._calls.call import Call, TaskState, ThreadState
@@ -39,7 +39,7 @@ RECONNECT_SECONDS: Final = 0.05
 class Settings:
     """What a client was told. `timeout` is the longest silence, in seconds; None waits without end."""
 
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     timeout: float | None = 30.0
     prefix: str = ""
     respawn: bool = False

@@ -18,7 +18,7 @@ Sink = Callable[[memoryview], object]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `target` is path and query, already encoded; `headers` hold no Host and no lengths.
+    """One request. `target` is path and query, already encoded; `headers` hold no Host and no lengths, but a token.
 
     `timeout` is the longest silence in seconds (None: wait without end). `repeatable` says that doing it twice
     equals doing it once. `into`, if given, receives the body of a 200 or 206 whose length fits exactly.
@@ -28,7 +28,7 @@ class Request:
 
     method: str
     target: str
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: Body = b""
     timeout: float | None = 30.0
     repeatable: bool = False
