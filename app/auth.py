@@ -42,7 +42,7 @@ class GrantPort(Protocol):
 class AccountsPort(Protocol):
     """What authentication needs of `storage.accounts.AccountStore`."""
 
-    def authenticate(self, token: str) -> AccountPort | None: ...
+    def authenticate(self, token: str) -> GrantPort | None: ...
 
     def data_version(self) -> int | None: ...
 
@@ -73,11 +73,11 @@ class Authenticator:
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() != SCHEME or not token.strip():
             raise HttpProblem(401, "a bearer token is needed", CHALLENGE)
-        account = await asyncio.to_thread(self._accounts.authenticate, token.strip().decode("latin-1"))
-        if account is None:
+        grant = await asyncio.to_thread(self._accounts.authenticate, token.strip().decode("latin-1"))
+        if grant is None:
             raise HttpProblem(401, "unknown or revoked token", CHALLENGE_INVALID)
-        cred = Credentials(account.uid, tuple(account.gids))
-        if version is not None and version == self._version:
+        cred = Credentials(grant.account.uid, tuple(grant.account.gids))
+        if version is not None and version == self._version and grant.expires is None:
             if len(self._known) >= CACHE_MAX:
                 self._known.clear()
             self._known[authorization] = cred

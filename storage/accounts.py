@@ -1,196 +1,310 @@
-"""Accounts and their tokens in SQL: SQLite beside the store by default, PostgreSQL by URL.
+"""Accounts, groups, tokens and quotas in SQL: SQLite beside the store by default, PostgreSQL by URL.
 
 A token is shown once, when it is made; only its SHA-256 is kept. Any number of processes may use one database at a
-time, so what a command line changes is seen by a running service at its next request.
+time, so what a command line changes is seen by a running service at its next request. Every change is in the audit
+journal, in the same transaction, and so is every change that was refused.
 """
 
+import contextlib
 import hmac
-import os
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-import migrations
-from storage.account_tables import NAME_LENGTH_MAX, AccountGroupRow, AccountRow, TokenRow
-from storage.errors import AccountExists, AccountInvalid, AccountUnknown, StoreUnusable, TokenUnknown
+from storage.account_database import FILE_NAME, AccountDatabase, reaching
+from storage.account_tables import (
+    AccountGroupRow,
+    AccountRow,
+    AuditRow,
+    GroupRow,
+    QuotaRow,
+    TokenRow,
+    VersionRow,
+)
+from storage.account_values import (
+    ID_MAX,
+    ROOT_UID,
+    SCOPES,
+    Account,
+    Grant,
+    Group,
+    Quota,
+    Token,
+    require_account,
+    require_limits,
+    require_name,
+    scopes_text,
+)
+from storage.audit import AuditJournal, of_command, row_values
+from storage.errors import (
+    AccountError,
+    AccountExists,
+    AccountInvalid,
+    AccountUnknown,
+    GroupExists,
+    GroupInUse,
+    GroupUnknown,
+    TokenUnknown,
+)
 
-FILE_NAME: Final = "accounts.sqlite"
+__all__ = ["FILE_NAME", "SCOPES", "Account", "AccountStore", "Grant", "Group", "Quota", "Token"]
+
 PREFIX: Final = "evs_"
 """Every token starts with this, so that a scanner for leaked secrets can tell one."""
 TOKEN_BYTES: Final = 32
-ID_MAX: Final = 2**32 - 2
-BUSY_TIMEOUT_MS: Final = 10_000
+EXPIRY_MAX: Final = timedelta(days=36_500)
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Who a token stands for; `gids[0]` is the primary group."""
+@dataclass
+class _Change:
+    """A change under way: its session, and what the journal says that it is about."""
 
-    uid: int
-    gids: tuple[int, ...]
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token without its secret; times are UTC."""
-
-    id: int
-    uid: int
-    created: datetime
-    revoked: datetime | None
+    session: Session
+    target: str
 
 
 class AccountStore:
-    """Accounts at a SQLAlchemy `url`. Methods may be called from any thread, except `data_version`."""
+    """Accounts at a SQLAlchemy `url`. Methods may be called from any thread, except `data_version`.
+
+    Each raises AccountsUnreachable when the database does not answer.
+    """
 
     def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
-        self._watcher: PoolProxiedConnection | None = None
+        self._database = AccountDatabase(url)
+        self.journal: Final = AuditJournal(self._database)
 
     @staticmethod
     def in_directory(data_dir: Path) -> "AccountStore":
         """The default: an SQLite file in the data directory, for its owner only. Raises StoreUnusable."""
-        path = data_dir.resolve() / FILE_NAME
-        try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        except OSError as error:
-            raise StoreUnusable(f"the accounts cannot be opened: {path}: {error.strerror}") from error
-        return AccountStore(f"sqlite:///{path}")
+        return AccountStore(f"sqlite:///{data_dir.resolve() / FILE_NAME}")
 
     def migrate(self) -> None:
         """Bring the tables to this release's shape. Raises StoreUnusable."""
-        config = Config()
-        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-        try:
-            with self._engine.begin() as connection:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-        except DBAPIError as error:
-            raise StoreUnusable(f"the accounts cannot be opened: {_cause(error)}") from error
+        self._database.migrate()
 
     def create_account(self, uid: int, gids: Sequence[int], name: str | None = None) -> str:
-        """A new account, and the first token of it. Raises AccountExists, AccountInvalid."""
-        _require_valid(uid, gids, name)
-        row = AccountRow(uid=uid, name=name or f"uid-{uid}", created=datetime.now(UTC))
-        row.groups = [AccountGroupRow(position=position, gid=gid) for position, gid in enumerate(gids)]
-        token, token_row = _new_token(uid)
-        try:
-            with Session(self._engine) as session, session.begin():
-                session.add(row)
-                session.flush()
-                session.add(token_row)
-        except IntegrityError:
-            raise AccountExists(f"an account with uid {uid} exists") from None
+        """A new account, its groups where they are new, and its first token. Raises AccountExists, AccountInvalid."""
+        with self._change("account create", f"uid {uid}") as change:
+            require_account(uid, gids, name)
+            session = change.session
+            if session.get(AccountRow, uid) is not None:
+                raise AccountExists(f"an account with uid {uid} exists")
+            now = datetime.now(UTC)
+            for gid in gids:
+                if session.get(GroupRow, gid) is None:
+                    session.add(GroupRow(gid=gid, name=f"gid-{gid}", created=now))
+            session.flush()
+            row = AccountRow(uid=uid, name=name or f"uid-{uid}", created=now)
+            row.groups = [AccountGroupRow(position=position, gid=gid) for position, gid in enumerate(gids)]
+            session.add(row)
+            session.flush()
+            token, token_id = _add_token(session, uid, scopes_text(SCOPES), None)
+            change.target = f"uid {uid}, token {token_id}"
         return token
 
-    def create_token(self, uid: int) -> str:
-        """One more token of an account. Raises AccountUnknown."""
-        token, token_row = _new_token(uid)
-        with Session(self._engine) as session, session.begin():
-            if session.get(AccountRow, uid) is None:
-                raise AccountUnknown(f"no account has uid {uid}")
-            session.add(token_row)
+    def rename_account(self, uid: int, name: str) -> None:
+        """Another name for people. Raises AccountInvalid, AccountUnknown."""
+        with self._change("account rename", f"uid {uid}") as change:
+            require_name(name)
+            _account_row(change.session, uid).name = name
+
+    def delete_account(self, uid: int) -> None:
+        """The account and its tokens are gone; what it owns stays, and is its again if the uid is made again.
+
+        Raises AccountInvalid for root, AccountUnknown.
+        """
+        with self._change("account delete", f"uid {uid}") as change:
+            if uid == ROOT_UID:
+                raise AccountInvalid("root cannot be deleted")
+            change.session.delete(_account_row(change.session, uid))
+
+    def create_token(
+        self, uid: int, *, scopes: Iterable[str] = SCOPES, expires_in: timedelta | None = None
+    ) -> str:
+        """One more token of an account. Raises AccountUnknown, AccountInvalid."""
+        with self._change("token create", f"uid {uid}") as change:
+            _account_row(change.session, uid)
+            expires = None
+            if expires_in is not None:
+                if not timedelta(0) < expires_in <= EXPIRY_MAX:
+                    raise AccountInvalid(f"a token expires in the next {EXPIRY_MAX.days} days, or never")
+                expires = datetime.now(UTC) + expires_in
+            token, token_id = _add_token(change.session, uid, scopes_text(scopes), expires)
+            change.target = f"uid {uid}, token {token_id}"
         return token
 
     def revoke_token(self, token_id: int) -> None:
         """The token is refused from now on; to do it again changes nothing. Raises TokenUnknown."""
-        with Session(self._engine) as session, session.begin():
-            row = session.get(TokenRow, token_id)
+        with self._change("token revoke", f"token {token_id}") as change:
+            row = change.session.get(TokenRow, token_id)
             if row is None:
                 raise TokenUnknown(f"no token has id {token_id}")
+            change.target = f"uid {row.uid}, token {token_id}"
             if row.revoked is None:
                 row.revoked = datetime.now(UTC)
 
+    def create_group(self, gid: int, name: str | None = None) -> None:
+        """A group without members. Raises GroupExists, AccountInvalid."""
+        with self._change("group create", f"gid {gid}") as change:
+            require_account(0, [gid], name)
+            if change.session.get(GroupRow, gid) is not None:
+                raise GroupExists(f"a group with gid {gid} exists")
+            change.session.add(GroupRow(gid=gid, name=name or f"gid-{gid}", created=datetime.now(UTC)))
+
+    def add_member(self, gid: int, uid: int) -> None:
+        """The account is in the group from now on; to do it again changes nothing.
+
+        Raises GroupUnknown, AccountUnknown.
+        """
+        with self._change("group add", f"gid {gid}, uid {uid}") as change:
+            _require_group(change.session, gid)
+            groups = _account_row(change.session, uid).groups
+            if gid not in [group.gid for group in groups]:
+                groups.append(AccountGroupRow(position=1 + max(group.position for group in groups), gid=gid))
+
+    def remove_member(self, gid: int, uid: int) -> None:
+        """The account is in the group no more. Raises GroupUnknown, AccountUnknown, GroupInUse for its primary group."""
+        with self._change("group remove", f"gid {gid}, uid {uid}") as change:
+            _require_group(change.session, gid)
+            groups = _account_row(change.session, uid).groups
+            found = [group for group in groups if group.gid == gid]
+            if not found:
+                raise AccountUnknown(f"uid {uid} is not in the group {gid}")
+            if found[0] is groups[0]:
+                raise GroupInUse(f"{gid} is the primary group of uid {uid}")
+            groups.remove(found[0])
+
+    def delete_group(self, gid: int) -> None:
+        """Nobody is in the group any more, and its name is gone. Raises GroupUnknown, GroupInUse."""
+        with self._change("group delete", f"gid {gid}") as change:
+            session = change.session
+            _require_group(session, gid)
+            primary = select(AccountGroupRow.uid).where(
+                AccountGroupRow.gid == gid, AccountGroupRow.position == 0
+            )
+            uid = session.scalar(primary.limit(1))
+            if uid is not None:
+                raise GroupInUse(f"{gid} is the primary group of uid {uid}")
+            session.execute(delete(AccountGroupRow).where(AccountGroupRow.gid == gid))
+            session.execute(delete(GroupRow).where(GroupRow.gid == gid))
+
+    def set_quota(self, uid: int, quota: Quota) -> None:
+        """The limits of an account from now on. Raises AccountUnknown, AccountInvalid."""
+        self.change_quota(uid, asdict(quota))
+
+    def change_quota(self, uid: int, limits: Mapping[str, int | None]) -> Quota:
+        """Other limits for an account, by their names in Quota, None to lift one; the rest stays.
+
+        The whole quota as it is then. Raises AccountUnknown, AccountInvalid.
+        """
+        said = " ".join(f"{name}={'none' if limit is None else limit}" for name, limit in limits.items())
+        with self._change("quota set", f"uid {uid} {said}") as change:
+            if uid == ROOT_UID:
+                raise AccountInvalid("root has no quota")
+            require_limits(limits)
+            account = _account_row(change.session, uid)
+            row = account.quota or QuotaRow(uid=uid)
+            for name, limit in limits.items():
+                setattr(row, name, limit)
+            quota = _quota(row)
+            account.quota = None if quota == Quota() else row
+        return quota
+
     def list_accounts(self) -> list[Account]:
         """Every account, by uid."""
-        with Session(self._engine) as session:
+        with reaching(), Session(self._database.reading) as session:
             return [_account(row) for row in session.scalars(select(AccountRow).order_by(AccountRow.uid))]
+
+    def list_groups(self) -> list[Group]:
+        """Every group, by gid."""
+        with reaching(), Session(self._database.reading) as session:
+            members: dict[int, list[int]] = {}
+            for member in session.scalars(select(AccountGroupRow).order_by(AccountGroupRow.uid)):
+                members.setdefault(member.gid, []).append(member.uid)
+            rows = session.scalars(select(GroupRow).order_by(GroupRow.gid))
+            return [Group(row.gid, row.name, tuple(members.get(row.gid, ()))) for row in rows]
 
     def list_tokens(self) -> list[Token]:
         """Every token, revoked ones too, by id."""
-        with Session(self._engine) as session:
+        with reaching(), Session(self._database.reading) as session:
             rows = session.scalars(select(TokenRow).order_by(TokenRow.id))
-            return [Token(row.id, row.uid, row.created, row.revoked) for row in rows]
+            return [
+                Token(row.id, row.uid, row.created, row.revoked, frozenset(row.scopes.split()), row.expires)
+                for row in rows
+            ]
 
-    def authenticate(self, token: str) -> Account | None:
-        """The account that a token stands for, or None."""
+    def quotas(self) -> dict[int, Quota]:
+        """The limits of all accounts that have any, by uid."""
+        with reaching(), Session(self._database.reading) as session:
+            return {row.uid: _quota(row) for row in session.scalars(select(QuotaRow))}
+
+    def authenticate(self, token: str) -> Grant | None:
+        """What a token gives, or None: it is unknown, revoked or expired, or its account is gone."""
         digest = _digest(token)
-        with Session(self._engine) as session:
+        with reaching(), Session(self._database.reading) as session:
             row = session.scalar(select(TokenRow).where(TokenRow.digest == digest))
             if row is None or row.revoked is not None or not hmac.compare_digest(row.digest, digest):
                 return None
+            if row.expires is not None and row.expires <= datetime.now(UTC):
+                return None
             account = session.get(AccountRow, row.uid)
-            return None if account is None else _account(account)
+            if account is None:
+                return None
+            return Grant(_account(account), row.id, frozenset(row.scopes.split()), row.expires)
 
     def data_version(self) -> int | None:
         """A number that changes whenever anyone changed the accounts; None where the database has none.
 
         Always to be called from one and the same thread.
         """
-        if self._engine.dialect.name != "sqlite":
-            return None
-        if self._watcher is None:
-            self._watcher = self._engine.raw_connection()
-        cursor = self._watcher.cursor()  # without SQLAlchemy in between: every request asks
-        cursor.execute("PRAGMA data_version")
-        (version,) = cursor.fetchone() or (0,)
-        cursor.close()
-        return int(version)
+        return self._database.data_version()
 
     def close(self) -> None:
         """Give all connections back."""
-        if self._watcher is not None:
-            self._watcher.close()
-            self._watcher = None
-        self._engine.dispose()
+        self._database.close()
+
+    @contextlib.contextmanager
+    def _change(self, call: str, target: str) -> Iterator[_Change]:
+        """One change and its entry in the journal, both or neither. An AccountError inside is in the journal too.
+
+        Changes exclude each other, by SQLite's write lock or by that of VersionRow.
+        """
+        try:
+            with reaching(), Session(self._database.writing) as session, session.begin():
+                session.execute(update(VersionRow).values(number=VersionRow.number + 1))
+                change = _Change(session, target)
+                yield change
+                session.execute(insert(AuditRow), [row_values(of_command(call, change.target))])
+        except AccountError as refused:
+            self.journal.append([of_command(call, target, refused.errno)])
+            raise
 
 
-def _engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
-    engine = create_engine(parsed, connect_args={"check_same_thread": False})
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    return engine
-
-
-def _require_valid(uid: int, gids: Sequence[int], name: str | None) -> None:
-    if not gids:
-        raise AccountInvalid("an account needs at least one gid")
-    if any(not 0 <= number <= ID_MAX for number in (uid, *gids)):
-        raise AccountInvalid(f"uid and gids are 0 to {ID_MAX}")
-    if len(set(gids)) != len(gids):
-        raise AccountInvalid("a gid is named twice")
-    if name is not None and (not 1 <= len(name) <= NAME_LENGTH_MAX or not name.isprintable()):
-        raise AccountInvalid(f"a name is 1 to {NAME_LENGTH_MAX} printable characters")
-
-
-def _new_token(uid: int) -> tuple[str, TokenRow]:
+def _add_token(session: Session, uid: int, scopes: str, expires: datetime | None) -> tuple[str, int]:
     token = PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
-    return token, TokenRow(uid=uid, digest=_digest(token), created=datetime.now(UTC))
+    row = TokenRow(uid=uid, digest=_digest(token), created=datetime.now(UTC), scopes=scopes, expires=expires)
+    session.add(row)
+    session.flush()
+    return token, row.id
+
+
+def _account_row(session: Session, uid: int) -> AccountRow:
+    row = session.get(AccountRow, uid) if 0 <= uid <= ID_MAX else None
+    if row is None:
+        raise AccountUnknown(f"no account has uid {uid}")
+    return row
+
+
+def _require_group(session: Session, gid: int) -> None:
+    if not 0 <= gid <= ID_MAX or session.get(GroupRow, gid) is None:
+        raise GroupUnknown(f"no group has gid {gid}")
 
 
 def _digest(token: str) -> bytes:
@@ -198,8 +312,10 @@ def _digest(token: str) -> bytes:
 
 
 def _account(row: AccountRow) -> Account:
-    return Account(row.uid, tuple(group.gid for group in row.groups), row.name)
+    return Account(row.uid, tuple(group.gid for group in row.groups), row.name, _quota(row.quota))
 
 
-def _cause(error: DBAPIError) -> str:
-    return str(error.orig).splitlines()[0] if error.orig is not None else type(error).__name__
+def _quota(row: QuotaRow | None) -> Quota:
+    return (
+        Quota() if row is None else Quota(**{limit.name: getattr(row, limit.name) for limit in fields(Quota)})
+    )

@@ -7,11 +7,15 @@ StoreError
 │   └── StoreDamaged     its own records do not agree with their checksums or with each other
 ├── StoreFull            ENOSPC: no room on the disk or in the map; nothing was changed
 ├── StoreFailed          EIO: the disk failed or bytes do not match their checksum; nothing was changed
+├── AccountsUnreachable  EIO: the database of the accounts does not answer; it may do so later
 └── AccountError
-    ├── AccountExists    the uid is taken
-    ├── AccountInvalid   a uid, gid or name that cannot be
-    ├── AccountUnknown   no such uid
-    └── TokenUnknown     no such token id
+    ├── AccountExists    EEXIST: the uid is taken
+    ├── AccountInvalid   EINVAL: a uid, gid, name, scope, time or quota that cannot be
+    ├── AccountUnknown   ENOENT: no such uid, or not one of the group
+    ├── GroupExists      EEXIST: the gid is taken
+    ├── GroupInUse       EBUSY: it is the primary group of an account
+    ├── GroupUnknown     ENOENT: no such gid
+    └── TokenUnknown     ENOENT: no such token id
 """
 
 
@@ -59,21 +63,55 @@ class RowDamaged(Exception):
     """A stored row does not match its checksum or its layout. Internal: callers raise a StoreError naming the row."""
 
 
+class AccountsUnreachable(StoreError):
+    """The database of the accounts does not answer (errno EIO). Nothing was changed; a later try may succeed."""
+
+    errno = "EIO"
+
+
 class AccountError(StoreError):
-    """Root of the errors of accounts and tokens."""
+    """Root of the errors of accounts, groups and tokens."""
+
+    errno: str
 
 
 class AccountExists(AccountError):
     """An account with this uid exists."""
 
+    errno = "EEXIST"
+
 
 class AccountInvalid(AccountError):
-    """A uid, a gid or a name is out of its range."""
+    """A uid, a gid, a name, a scope, a time or a limit is out of its range."""
+
+    errno = "EINVAL"
 
 
 class AccountUnknown(AccountError):
-    """No account has this uid."""
+    """No account has this uid, or it is not in the group."""
+
+    errno = "ENOENT"
+
+
+class GroupExists(AccountError):
+    """A group with this gid exists."""
+
+    errno = "EEXIST"
+
+
+class GroupInUse(AccountError):
+    """The group is the primary group of an account."""
+
+    errno = "EBUSY"
+
+
+class GroupUnknown(AccountError):
+    """No group has this gid."""
+
+    errno = "ENOENT"
 
 
 class TokenUnknown(AccountError):
     """No token has this id."""
+
+    errno = "ENOENT"

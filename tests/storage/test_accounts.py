@@ -24,6 +24,13 @@ def accounts(tmp_path: Path) -> Iterator[AccountStore]:
     store.close()
 
 
+def bearer(accounts: AccountStore, token: str) -> Account:
+    """Who a token stands for."""
+    grant = accounts.authenticate(token)
+    assert grant is not None
+    return grant.account
+
+
 def test_the_file_is_its_owners_only(accounts: AccountStore, tmp_path: Path) -> None:
     accounts.create_account(7, (7,))
     assert {path.stat().st_mode & 0o777 for path in tmp_path.glob(f"{FILE_NAME}*")} == {0o600}
@@ -32,8 +39,8 @@ def test_the_file_is_its_owners_only(accounts: AccountStore, tmp_path: Path) -> 
 def test_a_token_stands_for_its_account(accounts: AccountStore) -> None:
     token = accounts.create_account(7, (70, 71), "ada")
     other = accounts.create_account(8, (80,))
-    assert accounts.authenticate(token) == Account(7, (70, 71), "ada")
-    assert accounts.authenticate(other) == Account(8, (80,), "uid-8")
+    assert bearer(accounts, token) == Account(7, (70, 71), "ada")
+    assert bearer(accounts, other) == Account(8, (80,), "uid-8")
     assert [account.uid for account in accounts.list_accounts()] == [7, 8]
 
 
@@ -44,8 +51,7 @@ def test_other_strings_are_nobody(accounts: AccountStore, token: str) -> None:
 
 
 def test_order_of_groups_is_kept(accounts: AccountStore) -> None:
-    account = accounts.authenticate(accounts.create_account(7, (9, 3, 5)))
-    assert account is not None
+    account = bearer(accounts, accounts.create_account(7, (9, 3, 5)))
     assert account.gids == (9, 3, 5)
 
 
