@@ -37,6 +37,12 @@ class Counters:
     major_faults: int = 0
     switches: int = 0
 
+    def add(self, other: "Counters", times: int = 1) -> None:
+        """Count what another has counted, so many times."""
+        self.minor_faults += times * other.minor_faults
+        self.major_faults += times * other.major_faults
+        self.switches += times * other.switches
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:

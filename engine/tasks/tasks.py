@@ -34,12 +34,19 @@ class Tasks:
         """Told of each space that a thread is no longer in (switch, exit, exec; 0: none), once that cannot be undone."""
         self.on_detach: list[Callable[[Attachment], None]] = []
         """Told of each attachment that was released, in the transaction that did it."""
+        self._ended = Counters()
+        """Of the tasks that have exited."""
 
     def __iter__(self) -> Iterator[Task]:
         return iter(self._tasks.values())
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    def faults(self) -> tuple[int, int]:
+        """Minor and major faults since the start, in pages, of all tasks that there are and were."""
+        counted = [self._ended, *(task.counters for task in self._tasks.values())]
+        return sum(one.minor_faults for one in counted), sum(one.major_faults for one in counted)
 
     def get(self, pid: int) -> Task:
         """ESRCH: no such task."""
@@ -143,8 +150,10 @@ class Tasks:
         task = self.require(cred, pid)
         self._drop_attachments(task)
         del self._tasks[pid]
+        self._ended.add(task.counters)
 
         def put_back() -> None:
+            self._ended.add(task.counters, -1)
             self._tasks[pid] = task
             _forget_translations(task)
 
