@@ -25,6 +25,7 @@ FAILPOINTS: Final = (
     "commit.rows_put",
     "commit.housekept",
     "merge.staged",
+    "recover.taken_back",
     "migrate.begin",
     "migrate.rows_put",
 )

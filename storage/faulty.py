@@ -22,6 +22,7 @@ class FaultyStore:
         self._error = error
         self.operations = 0
         """Operations so far."""
+        self._failure: StoreError | None = None
 
     def load(self) -> Image:
         """See `Store.load`."""
@@ -59,8 +60,18 @@ class FaultyStore:
 
     def commit(self, transactions: Sequence[Sequence[Change]]) -> None:
         """See `Store.commit`."""
-        self._operate("commit")
+        self._write("commit")
         self._inner.commit(transactions)
+
+    @property
+    def failing(self) -> StoreError | None:
+        """See `Store.failing`."""
+        return self._failure or self._inner.failing
+
+    def probe(self) -> None:
+        """See `Store.probe`."""
+        self._write("probe")
+        self._inner.probe()
 
     def maintain(self, *, urgent_only: bool = False) -> bool:
         """See `Store.maintain`."""
@@ -70,6 +81,14 @@ class FaultyStore:
     def close(self) -> None:
         """See `Store.close`."""
         self._inner.close()
+
+    def _write(self, name: str) -> None:
+        try:
+            self._operate(name)
+        except StoreError as error:
+            self._failure = error
+            raise
+        self._failure = None
 
     def _operate(self, name: str) -> None:
         self.operations += 1

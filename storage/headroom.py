@@ -26,7 +26,8 @@ class Headroom:
 
     def __init__(self, path: Path, tables: Tables) -> None:
         self._tables = tables
-        self._page_bytes = tables.env.stat()["psize"]
+        self.page_bytes: int = tables.env.stat()["psize"]
+        """Size of LMDB's pages."""
         self._map_bytes = tables.env.info()["map_size"]
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._taken = os.fstat(self._file).st_size
@@ -55,7 +56,7 @@ class Headroom:
     def _end(self, wanted: int) -> int:
         """Where the file would end if `wanted` bytes, and what goes with them, were all put behind its last page."""
         pages = self._tables.env.info()["last_pgno"] + 1 + COMMIT_PAGES
-        return pages * self._page_bytes + wanted + RESERVE_BYTES
+        return pages * self.page_bytes + wanted + RESERVE_BYTES
 
     def close(self) -> None:
         """Release the file."""
@@ -89,7 +90,7 @@ class Headroom:
     def _free_bytes(self) -> int:
         """Bytes of the file that LMDB can use again."""
         pages = self._tables.env.info()["last_pgno"] + 1 - self._tables.used_pages()
-        return pages * self._page_bytes
+        return pages * self.page_bytes
 
 
 def _refused(error: OSError) -> bool:

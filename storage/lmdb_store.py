@@ -8,10 +8,13 @@ n/63 large puts, not n scattered ones. See docs/format.md for the layout and for
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
+import lmdb
 import numpy as np
 
 from engine.changes import Change, Image
@@ -34,6 +37,7 @@ from storage.housekeeping import BUSY, CLOSING, IDLE, NEVER, Chores, Housekeeper
 from storage.locations import Patch, Placed
 from storage.measuring import measured
 from storage.merging import Merger
+from storage.meta_pages import take_back
 from storage.nodes import SLOT_BITS
 from storage.reader import Reader
 from storage.recovery import Recovered
@@ -60,6 +64,12 @@ class Staged:
     """(lsn, slots)."""
 
 
+class Opening(Protocol):
+    """Opens the environment again, for reading only if told so. Raises StoreUnusable."""
+
+    def __call__(self, *, readonly: bool) -> lmdb.Environment: ...
+
+
 class LmdbStore:
     """A `storage.store.Store`. Made by `storage.open_store`, which owns the directory's lock."""
 
@@ -69,10 +79,12 @@ class LmdbStore:
         superblock: Superblock,
         found: Recovered,
         headroom: Headroom,
+        opening: Opening,
         release: Callable[[], None],
         tuning: Tuning,
     ) -> None:
         self._tables = tables
+        self._opening = opening
         self._superblock = superblock
         self._locations = found.locations
         self._live = found.live
@@ -89,6 +101,11 @@ class LmdbStore:
         self._closed = False
         self._behind = False
         """Whether something was committed that memory has not followed."""
+        self._undecided: int | None = None
+        """After a commit that failed at its end: the transaction before it, to which the file has to be taken back."""
+        self._failing: StoreError | None = None
+        self._size = 0
+        """Bytes of the last write that was tried."""
         self._writing = threading.Lock()
         """Held by commit, maintain and close. Lock order: _writing > _committing > the map's own lock."""
         self._committing = threading.Lock()
@@ -140,6 +157,18 @@ class LmdbStore:
 
     # --- writing
 
+    @property
+    def failing(self) -> StoreError | None:
+        """See `Store.failing`."""
+        return self._failing
+
+    def probe(self) -> None:
+        """See `Store.probe`."""
+        with self._writing:
+            self._require_open()
+            if self._failing is not None:
+                self._write(self._net_effect([]), NEVER, probing=True)
+
     def commit(self, transactions: Sequence[Sequence[Change]]) -> None:
         """See `Store.commit`."""
         with self._writing:
@@ -158,11 +187,27 @@ class LmdbStore:
             transactions, self._superblock.page_size, self._state, self._owners, self._locations.layers
         )
 
-    def _write(self, group: ChangeSet, patience: int) -> None:
-        """Commit a group and the chores that ride with it; memory follows."""
+    def _write(self, group: ChangeSet, patience: int, *, probing: bool = False) -> None:
+        """Commit a group and the chores that ride with it; memory follows. Keeps note of whether writing works."""
+        needs_room = bool(group.puts or group.receipt_bytes or probing)
+        try:
+            if self._undecided is not None:
+                self._take_back()
+            self._write_group(group, patience, needs_room=needs_room, probing=probing)
+        except StoreError as error:
+            self._failing = error
+            if self._undecided is not None:
+                with suppress(StoreError):
+                    self._take_back()
+            raise
+        if needs_room or not isinstance(self._failing, StoreFull):
+            self._failing = None
+        killpoint("commit.published")
+
+    def _write_group(self, group: ChangeSet, patience: int, *, needs_room: bool, probing: bool) -> None:
         failpoint("commit.begin")
-        size = _size(group)
-        self._headroom.secure(size, puts_pages=bool(group.puts or group.receipt_bytes))
+        size = self._size = self._size if probing else _size(group)
+        self._headroom.secure(size, puts_pages=needs_room)
         with named_errors("committing", lacks_room=partial(self._headroom.lacks, size)):
             txn = self._tables.write()
             try:
@@ -171,19 +216,42 @@ class LmdbStore:
                 state = group.state
                 if chores.checkpoint is not None:
                     state = replace(state, checkpoint=chores.checkpoint)
-                if state != self._state:
+                if state != self._state or probing:
                     txn.put(STATE_KEY, state.encode(), db=self._tables.meta)
                 failpoint("commit.housekept")
                 with self._committing:
+                    self._undecided = txn.id() - 1
                     txn.commit()
-                    self._behind = True
+                    self._undecided, self._behind = None, True
                     killpoint("commit.synced")
                     self._follow(group, staged, chores, state)
                     self._behind = False
             except BaseException:
                 txn.abort()
                 raise
-        killpoint("commit.published")
+
+    def _take_back(self) -> None:
+        """Settle that a commit that failed at its end never was, on the disk too, and begin with LMDB anew.
+
+        Raises StoreFailed as long as the disk refuses; reading goes on even then, if it can.
+        """
+        transaction = self._undecided
+        path, page_bytes = Path(self._tables.env.path()), self._headroom.page_bytes
+
+        def as_before() -> lmdb.Environment:
+            take_back(path, page_bytes, transaction or 0)
+            failpoint("recover.taken_back")
+            return self._opening(readonly=False)
+
+        try:
+            with named_errors("opening the store again"):
+                self._tables.reopen(as_before)
+        except StoreError as error:
+            with named_errors("opening the store for reading"):
+                self._tables.reopen(partial(self._opening, readonly=True))
+            raise StoreFailed(f"the store can only be read: {error}") from error
+        self._undecided = None
+        _log.warning("a commit failed; the store is as before it")
 
     def _stage(self, txn: Txn, group: ChangeSet) -> Staged:
         """Write a group's rows and append its pages to the log."""

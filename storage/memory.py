@@ -27,6 +27,7 @@ from engine.changes import (
     SpaceRecord,
 )
 from engine.geometry import Geometry
+from storage.errors import StoreError
 from storage.receipts import checked_key, encode_receipt
 from storage.statistics import Statistics
 
@@ -171,6 +172,14 @@ class MemoryStore:
     def maintain(self, *, urgent_only: bool = False) -> bool:
         """Nothing to do, ever."""
         return False
+
+    @property
+    def failing(self) -> StoreError | None:
+        """It never fails."""
+        return None
+
+    def probe(self) -> None:
+        """Nothing to try."""
 
     def close(self) -> None:
         """Nothing to release."""

@@ -1,6 +1,7 @@
 """Opening a data directory: lock, environment, superblock, recovery."""
 
 import errno
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -58,7 +59,8 @@ def open_store(
         found = recover(tables, superblock.page_size, tuning.nodes_max)
         headroom = Headroom(directory.store_file, tables)
         try:
-            return LmdbStore(tables, superblock, found, headroom, directory.release, tuning)
+            opening = partial(open_environment, directory.store_file, map_bytes)
+            return LmdbStore(tables, superblock, found, headroom, opening, directory.release, tuning)
         except StoreError as error:
             headroom.close()
             raise StoreDamaged(f"{directory.store_file} is damaged: {error}") from error

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from engine.changes import Change, Image
+from storage.errors import StoreError
 from storage.statistics import Statistics
 
 
 class Store(Protocol):
     """What every store promises.
 
-    Threads: `fetch`, `stored_pages`, `usage`, `pages_held`, `statistics` and `differing` from any thread at any time; `load`, `commit`, `maintain`
-    and `close` from one thread at a time.
+    Threads: `fetch`, `stored_pages`, `usage`, `pages_held`, `statistics`, `differing` and `failing` from any thread at
+    any time; `load`, `commit`, `maintain`, `probe` and `close` from one thread at a time.
     Ids: object ids, vids and sids are never reused, and nothing names an object after its owner, or itself, was dropped.
     An object exists from the first change that names it as a space's, a segment's or a birth's, puts pages of it or
     clones onto it. Objects are below 2**63.
@@ -82,6 +83,13 @@ class Store(Protocol):
         Changes nothing that `load` or `fetch` can show. With `urgent_only` only work that must not wait for an idle
         moment is done. Raises StoreFull or StoreFailed; nothing is lost and the step may be tried again.
         """
+
+    @property
+    def failing(self) -> StoreError | None:
+        """Why the last write failed, while none has worked since; None when writing works. Reading may go on."""
+
+    def probe(self) -> None:
+        """After a failure: try whether writing works again, `failing` tells; changes nothing. Raises as `commit`."""
 
     def close(self) -> None:
         """Release everything. Idempotent; the store is of no use afterwards."""

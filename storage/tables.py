@@ -1,9 +1,10 @@
 """The LMDB environment and its tables as transactions see them, and how LMDB's errors are named."""
 
 import errno
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -20,11 +21,58 @@ from storage.records import ID_KEY
 Txn: TypeAlias = "lmdb.Transaction[memoryview]"
 
 FULL_CODES: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+EXCHANGE_S: Final = 10.0
+"""A reader that met a failed environment waits so long, at most, for it to be exchanged."""
 
 
-@dataclass(frozen=True, slots=True)
+class Readers:
+    """Threads that read. Whoever wants to exchange the environment waits until there are none."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._reading = 0
+        self._stopped = False
+        self._exchanges = 0
+
+    def enter(self) -> int:
+        """Begin to read; waits while the environment is exchanged. How often it has been by now."""
+        with self._changed:
+            while self._stopped:
+                self._changed.wait()
+            self._reading += 1
+            return self._exchanges
+
+    def leave(self) -> None:
+        """End what `enter` began."""
+        with self._changed:
+            self._reading -= 1
+            if self._stopped and not self._reading:
+                self._changed.notify_all()
+
+    def await_exchange(self, exchanges: int) -> bool:
+        """Wait until the environment was exchanged more often than that; False if it is not in `EXCHANGE_S`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._exchanges > exchanges, EXCHANGE_S)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Nobody reads inside the block. One thread at a time, which must not read itself."""
+        with self._changed:
+            self._stopped = True
+            while self._reading:
+                self._changed.wait()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._stopped = False
+                self._exchanges += 1
+                self._changed.notify_all()
+
+
+@dataclass(slots=True)
 class Tables:
-    """The environment and its named databases."""
+    """The environment and its named databases. `reopen` exchanges them all: keep none of them elsewhere."""
 
     env: lmdb.Environment
     meta: lmdb._Database
@@ -38,15 +86,45 @@ class Tables:
     layers: lmdb._Database
     nodes: lmdb._Database
     log: lmdb._Database
+    readers: Readers = field(default_factory=Readers)
 
     @staticmethod
     def open(env: lmdb.Environment, txn: "Txn | None" = None) -> "Tables":
         """Open the tables; within the write transaction `txn` they are made when they are missing."""
         return Tables(env, *(env.open_db(name.encode(), txn, create=txn is not None) for name in TABLES))
 
-    def read(self) -> Txn:
-        """Begin a read transaction. Keep it short: it holds on to every page freed meanwhile."""
-        return self.env.begin(buffers=True)
+    def reopen(self, opening: Callable[[], lmdb.Environment]) -> None:
+        """Close the environment and take the one that `opening` makes, between two reads.
+
+        Raises what `opening` raises; then every read and write fails until this is called again. Not within a read.
+        """
+        with self.readers.stopped():
+            self.env.close()
+            opened = Tables.open(opening())
+            self.env = opened.env
+            for name in TABLES:
+                setattr(self, name, getattr(opened, name))
+
+    @contextmanager
+    def read(self) -> Iterator[Txn]:
+        """A read transaction. Keep it short, for it holds on to every page freed meanwhile, and begin no other in it."""
+        with self._begin() as txn:
+            try:
+                yield txn
+            finally:
+                txn.abort()
+                self.readers.leave()
+
+    def _begin(self) -> Txn:
+        """As a reader. A commit whose end failed leaves LMDB unusable until the committing thread has reopened it."""
+        while True:
+            exchanges = self.readers.enter()
+            try:
+                return self.env.begin(buffers=True)
+            except BaseException as error:
+                self.readers.leave()
+                if not isinstance(error, lmdb.PanicError) or not self.readers.await_exchange(exchanges):
+                    raise
 
     def write(self) -> Txn:
         """Begin the write transaction. It is bound to the calling thread."""

@@ -14,6 +14,8 @@ from storage.store import Store
 
 GROUP_BYTES_MAX: Final = 16 << 20
 """Page bytes from which a group takes in no further transaction. One that is larger makes a group of its own."""
+PROBE_S: Final = 1.0
+"""While writing fails and nobody writes, it is tried this often."""
 
 _log = logging.getLogger(__name__)
 
@@ -97,13 +99,16 @@ class Writer:
         while True:
             with self._changed:
                 while not self._queue and not self._closing and tidy:
-                    self._changed.wait()
+                    if not self._changed.wait(None if self._store.failing is None else PROBE_S):
+                        break
                 if not self._queue and self._closing:
                     return
                 group = self._take_group()
                 waiting = bool(self._queue)
             if group:
                 self._commit(group)
+            elif tidy and not self._probe():
+                continue
             tidy = not self._maintain(busy=waiting)
 
     def _take_group(self) -> list[_Entry]:
@@ -128,6 +133,19 @@ class Writer:
         else:
             for entry in group:
                 entry.future.set_result(None)
+
+    def _probe(self) -> bool:
+        """Whether writing works again: nobody may come and try."""
+        try:
+            self._store.probe()
+        except StoreError as error:
+            _log.info("writing still fails: %s", error)
+            return False
+        except Exception:  # noqa: BLE001 - a bug here must not end the thread that commits
+            _log.exception("writing still fails")
+            return False
+        _log.warning("writing works again")
+        return True
 
     def _maintain(self, *, busy: bool) -> bool:
         """One step of housekeeping; whether another one is worth taking now."""

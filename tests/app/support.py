@@ -255,6 +255,15 @@ class HeldStore:
             raise self.failure
         self._inner.commit(transactions)
 
+    @property
+    def failing(self) -> StoreError | None:
+        return self.failure or self._inner.failing
+
+    def probe(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self._inner.probe()
+
     def maintain(self, *, urgent_only: bool = False) -> bool:
         return self._inner.maintain(urgent_only=urgent_only)
 

@@ -9,6 +9,7 @@ import pytest
 from engine.changes import Change, Image
 from engine.geometry import TOY, Geometry
 from storage import open_store
+from storage.errors import StoreError
 from storage.fsck import check_dir
 from storage.housekeeping import Tuning
 from storage.lmdb_store import LmdbStore
@@ -55,6 +56,13 @@ class Reopened:
 
     def maintain(self, *, urgent_only: bool = False) -> bool:
         return self._store.maintain(urgent_only=urgent_only)
+
+    @property
+    def failing(self) -> StoreError | None:
+        return self._store.failing
+
+    def probe(self) -> None:
+        self._store.probe()
 
     def close(self) -> None:
         self._store.close()

@@ -66,7 +66,7 @@ def test_a_fetch_between_a_commit_and_its_memory(store: LmdbStore, monkeypatch: 
 
 def after_begin(monkeypatch: pytest.MonkeyPatch, hook: Callable[[], None]) -> None:
     """Run `hook` once, when the next read transaction has been begun."""
-    begin, hooks = Tables.read, [hook]
+    begin, hooks = Tables._begin, [hook]
 
     def read(tables: Tables) -> Txn:
         txn = begin(tables)
@@ -74,7 +74,7 @@ def after_begin(monkeypatch: pytest.MonkeyPatch, hook: Callable[[], None]) -> No
             hooks.pop()()
         return txn
 
-    monkeypatch.setattr(Tables, "read", read)
+    monkeypatch.setattr(Tables, "_begin", read)
 
 
 def test_a_page_map_that_leaves_memory_during_a_fetch(
