@@ -67,6 +67,7 @@ def check(machine: Machine, *, pending: bool = False) -> Iterator[str]:
     yield from check_sharing(machine)
     yield from machine.locks.conflicts()
     yield from check_names(machine)
+    yield from check_owners(machine)
 
 
 def check_regions(owner: AddressSpace) -> Iterator[str]:
@@ -366,3 +367,29 @@ def check_names(machine: Machine) -> Iterator[str]:
     owned += [segment.birth.object_id for segment in machine.segments.registry if segment.birth is not None]
     if sorted(owned) != sorted(ids):
         yield f"I11: objects {sorted(ids)} exist, {sorted(owned)} belong to a space or segment"
+
+
+def check_owners(machine: Machine) -> Iterator[str]:
+    """I11: what is counted for each uid is what belongs to it."""
+    spaces, segments, tasks = machine.spaces.registry, machine.segments.registry, machine.tasks_table
+    whose: tuple[tuple[str, list[int]], ...] = (
+        ("space", [space.owner.uid for space in spaces]),
+        ("segment", [segment.owner.uid for segment in segments]),
+        ("task", [task.cred.uid for task in tasks]),
+    )
+    owned: dict[int, set[int]] = {}
+    for thing in (*spaces, *segments):
+        owned.setdefault(thing.owner.uid, set()).update(thing.objects())
+    for task in tasks:
+        backings = {space.memory.store_id for space in task.spaces() if space.memory.store_id}
+        owned.setdefault(task.cred.uid, set()).update(backings)
+    for kind, uids in whose:
+        for uid, count in Counter(uids).items():
+            if machine.owned(kind, uid) != count:
+                yield f"I11: uid {uid} has {count} {kind}s, {machine.owned(kind, uid)} are counted"
+    for uid, objects in owned.items():
+        if machine.objects_of(uid) != sorted(objects):
+            yield f"I11: uid {uid} has objects {sorted(objects)}, {machine.objects_of(uid)} are counted"
+    for owned_kind, things in ((spaces.owned, spaces), (segments.owned, segments), (tasks.owned, tasks)):
+        if len(owned_kind) != len(things):
+            yield f"I11: {len(things)} {owned_kind.kind}s exist, {len(owned_kind)} are counted"

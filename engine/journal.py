@@ -4,7 +4,7 @@ Parts of the machine mutate themselves at once and tell the journal how to take 
 (`current` is None) nothing is remembered and what would be freed later is freed at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVarTuple
 
@@ -15,6 +15,8 @@ from engine.invariant import invariant
 Ts = TypeVarTuple("Ts")
 Record = tuple[Callable[..., object], *tuple[object, ...]]
 """What to call, and with what."""
+Transfer = tuple[str, int, object, int]
+"""Of which kind, whose uid, which thing; 1: it is now his, -1: it is no longer."""
 Noted = tuple[int, str, dict[str, Any]]
 """A note (engine/notes.py): how many changes came before it, its kind, its members."""
 
@@ -29,16 +31,19 @@ class Transaction:
     """What one call or one atomic batch did. After it ended: `settle` once it is durable, or `rollback`.
 
     `with` it: an exception takes everything back, unless it is an `EngineError` that is partial. `serial` ascends in
-    the order in which transactions begin. A transaction is open until it is settled or rolled back.
+    the order in which transactions begin. A transaction is open until it is settled or rolled back. For those who judge
+    what it takes: `owned` says what changed hands, `stored` which pages of persistent memory were written.
     """
 
-    __slots__ = ("_deferred", "_journal", "_undo", "changes", "notes", "serial", "touched")
+    __slots__ = ("_deferred", "_journal", "_undo", "changes", "notes", "owned", "serial", "stored", "touched")
 
     def __init__(self, journal: "Journal", serial: int) -> None:
         self._journal = journal
         self.serial = serial
         self.changes: list[Change] = []
         self.notes: list[Noted] = []
+        self.owned: list[Transfer] = []
+        self.stored: list[tuple[int, Sequence[int]]] = []
         self.touched: set[Durable] = set()
         self._undo: list[Record] = []
         self._deferred: list[Record] = []

@@ -12,6 +12,7 @@ from engine.interface.diff import DiffCalls
 from engine.interface.heap import HeapCalls
 from engine.interface.locks import LockCalls
 from engine.interface.memory import MemoryCalls
+from engine.interface.ownership import OwnershipCalls
 from engine.interface.personalities import PersonalityCalls
 from engine.interface.segments import SegmentCalls
 from engine.interface.tasks import TaskCalls
@@ -32,6 +33,7 @@ class Machine(
     LockCalls,
     InspectionCalls,
     DiffCalls,
+    OwnershipCalls,
 ):
     """One machine. Its parts are those of `engine.interface.parts.Parts`."""
 

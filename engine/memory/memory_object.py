@@ -5,7 +5,7 @@ neighbouring regions of one owner merge; a segment's starts at 0. Copy-on-write:
 side writes (page_map.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,6 +138,7 @@ class MemoryObject(PagedMemory):
             return
         pages = range(first, first + len(frames))
         self.dirty.update(dict.fromkeys(pages, self.version))
+        self.note_stored(pages)
         if durable:
             size, given = len(frames) * self.page_size, data.obj
             kept = isinstance(given, bytes) and len(given) == len(data) == size
@@ -155,6 +156,8 @@ class MemoryObject(PagedMemory):
         self.version += 1
         if self.object_id:
             self.dirty[page] = self.version
+            if txn is not None:
+                txn.stored.append((self.object_id, (page,)))
             if durable:
                 base = start - start % self.page_size
                 self._put((page,), pool.memory[base : base + self.page_size].tobytes())
@@ -250,6 +253,7 @@ class MemoryObject(PagedMemory):
         self.version += 1
         self.redrawn = self.version
         self.dirty.update(dict.fromkeys(pages, self.version))
+        self.note_stored(pages)
         self.journal.undo(lambda: self._forget_dirty(to, count))
         for position in range(0, len(pages), LEAF_PAGES):
             some = pages[position : position + LEAF_PAGES]
@@ -270,6 +274,11 @@ class MemoryObject(PagedMemory):
         if count < len(self.dirty):
             return [page for page in range(first, first + count) if page in self.dirty]
         return sorted(page for page in self.dirty if first <= page < first + count)
+
+    def note_stored(self, pages: Sequence[int]) -> None:
+        """The transaction in progress, if there is one, writes these pages."""
+        if self.journal.current is not None:
+            self.journal.current.stored.append((self.object_id, pages))
 
     def _put(self, pages: tuple[int, ...], data: bytes) -> None:
         self.journal.change(PutPages(self.object_id, pages, data), self)

@@ -1,7 +1,7 @@
 """The persistent memory objects by the id that the store knows them by."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from engine.errors import EINVAL, EngineError
 from engine.journal import Journal
@@ -34,6 +34,11 @@ class Objects:
                 raise EngineError(EINVAL, f"no object {object_id}")
             obj = self._objects[object_id] = MemoryObject(self.pool, self.journal, object_id)
         return obj
+
+    def dirty(self, object_id: int) -> Collection[int]:
+        """The pages of an object that the store does not have yet as they are now."""
+        obj = self._objects.get(object_id)
+        return () if obj is None else obj.dirty
 
     def holds(self, obj: MemoryObject) -> bool:
         """Whether its space or segment still exists."""

@@ -145,6 +145,7 @@ def _copy_pages(to: Checkpoints, own: AddressSpace, regions: list[Vma], memory: 
                 numbers = tuple((held + (place + start - vma.offset)).tolist())
                 data = vma.obj.peek(entries[held])
                 to.journal.change(PutPages(memory.object_id, numbers, data), memory)
+                memory.note_stored(numbers)
 
 
 def _leaves(obj: MemoryObject, first: int, count: int) -> Iterator[tuple[int, Frames]]:

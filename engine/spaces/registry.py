@@ -19,6 +19,7 @@ from engine.credentials import Credentials, Owner
 from engine.errors import EBUSY, EEXIST, EINVAL, ENOSPC, EPERM, ESRCH, EngineError
 from engine.journal import Journal
 from engine.names import require_name, with_suffix
+from engine.ownership import Owned
 
 MODE_ARGUMENT_MAX = 0xFFFF
 _NUMBERS_TRIED = 10
@@ -33,12 +34,15 @@ class Named(Protocol):
     flags: int
     pending: int
 
+    def objects(self) -> tuple[int, ...]:
+        """Of the store: its memory, and what it was born with."""
+
 
 T = TypeVar("T", bound=Named)
 
 
 class Registry(Generic[T]):
-    """Live objects by id and by name. `kind` is what messages call them.
+    """Live objects by id and by name. `kind` is what messages call them; `owned` tells whose they are.
 
     The registry itself is touched by whatever depends on a name or an id being there, or not being there.
     `has_lockable`: there is or was an object whose sharing is "lockable".
@@ -47,11 +51,13 @@ class Registry(Generic[T]):
     __slots__ = (
         "_by_id",
         "_by_name",
+        "_by_object",
         "_journal",
         "has_lockable",
         "kind",
         "next_id",
         "on_lockable",
+        "owned",
         "pending",
     )
 
@@ -65,6 +71,8 @@ class Registry(Generic[T]):
         """Told when `has_lockable` becomes true."""
         self._by_id: dict[int, T] = {}
         self._by_name: dict[str, int] = {}
+        self._by_object: dict[int, T] = {}
+        self.owned: Owned[T] = Owned(journal, kind)
 
     def __iter__(self) -> Iterator[T]:
         return iter(self._by_id.values())
@@ -82,8 +90,7 @@ class Registry(Generic[T]):
 
     def add(self, number: int, thing: T) -> None:
         """Make an object findable."""
-        self._by_id[number] = thing
-        self._by_name[thing.name] = number
+        self._insert(number, thing)
         self.note_sharing(thing)
         self._journal.undo(self._erase, number, thing)
 
@@ -171,13 +178,35 @@ class Registry(Generic[T]):
                 EEXIST, f"a {self.kind} named {name!r} exists", holder=f"{self.kind} {self._by_name[name]}"
             )
 
+    def change_owner(
+        self, number: int, cred: Credentials, mode: int | None, uid: int | None, gid: int | None
+    ) -> None:
+        """See the function of this name."""
+        owner = self._by_id[number].owner
+        before = owner.uid
+        change_owner(owner, self._journal, cred, f"{self.kind} {number}", mode, uid, gid)
+        if owner.uid != before:
+            self.owned.move(number, before, owner.uid)
+            self._journal.undo(self.owned.move, number, owner.uid, before)
+
+    def owner_of(self, object_id: int) -> int | None:
+        """The uid that owns an object of the store; None: it is of nothing here."""
+        thing = self._by_object.get(object_id)
+        return None if thing is None else thing.owner.uid
+
     def _insert(self, number: int, thing: T) -> None:
         self._by_id[number] = thing
         self._by_name[thing.name] = number
+        for object_id in thing.objects():
+            self._by_object[object_id] = thing
+        self.owned.add(thing.owner.uid, number, thing)
 
     def _erase(self, number: int, thing: T) -> None:
         del self._by_id[number]
         del self._by_name[thing.name]
+        for object_id in thing.objects():
+            del self._by_object[object_id]
+        self.owned.remove(thing.owner.uid, number)
 
 
 def require_mode(mode: int) -> int:

@@ -18,7 +18,6 @@ from engine.regions.vma import Vma
 from engine.spaces.attributes import PERSISTENT_NAME, lifetime_of, require_mutable, with_lifetime
 from engine.spaces.registry import (
     Registry,
-    change_owner,
     require_mode,
     require_owner,
     require_shareable,
@@ -46,6 +45,11 @@ class Segment:
     origin: int = 0
     birth: MemoryObject | None = None
     pending: int = 0
+
+    def objects(self) -> tuple[int, ...]:
+        """Of the store: its memory, and what it was born with."""
+        held = self.obj.object_id
+        return (held,) if self.birth is None else (held, self.birth.object_id)
 
     def record(self) -> SegmentRecord:
         """What the store keeps."""
@@ -243,7 +247,7 @@ class Segments:
         segment = self.registry.get(sid)
         new_sharing = segment.sharing if sharing is None else require_sharing(sharing)
         flags = segment.flags if lifetime is None else with_lifetime(segment.flags, lifetime)
-        change_owner(segment.owner, self._journal, cred, f"segment {sid}", mode, uid, gid)
+        self.registry.change_owner(sid, cred, mode, uid, gid)
         if new_sharing != segment.sharing:
             self._refuse_attached(segment)
         if name is not None:

@@ -15,7 +15,6 @@ from engine.regions.address_space import AddressSpace
 from engine.spaces.attributes import PERSISTENT_NAME, lifetime_of, require_mutable, with_lifetime
 from engine.spaces.registry import (
     Registry,
-    change_owner,
     require_mode,
     require_shareable,
     require_sharing,
@@ -59,6 +58,10 @@ class Space:
     def segment_ids(self) -> list[int]:
         """Of the segments in it, ascending."""
         return sorted({vma.sid for vma in self._memory.segment_windows()}) if self._memory is not None else []
+
+    def objects(self) -> tuple[int, ...]:
+        """Of the store: its memory, and what it was born with."""
+        return (self.object_id, self.birth) if self.birth else (self.object_id,)
 
     def record(self) -> SpaceRecord:
         """What the store keeps."""
@@ -252,7 +255,7 @@ class Spaces:
         space = self.registry.get(vid)
         new_sharing = space.sharing if sharing is None else require_sharing(sharing)
         flags = space.flags if lifetime is None else with_lifetime(space.flags, lifetime)
-        change_owner(space.owner, self._journal, cred, f"space {vid}", mode, uid, gid)
+        self.registry.change_owner(vid, cred, mode, uid, gid)
         if new_sharing != space.sharing:
             self._refuse_attached(space, "shared otherwise")
         if name is not None:

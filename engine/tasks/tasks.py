@@ -8,6 +8,7 @@ from engine.journal import Journal
 from engine.memory.frames import FramePool
 from engine.memory.memory_object import MemoryObject
 from engine.names import require_name
+from engine.ownership import Owned
 from engine.regions.address_space import AddressSpace
 from engine.regions.copying import copy_into
 from engine.regions.limits import Limits, limits_for
@@ -30,6 +31,7 @@ class Tasks:
         self._journal = journal
         self._next = first_pid
         self._tasks: dict[int, Task] = {}
+        self.owned: Owned[Task] = Owned(journal, "task")
         self.on_leave: list[Callable[[int], object]] = []
         """Told of each space that a thread is no longer in (switch, exit, exec; 0: none), once that cannot be undone."""
         self.on_detach: list[Callable[[Attachment], None]] = []
@@ -149,12 +151,12 @@ class Tasks:
         """Everything the task holds is released, always."""
         task = self.require(cred, pid)
         self._drop_attachments(task)
-        del self._tasks[pid]
+        self._erase(task)
         self._ended.add(task.counters)
 
         def put_back() -> None:
             self._ended.add(task.counters, -1)
-            self._tasks[pid] = task
+            self._insert(task)
             _forget_translations(task)
 
         self._journal.undo(put_back)
@@ -211,9 +213,17 @@ class Tasks:
         view = self._new_view(space, counters)
         task = Task(pid, name, cred, lease_s, view, counters, space.limits, self.on_leave, {view.id: view})
         task.threads[pid] = Thread(pid, task, view, view.union)
-        self._tasks[pid] = task
-        self._journal.undo(lambda: self._tasks.pop(pid))
+        self._insert(task)
+        self._journal.undo(self._erase, task)
         return task
+
+    def _insert(self, task: Task) -> None:
+        self._tasks[task.pid] = task
+        self.owned.add(task.cred.uid, task.pid, task)
+
+    def _erase(self, task: Task) -> None:
+        del self._tasks[task.pid]
+        self.owned.remove(task.cred.uid, task.pid)
 
     def _new_view(self, space: AddressSpace, counters: Counters) -> View:
         """The first view of a task."""

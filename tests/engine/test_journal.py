@@ -25,6 +25,9 @@ class Thing:
     flags: int = 0
     pending: int = 0
 
+    def objects(self) -> tuple[int, ...]:
+        return ()
+
 
 def thing(name: str) -> Thing:
     return Thing(name, Owner(0, 0, 0o600))
