@@ -86,7 +86,7 @@ class Tables:
     layers: lmdb._Database
     nodes: lmdb._Database
     log: lmdb._Database
-    readers: Readers = field(default_factory=Readers)
+    readers: Readers = field(default_factory=Readers, init=False)
 
     @staticmethod
     def open(env: lmdb.Environment, txn: "Txn | None" = None) -> "Tables":
