@@ -1,14 +1,30 @@
 """The accounts of a data directory, for the service and for the commands."""
 
-from app.settings import Settings
+from pathlib import Path
+from typing import Protocol
+
 from storage.accounts import AccountStore
 
 
-def open_accounts(settings: Settings) -> AccountStore:
-    """The accounts, with tables of this release. Raises StoreError."""
-    if settings.accounts_url is None:
-        accounts = AccountStore.in_directory(settings.data_dir)
+class AccountsPlacePort(Protocol):
+    """What is needed of `app.settings.Settings`."""
+
+    @property
+    def data_dir(self) -> Path: ...
+
+    @property
+    def accounts_url(self) -> str | None: ...
+
+
+def open_accounts(place: AccountsPlacePort) -> AccountStore:
+    """The accounts, with tables of this release. Raises StoreUnusable."""
+    if place.accounts_url is None:
+        accounts = AccountStore.in_directory(place.data_dir)
     else:
-        accounts = AccountStore(settings.accounts_url)
-    accounts.migrate()
+        accounts = AccountStore(place.accounts_url)
+    try:
+        accounts.migrate()
+    except BaseException:
+        accounts.close()
+        raise
     return accounts

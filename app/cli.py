@@ -9,13 +9,12 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from app.commands import account, fsck, migrate, serve, simulate, token
-from app.errors import CannotListenError
+from app.commands import account, audit, fsck, group, migrate, quota, serve, simulate, token
 from storage.errors import AccountError, AccountInvalid, StoreError
 
 Run = Callable[[argparse.Namespace], int]
 
-COMMANDS = (serve, account, token, fsck, migrate, simulate)
+COMMANDS = (serve, account, group, token, quota, audit, fsck, migrate, simulate)
 
 
 class BadOptionError(Exception):
@@ -48,7 +47,7 @@ def main() -> int:
         arguments = parser().parse_args()
         run: Run = arguments.run
         return run(arguments)
-    except (AccountInvalid, BadOptionError, CannotListenError) as error:
+    except (AccountInvalid, BadOptionError) as error:
         return _complain(error, 2)
     except AccountError as error:
         return _complain(error, 1)

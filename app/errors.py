@@ -37,7 +37,7 @@ class HttpProblem(Exception):
         self.headers = headers
 
 
-class CannotListenError(Exception):
+class CannotListenError(OSError):
     """The service cannot start where it is to listen. The message is one line."""
 
 

@@ -1,19 +1,18 @@
-"""`everspaced account create|list`: who may call. Works while the service runs, with effect at once."""
+"""`everspaced account create|list|rename|delete`: who may call. Works while the service runs, with effect at once."""
 
 import argparse
 import sys
 
-from app.commands.options import Commands, accounts_of, add_data_dir, identity
+from app.commands.options import Commands, accounts_of, add_data_dir, identity, table
 
 
 def add_to(commands: Commands) -> None:
     """The command's options."""
-    actions = commands.add_parser("account", help="make and list accounts").add_subparsers(
+    actions = commands.add_parser("account", help="make, list, rename and delete accounts").add_subparsers(
         dest="action", metavar="ACTION", required=True
     )
     create = actions.add_parser("create", help="make an account and print its first token")
-    add_data_dir(create)
-    create.add_argument("--uid", type=identity, required=True, metavar="N", help="user id")
+    _add_uid(create)
     create.add_argument(
         "--gid",
         type=identity,
@@ -27,6 +26,18 @@ def add_to(commands: Commands) -> None:
     listing = actions.add_parser("list", help="print uid, gids and name of every account")
     add_data_dir(listing)
     listing.set_defaults(run=run_list)
+    rename = actions.add_parser("rename", help="give an account another name")
+    _add_uid(rename)
+    rename.add_argument("--name", required=True, metavar="NAME", help="for people")
+    rename.set_defaults(run=run_rename)
+    delete = actions.add_parser("delete", help="delete an account and its tokens; what it owns stays")
+    _add_uid(delete)
+    delete.set_defaults(run=run_delete)
+
+
+def _add_uid(parser: argparse.ArgumentParser) -> None:
+    add_data_dir(parser)
+    parser.add_argument("--uid", type=identity, required=True, metavar="N", help="user id")
 
 
 def run_create(arguments: argparse.Namespace) -> int:
@@ -41,8 +52,20 @@ def run_list(arguments: argparse.Namespace) -> int:
     """A line for each account, by uid."""
     with accounts_of(arguments) as accounts:
         found = accounts.list_accounts()
-    sys.stdout.write(f"{'UID':<10} {'GIDS':<20} NAME\n")
-    for account in found:
-        gids = ",".join(map(str, account.gids))
-        sys.stdout.write(f"{account.uid:<10} {gids:<20} {account.name}\n")
+    rows = [(account.uid, ",".join(map(str, account.gids)), account.name) for account in found]
+    table(("UID", "GIDS", "NAME"), rows)
+    return 0
+
+
+def run_rename(arguments: argparse.Namespace) -> int:
+    """Prints nothing. Raises AccountUnknown, AccountInvalid."""
+    with accounts_of(arguments) as accounts:
+        accounts.rename_account(arguments.uid, arguments.name)
+    return 0
+
+
+def run_delete(arguments: argparse.Namespace) -> int:
+    """Prints nothing. Raises AccountUnknown, AccountInvalid for root."""
+    with accounts_of(arguments) as accounts:
+        accounts.delete_account(arguments.uid)
     return 0

@@ -2,10 +2,15 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from app.errors import complaint
 from engine.constants import ID_MAX
 from storage.errors import StoreUnusable
 
@@ -14,6 +19,15 @@ if TYPE_CHECKING:
     from storage.accounts import AccountStore
 
 ENVIRONMENT = "also as EVERSPACE_"
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@dataclass(frozen=True)
+class AccountsPlace:
+    """Where accounts are kept: the two settings that commands about them need."""
+
+    data_dir: Path
+    accounts_url: str | None
 
 
 class Commands(Protocol):
@@ -34,6 +48,7 @@ def settings_of(arguments: argparse.Namespace) -> "Settings":
     """Options given on the command line, then the environment. Raises StoreUnusable in one line."""
     from pydantic import ValidationError
 
+    from app.errors import complaint
     from app.settings import Settings
 
     given = {
@@ -52,17 +67,58 @@ def settings_of(arguments: argparse.Namespace) -> "Settings":
 
 @contextlib.contextmanager
 def accounts_of(arguments: argparse.Namespace) -> "Iterator[AccountStore]":
-    """The accounts of a data directory that exists. Raises StoreError."""
+    """The accounts of a data directory that exists. Raises StoreError.
+
+    The settings are read here: `Settings` takes longer to load than a command to run.
+    """
     from app.accounts import open_accounts
 
-    settings = settings_of(arguments)
-    if not settings.data_dir.is_dir():
-        raise StoreUnusable(f"{settings.data_dir} is not a directory")
-    accounts = open_accounts(settings)
+    data_dir = arguments.data_dir or os.environ.get("EVERSPACE_DATA_DIR")
+    if data_dir is None:
+        raise StoreUnusable("--data-dir (EVERSPACE_DATA_DIR): Field required")
+    if not Path(data_dir).is_dir():
+        raise StoreUnusable(f"{data_dir} is not a directory")
+    url = arguments.accounts_url or os.environ.get("EVERSPACE_ACCOUNTS_URL")
+    accounts = open_accounts(AccountsPlace(Path(data_dir), url))
     try:
         yield accounts
     finally:
         accounts.close()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table, each column as wide as its widest word; an absent value is a dash."""
+    lines = [list(columns), *(["-" if word is None else str(word) for word in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True))
+        sys.stdout.write(f"{padded.rstrip()}\n")
+
+
+def instant(when: datetime | None) -> str | None:
+    """A time as commands print it: UTC, to the second."""
+    return None if when is None else f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def span(text: str) -> timedelta | None:
+    """Like 30d: a number of minutes, hours, days or weeks. None if it is not of this form."""
+    found = re.fullmatch(r"([0-9]{1,6})([mhdw])", text)
+    return timedelta(**{UNITS[found[2]]: int(found[1])}) if found else None
+
+
+def moment(text: str) -> datetime:
+    """A date or time of ISO 8601, UTC unless it has a zone."""
+    try:
+        when = datetime.fromisoformat(text)
+        return (when.replace(tzinfo=UTC) if when.tzinfo is None else when).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time like 2027-01-31T12:00:00Z") from None
+
+
+def past(text: str) -> datetime:
+    """A time, or how long ago it was."""
+    ago = span(text)
+    return moment(text) if ago is None else datetime.now(UTC) - ago
 
 
 def identity(text: str) -> int:

@@ -2,8 +2,13 @@
 
 import argparse
 import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from app.commands.options import Commands, accounts_of, add_data_dir, identity
+from app.commands.options import Commands, accounts_of, add_data_dir, identity, instant, moment, span, table
+
+if TYPE_CHECKING:
+    from storage.accounts import Token
 
 
 def add_to(commands: Commands) -> None:
@@ -14,10 +19,20 @@ def add_to(commands: Commands) -> None:
     create = actions.add_parser("create", help="print one more token of an account")
     add_data_dir(create)
     create.add_argument("--uid", type=identity, required=True, metavar="N", help="user id of the account")
-    create.set_defaults(run=run_create)
-    listing = actions.add_parser(
-        "list", help="print id, uid, state and age of every token; never the token itself"
+    create.add_argument(
+        "--scope",
+        action="append",
+        metavar="SCOPE",
+        help="what it may be used for: read, write or audit; may be repeated; by default all",
     )
+    create.add_argument(
+        "--expires",
+        type=_expiry,
+        metavar="TIME",
+        help="when it ends: a time like 2027-01-31T12:00:00Z, or from now like 30d (m, h, d, w)",
+    )
+    create.set_defaults(run=run_create)
+    listing = actions.add_parser("list", help="print what is known of every token; never the token itself")
     add_data_dir(listing)
     listing.set_defaults(run=run_list)
     revoke = actions.add_parser("revoke", help="refuse a token from now on")
@@ -27,21 +42,35 @@ def add_to(commands: Commands) -> None:
 
 
 def run_create(arguments: argparse.Namespace) -> int:
-    """Prints the new token alone. Raises AccountUnknown."""
+    """Prints the new token alone. Raises AccountUnknown, AccountInvalid."""
+    from storage.accounts import SCOPES
+
     with accounts_of(arguments) as accounts:
-        token = accounts.create_token(arguments.uid)
+        token = accounts.create_token(
+            arguments.uid, scopes=arguments.scope or SCOPES, expires_in=arguments.expires
+        )
     sys.stdout.write(f"{token}\n")
     return 0
 
 
 def run_list(arguments: argparse.Namespace) -> int:
     """A line for each token, by id; times are UTC."""
+    from storage.accounts import SCOPES
+
     with accounts_of(arguments) as accounts:
         found = accounts.list_tokens()
-    sys.stdout.write(f"{'ID':<6} {'UID':<10} {'CREATED':<20} STATE\n")
-    for token in found:
-        state = "valid" if token.revoked is None else f"revoked {token.revoked:%Y-%m-%dT%H:%M:%S}"
-        sys.stdout.write(f"{token.id:<6} {token.uid:<10} {token.created:%Y-%m-%dT%H:%M:%S}  {state}\n")
+    rows = [
+        (
+            token.id,
+            token.uid,
+            instant(token.created),
+            instant(token.expires),
+            ",".join(scope for scope in SCOPES if scope in token.scopes),
+            _state(token),
+        )
+        for token in found
+    ]
+    table(("ID", "UID", "CREATED", "EXPIRES", "SCOPES", "STATE"), rows)
     return 0
 
 
@@ -50,3 +79,14 @@ def run_revoke(arguments: argparse.Namespace) -> int:
     with accounts_of(arguments) as accounts:
         accounts.revoke_token(arguments.id)
     return 0
+
+
+def _expiry(text: str) -> timedelta:
+    ahead = span(text)
+    return moment(text) - datetime.now(UTC) if ahead is None else ahead
+
+
+def _state(token: "Token") -> str:
+    if token.revoked is not None:
+        return f"revoked {instant(token.revoked)}"
+    return "expired" if token.expires is not None and token.expires <= datetime.now(UTC) else "valid"

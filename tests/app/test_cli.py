@@ -7,7 +7,7 @@ import pytest
 
 from app.cli import COMMANDS, main
 
-HEAVY = {"fastapi", "uvicorn", "sqlalchemy", "alembic", "engine.machine", "pydantic"}
+HEAVY = {"fastapi", "uvicorn", "sqlalchemy", "alembic", "engine.machine", "pydantic", "numpy", "lmdb", "everspace"}
 
 
 @pytest.mark.parametrize("command", [module.__name__.rpartition(".")[2] for module in COMMANDS])
