@@ -4,8 +4,10 @@
 """
 
 import json
+import re
 import sys
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +18,8 @@ from starlette.routing import BaseRoute
 from app.answers import Problem
 from app.fields import WORD_MAX
 from app.hot import HotRoute
-from everspace.wire import API_PREFIX, MEDIA_PROBLEM
+from app.links import linked
+from everspace.wire import API_PREFIX, ERRNO_STATUS, MEDIA_PROBLEM
 
 API_VERSION: Final = "1"
 DESCRIPTION: Final = (
@@ -31,10 +34,16 @@ NO_TELEMETRY: Final[TelemetryConfig] = {
     "operation_spans": False,
     "auto_configure": False,
 }
-PROBLEM: Final[Mapping[str, Any]] = {
-    "description": "A problem document.",
-    "content": {MEDIA_PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-}
+REFUSED_ANYWHERE: Final = (414, 431)
+"""What any target may be refused with: its address or its head is too long."""
+REFUSED_OF_API: Final = (400, 401, 403, 429, 500, 503, 507)
+"""What any call may be refused with, whatever it is about: malformed, no token, too narrow a token, too often,
+the service failed, is starting or stopping, or has no room."""
+REFUSED_WITH_BODY: Final = (408, 413)
+"""Bodies that come too slowly or are too long."""
+REFUSED_WITH_HEADER: Final = {"idempotency-key": (409, 422), "if-match": (412,), "range": (416,)}
+"""What a request with such a header may be refused with."""
+_ERRNO: Final = re.compile(r"\bE[A-Z0-9]+\b")
 
 
 def document(title: str, routes: list[BaseRoute], hot_routes: list[HotRoute]) -> dict[str, Any]:
@@ -44,11 +53,17 @@ def document(title: str, routes: list[BaseRoute], hot_routes: list[HotRoute]) ->
     paths: dict[str, Any] = described["paths"]
     for route in hot_routes:
         paths[route.path] = {method: dict(operation) for method, operation in route.operations.items()}
+    refused: set[int] = set()
     for path, operations in paths.items():
         for operation in operations.values():
-            responses = operation["responses"] = dict(operation["responses"])
-            responses.pop("422", None)
-            responses["default"] = PROBLEM
+            responses = operation["responses"] = {
+                status: dict(response)
+                for status, response in operation["responses"].items()
+                if status != "422"
+            }
+            for status in refusals(path, operation):
+                refused.add(status)
+                responses.setdefault(str(status), {"$ref": f"#/components/responses/{_name_of(status)}"})
             if path.startswith(API_PREFIX):
                 operation["security"] = [{"token": []}]
     components: dict[str, Any] = described.setdefault("components", {})
@@ -56,9 +71,44 @@ def document(title: str, routes: list[BaseRoute], hot_routes: list[HotRoute]) ->
     for unused in ("HTTPValidationError", "ValidationError"):
         shapes.pop(unused, None)
     shapes["Problem"] = Problem.model_json_schema()
+    components["responses"] = {_name_of(status): _refusal(status) for status in sorted(refused)}
+    components["links"] = linked(paths)
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     described["paths"] = dict(sorted(paths.items()))
     return described
+
+
+def refusals(path: str, operation: Mapping[str, Any]) -> set[int]:
+    """The statuses that an operation may refuse with: those of the errnos that its description names, and common ones."""
+    statuses = {ERRNO_STATUS[errno] for errno in _ERRNO.findall(operation.get("description", ""))}
+    statuses.update(REFUSED_ANYWHERE)
+    if path.startswith(API_PREFIX):
+        statuses.update(REFUSED_OF_API)
+    if "{pid}" in path:
+        statuses.add(ERRNO_STATUS["ESRCH"])
+    if "requestBody" in operation:
+        statuses.update(REFUSED_WITH_BODY)
+    for parameter in operation.get("parameters", ()):
+        statuses.update(REFUSED_WITH_HEADER.get(parameter["name"].lower(), ()))
+    return statuses
+
+
+def _name_of(status: int) -> str:
+    """A response's name among the components."""
+    return HTTPStatus(status).phrase.replace(" ", "")
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    """A problem document of that status, with the errnos that it may have."""
+    errnos = sorted(errno for errno, its_status in ERRNO_STATUS.items() if its_status == status)
+    members: dict[str, Any] = {"status": {"const": status}}
+    if errnos:
+        members["errno"] = {"enum": errnos}
+    shape = {"allOf": [{"$ref": "#/components/schemas/Problem"}, {"properties": members}]}
+    description = (
+        f"{HTTPStatus(status).phrase}: {', '.join(errnos)}." if errnos else f"{HTTPStatus(status).phrase}."
+    )
+    return {"description": description, "content": {MEDIA_PROBLEM: {"schema": shape}}}
 
 
 def _exact(part: Any) -> None:

@@ -161,7 +161,8 @@ BATCH = HotRoute(
             "summary": "Many calls in one request",
             "description": (
                 "In order, each with its own value or errno; with `atomic` all or none, and a failure's problem has its `index`. "
-                "ESRCH, EPERM; EINVAL: malformed; E2BIG: too many calls or bytes."
+                "ESRCH, EPERM; EINVAL: malformed; E2BIG: too many calls or bytes; with `atomic` what any call is refused with: "
+                "EACCES, EAGAIN, EBUSY, EDQUOT, EEXIST, EFAULT, ENOENT, ENOMEM, ENOSPC."
             ),
             "parameters": [
                 hot.path_id("pid"),
