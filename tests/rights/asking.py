@@ -23,10 +23,10 @@ async def ask(
     fields, payload = dict(headers or {}), b""
     if isinstance(body, bytes):
         payload = body
-        fields["content-type"] = "application/octet-stream"
+        fields.setdefault("content-type", "application/octet-stream")
     elif body is not None:
         payload = json.dumps(body).encode()
-        fields["content-type"] = "application/json"
+        fields.setdefault("content-type", "application/json")
     if token is not None:
         fields["authorization"] = f"Bearer {token}"
     path, _, query = target.partition("?")

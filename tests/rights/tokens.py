@@ -1,5 +1,7 @@
 """Tokens that are good for nothing, or for reading only."""
 
+from datetime import timedelta
+
 from app.accounts import open_accounts
 from tests.app.support import Site
 
@@ -21,11 +23,15 @@ def read_only_token(site: Site, uid: int) -> str:
     """One whose only scope is read."""
     accounts = open_accounts(site.service.settings)
     try:
-        return accounts.create_token(uid)
+        return accounts.create_token(uid, scopes=("read",))
     finally:
         accounts.close()
 
 
 def expired_token(site: Site, uid: int) -> str:
-    """One that was good until a while ago."""
-    return revoked_token(site, uid)
+    """One that was good for a microsecond."""
+    accounts = open_accounts(site.service.settings)
+    try:
+        return accounts.create_token(uid, expires_in=timedelta(microseconds=1))
+    finally:
+        accounts.close()

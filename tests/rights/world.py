@@ -109,6 +109,7 @@ class World:
             ("vas_seg_clone", {"sid": names["sid"], "name": f"{self.tag}-double"}),
         )
         names["tid"] = thread["tid"]
+        await self.batch("pid", ("vas_switch", {"vid": names["vid"], "tid": names["tid"]}))
         await self.batch("viewer", ("mmview_create", {}))
         await self.batch("slotted", ("new_as", {}))
         (names["image"],) = await self.batch("plain", ("vas_fork", {"name": f"{self.tag}-image"}))
