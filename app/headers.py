@@ -29,7 +29,7 @@ RAW: Final = b"".join(b"%b: %b\r\n" % header for header in SECURITY)
 
 def security_headers(scope: Scope) -> tuple[Header, ...]:
     """What an answer to this request has beside its own headers."""
-    return (*SECURITY, TRANSPORT) if scope["scheme"] == "https" else SECURITY
+    return (*SECURITY, TRANSPORT) if scope.get("scheme") == "https" else SECURITY
 
 
 def with_common(own: Iterable[Header], common: Iterable[Header]) -> list[Header]:
