@@ -59,6 +59,7 @@ __all__ = ["FILE_NAME", "SCOPES", "Account", "AccountStore", "Grant", "Group", "
 PREFIX: Final = "evs_"
 """Every token starts with this, so that a scanner for leaked secrets can tell one."""
 TOKEN_BYTES: Final = 32
+TOKEN_ID_MAX: Final = 2**31 - 1
 EXPIRY_MAX: Final = timedelta(days=36_500)
 
 
@@ -143,7 +144,7 @@ class AccountStore:
     def revoke_token(self, token_id: int) -> None:
         """The token is refused from now on; to do it again changes nothing. Raises TokenUnknown."""
         with self._change("token revoke", f"token {token_id}") as change:
-            row = change.session.get(TokenRow, token_id)
+            row = change.session.get(TokenRow, token_id) if 0 < token_id <= TOKEN_ID_MAX else None
             if row is None:
                 raise TokenUnknown(f"no token has id {token_id}")
             change.target = f"uid {row.uid}, token {token_id}"
@@ -165,21 +166,22 @@ class AccountStore:
         """
         with self._change("group add", f"gid {gid}, uid {uid}") as change:
             _require_group(change.session, gid)
-            groups = _account_row(change.session, uid).groups
-            if gid not in [group.gid for group in groups]:
-                groups.append(AccountGroupRow(position=1 + max(group.position for group in groups), gid=gid))
+            row = _account_row(change.session, uid)
+            if gid not in [group.gid for group in row.groups]:
+                position = 1 + max(group.position for group in row.groups)
+                row.groups.append(AccountGroupRow(position=position, gid=gid))
 
     def remove_member(self, gid: int, uid: int) -> None:
         """The account is in the group no more. Raises GroupUnknown, AccountUnknown, GroupInUse for its primary group."""
         with self._change("group remove", f"gid {gid}, uid {uid}") as change:
             _require_group(change.session, gid)
-            groups = _account_row(change.session, uid).groups
-            found = [group for group in groups if group.gid == gid]
+            row = _account_row(change.session, uid)
+            found = [group for group in row.groups if group.gid == gid]
             if not found:
                 raise AccountUnknown(f"uid {uid} is not in the group {gid}")
-            if found[0] is groups[0]:
+            if found[0] is row.groups[0]:
                 raise GroupInUse(f"{gid} is the primary group of uid {uid}")
-            groups.remove(found[0])
+            row.groups.remove(found[0])
 
     def delete_group(self, gid: int) -> None:
         """Nobody is in the group any more, and its name is gone. Raises GroupUnknown, GroupInUse."""

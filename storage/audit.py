@@ -21,7 +21,9 @@ from storage.account_tables import (
     AuditPruningRow,
     AuditRow,
 )
+from storage.account_values import ID_MAX
 
+ENTRY_ID_MAX: Final = 2**63 - 1
 QUERY_MAX: Final = 1000
 """Entries of one answer."""
 STATUSES: Final = {"EINVAL": 400, "EPERM": 403, "ENOENT": 404, "EEXIST": 409, "EBUSY": 409}
@@ -80,14 +82,16 @@ class AuditJournal:
         limit: int = QUERY_MAX,
     ) -> list[AuditEntry]:
         """At most `limit` entries, newest first: of `since` or later, before `until`, with ids below `after`."""
+        if uid is not None and not 0 <= uid <= ID_MAX:
+            return []
         wanted = select(AuditRow.__table__).order_by(AuditRow.id.desc()).limit(limit)
         for column, relation, given in (
             (AuditRow.uid, operator.eq, uid),
-            (AuditRow.call, operator.eq, call),
-            (AuditRow.errno, operator.eq, errno),
+            (AuditRow.call, operator.eq, call and _text(call, CALL_LENGTH_MAX)),
+            (AuditRow.errno, operator.eq, errno and _text(errno, ERRNO_LENGTH_MAX)),
             (AuditRow.time, operator.ge, since),
             (AuditRow.time, operator.lt, until),
-            (AuditRow.id, operator.lt, after),
+            (AuditRow.id, operator.lt, after and max(0, min(after, ENTRY_ID_MAX))),
         ):
             if given is not None:
                 wanted = wanted.where(relation(column, given))

@@ -1,9 +1,14 @@
 """What every test shares: one profile for generated tests, and seeds that are printed and can be replayed."""
 
 import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.postgresql import PostgreSQL
 
 settings.register_profile(
     "everspace",
@@ -28,3 +33,15 @@ def seed(request: pytest.FixtureRequest) -> int:
     chosen = random.SystemRandom().getrandbits(32) if given is None else int(given)
     print(f"replay with: pytest --seed {chosen} '{request.node.nodeid}'")
     return chosen
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> "Iterator[PostgreSQL]":
+    """A PostgreSQL that runs, one for each process of tests that asks for it."""
+    from tests.postgresql import PostgreSQL
+
+    server = PostgreSQL()
+    try:
+        yield server.start()
+    finally:
+        server.close()

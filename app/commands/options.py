@@ -118,7 +118,10 @@ def moment(text: str) -> datetime:
 def past(text: str) -> datetime:
     """A time, or how long ago it was."""
     ago = span(text)
-    return moment(text) if ago is None else datetime.now(UTC) - ago
+    if ago is None:
+        return moment(text)
+    now = datetime.now(UTC)
+    return now - min(ago, now - datetime.min.replace(tzinfo=UTC))
 
 
 def identity(text: str) -> int:
