@@ -22,7 +22,7 @@ from tests.rights.needs import (
 )
 from tests.rights.world import FREE, SECRET, Callers, World
 
-MODES = (0o640, 0o406, 0o060, 0o222)
+MODES = (0o640, 0o406)
 RANGE = {"addr": hex(BASE), "length": PAGE}
 
 

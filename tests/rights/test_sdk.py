@@ -16,7 +16,7 @@ from tests.rights.needs import KNOWN, STRANGERS, Caller, refusal
 from tests.rights.sdk import CLASSES, OF_OTHERS, ROWS, WITHOUT_RIGHTS, Row, Scene
 from tests.rights.world import World
 
-MODES = (0o640, 0o406, 0o060, 0o222)
+MODES = (0o640, 0o406)
 REFUSED = {"EPERM": everspace.NotPermittedError, "EACCES": everspace.AccessDeniedError}
 
 

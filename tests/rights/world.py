@@ -9,7 +9,9 @@ from typing import Any
 
 from app.main import open_parts
 from app.settings import Settings
+from engine.credentials import ROOT
 from engine.geometry import GEOMETRIES
+from everspace.wire import RESOURCE_NAMES
 from storage.memory import MemoryStore
 from storage.writer import Writer
 from tests.app.support import ANON_FIXED, BASE, PAGE, PROT_RW, Answer, Site, running
@@ -21,6 +23,7 @@ SECRET = b"the owner's own bytes"
 HEAP = BASE + 0x1000_0000
 FREE = BASE + 0x1800_0000
 EVERYTHING = 0o666
+TASKS = ("pid", "plain", "viewer", "slotted", "holder")
 
 
 @dataclass
@@ -80,7 +83,7 @@ class World:
     async def make(self) -> "World":
         """Make them; the mode that is to be judged comes last."""
         names, site = self.names, self.site
-        for task in ("pid", "plain", "viewer", "slotted", "holder"):
+        for task in TASKS:
             names[task] = (await self.ok("POST", "/tasks", {"lease_s": 86400}))["pid"]
         names["space_name"], names["segment_name"] = f"{self.tag}-space", f"{self.tag}-segment"
         names["vid"], names["loose"], names["sid"], names["free"], names["within"] = await self.batch(
@@ -171,33 +174,30 @@ class World:
         return [result["value"] for result in results]
 
     async def state(self) -> list[Any]:
-        """All that root sees of these things, and how much ever happened in the service."""
-        found: list[Any] = []
+        """All that there is of these things, and how much ever happened in the service."""
+        names, service = self.names, self.site.service
+        machine = service.machine
+        found: list[Any] = [machine.read(ROOT, names["pid"], None, BASE, 4 * PAGE)]
         for name in ("vid", "loose", "twin", "image"):
-            vid = self.names[name]
-            for part in ("", "/regions", "/segments", "/roots", "/lineage"):
-                found.append((await self.site.call("GET", f"/vas/{vid}{part}")).body)
-            found.append((await self.site.send("GET", f"/v1/vas/{vid}/core")).body)
-        for name in ("sid", "free", "within", "double"):
-            for part in ("", "/data", "/lineage"):
-                found.append((await self.site.send("GET", f"/v1/segments/{self.names[name]}{part}")).body)
-        for name in ("pid", "plain", "viewer", "slotted", "holder"):
-            pid = self.names[name]
-            answer = await self.site.call("GET", f"/tasks/{pid}")
-            found.append({key: value for key, value in answer.json.items() if key != "counters"})
+            vid = names[name]
             found += [
-                (await self.site.send("GET", f"/v1{path}")).body
-                for path in (f"/proc/{pid}/maps", f"/tasks/{pid}/limits")
+                look(ROOT, vid) for look in (machine.vas_getattr, machine.vas_regions, machine.vas_segments)
             ]
-        service = self.site.service
-        return [
-            *found,
-            service.events.last,
-            service.executor.counts.commits,
-            len(service.machine.tasks_table),
-        ]
+            found += [
+                look(ROOT, vid) for look in (machine.vas_roots, machine.vas_lineage, machine.lock_status)
+            ]
+            found.append(machine.spaces.registry.get(vid).memory.memory.version)
+        for name in ("sid", "free", "within", "double"):
+            sid = names[name]
+            found += [machine.vas_seg_getattr(ROOT, sid), machine.vas_seg_lineage(ROOT, sid)]
+            found += [machine.seg_version(ROOT, sid), machine.seg_read(ROOT, sid, 0, 4 * PAGE)]
+        for name in TASKS:
+            pid = names[name]
+            found += [replace(machine.task_status(ROOT, pid), counters={}), machine.maps_text(ROOT, pid)]
+            found += [machine.prlimit(ROOT, pid, resource) for resource in RESOURCE_NAMES]
+        return [*found, service.events.last, service.executor.counts.commits, len(machine.tasks_table)]
 
     async def end(self) -> None:
         """Its tasks exit."""
-        for name in ("pid", "plain", "viewer", "slotted", "holder"):
+        for name in TASKS:
             await self.site.call("DELETE", f"/tasks/{self.names[name]}")
