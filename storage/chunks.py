@@ -121,6 +121,15 @@ class Chunk:
         self.layers: U64
         self.layers, self.pages, self._sums = np.frombuffer(arrays, "<u8").reshape(3, self.slots)
 
+    def damaged_slots(self) -> list[int]:
+        """Slots whose pages do not match their checksums."""
+        starts = range(self._data, len(self._value), self._page_size)
+        return [
+            slot
+            for slot, start in enumerate(starts)
+            if xxh3_64_intdigest(self._value[start : start + self._page_size]) != int(self._sums[slot])
+        ]
+
     def content(self, slot: int, layer: int, page: int) -> bytes:
         """A copy of the page in `slot`, which must be this one. Raises RowDamaged."""
         if slot >= self.slots or (int(self.layers[slot]), int(self.pages[slot])) != (layer, page):

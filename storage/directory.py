@@ -1,4 +1,8 @@
-"""The data directory: made when missing, owned by one process at a time through a locked file."""
+"""The data directory: made when missing, owned by one process at a time through a locked file.
+
+A restore puts several files in place at once: it moves them all into `restored` first, which is the moment when it
+happened, and whoever claims the directory next takes them out of there, if the restore itself could not.
+"""
 
 import errno
 import fcntl
@@ -7,9 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from storage.errors import DataDirInUse, StoreUnusable
+from storage.failpoints import killpoint
 
 LOCK_FILE: Final = "lock"
 STORE_FILE: Final = "store.lmdb"
+ACCOUNTS_FILE: Final = "accounts.sqlite"
+ACCOUNTS_JOURNALS: Final = ("accounts.sqlite-wal", "accounts.sqlite-shm", "accounts.sqlite-journal")
+RESTORED: Final = "restored"
 _BUSY: Final = (errno.EAGAIN, errno.EACCES)
 
 
@@ -31,7 +39,7 @@ class DataDir:
         try:
             if create:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            elif not (path / STORE_FILE).is_file():
+            elif not (path / STORE_FILE).is_file() and not (path / RESTORED).is_dir():
                 raise StoreUnusable(f"{path} is not a data directory: it has no {STORE_FILE}")
             lock = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileExistsError:
@@ -49,19 +57,53 @@ class DataDir:
             raise StoreUnusable(f"{path} cannot be locked: {error.strerror}") from error
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        return DataDir(path, lock)
+        directory = DataDir(path, lock)
+        try:
+            directory.take_restored()
+        except OSError as error:
+            directory.release()
+            raise StoreUnusable(f"{path}: a restore cannot be completed: {error.strerror}") from error
+        return directory
+
+    @staticmethod
+    def settle(path: Path) -> None:
+        """Complete a restore that was cut short, for those who do not claim the directory. Raises as `claim`."""
+        if (path / RESTORED).is_dir():
+            DataDir.claim(path, create=False).release()
+
+    def take_restored(self) -> None:
+        """Put the files of a restore, if there is one, in the place of what there was. Raises OSError; then again."""
+        restored = self.path / RESTORED
+        if not restored.is_dir():
+            return
+        for name in (ACCOUNTS_FILE, STORE_FILE):
+            if not (restored / name).exists():
+                continue
+            if name == ACCOUNTS_FILE:
+                for journal in ACCOUNTS_JOURNALS:
+                    (self.path / journal).unlink(missing_ok=True)
+            (restored / name).replace(self.path / name)
+            killpoint("restore.moved")
+        sync_names(self.path, restored)
+        restored.rmdir()
+        sync_names(self.path)
 
     def sync(self) -> None:
         """Make the names of new files durable."""
-        for directory in (self.path, self.path.parent):
-            opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(opened)
-            finally:
-                os.close(opened)
+        sync_names(self.path, self.path.parent)
 
     def release(self) -> None:
         """Give the lock back. Idempotent."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def sync_names(*directories: Path) -> None:
+    """Make the names in directories durable. Raises OSError."""
+    for directory in directories:
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)

@@ -4,7 +4,8 @@ StoreError
 ├── StoreUnusable        a data directory that cannot be opened at all; the message is one line for the operator
 │   ├── DataDirInUse     another process owns it
 │   ├── FormatUnreadable not ours, newer than this release, or made for another architecture or page size
-│   └── StoreDamaged     its own records do not agree with their checksums or with each other
+│   ├── StoreDamaged     its own records do not agree with their checksums or with each other
+│   └── BackupDamaged    a backup that is cut short, does not match its checksums, or is none
 ├── StoreFull            ENOSPC: no room on the disk or in the map; nothing was changed
 ├── StoreFailed          EIO: the disk failed or bytes do not match their checksum; nothing was changed
 ├── AccountsUnreachable  EIO: the database of the accounts does not answer; it may do so later
@@ -37,6 +38,10 @@ class FormatUnreadable(StoreUnusable):
 
 class StoreDamaged(StoreUnusable):
     """The records needed to open the store are damaged."""
+
+
+class BackupDamaged(StoreUnusable):
+    """A file is no backup, not a whole one, or not of this format."""
 
 
 class StoreFull(StoreError):

@@ -28,6 +28,18 @@ FAILPOINTS: Final = (
     "recover.taken_back",
     "migrate.begin",
     "migrate.rows_put",
+    "backup.begin",
+    "backup.log_copied",
+    "backup.rows_copied",
+    "backup.written",
+    "restore.begin",
+    "restore.built",
+    "restore.synced",
+    "compact.begin",
+    "compact.built",
+    "compact.checked",
+    "repair.begin",
+    "repair.staged",
 )
 """Seams where an operation may still fail."""
 
@@ -36,6 +48,11 @@ KILLPOINTS: Final = (
     "commit.synced",
     "commit.published",
     "migrate.synced",
+    "backup.renamed",
+    "restore.committed",
+    "restore.moved",
+    "compact.renamed",
+    "repair.synced",
 )
 """Seams behind the point of no return."""
 
@@ -50,12 +67,18 @@ class _Armed:
     reached: int = 0
 
 
-def _from_environment() -> _Armed | None:
-    name, _, passages = os.environ.get(VARIABLE, "").partition(":")
+def _parse(seam: str) -> _Armed | None:
+    name, _, passages = seam.partition(":")
     return _Armed(name, int(passages or "1")) if name else None
 
 
-_armed: _Armed | None = _from_environment()
+_armed: _Armed | None = _parse(os.environ.get(VARIABLE, ""))
+
+
+def arm(seam: str) -> None:
+    """Arm a seam as the environment does; an empty string arms none."""
+    global _armed
+    _armed = _parse(seam)
 
 
 def failpoint(name: str) -> None:

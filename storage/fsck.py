@@ -1,25 +1,28 @@
 """The whole-store check: trees, checksums, and that every page of every kind is accounted for exactly once."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import lmdb
 import numpy as np
 
-from engine.changes import Image, RegionRecord, SegmentRecord, SpaceRecord
+from engine.changes import Image
 from storage.catalog import read_image
-from storage.changeset import objects_of
-from storage.chunks import Chunk, decode_drops, decode_log_key
-from storage.directory import DataDir
+from storage.checking import check_image, owned_objects
+from storage.chunks import Chunk, decode_log_key
+from storage.directory import ACCOUNTS_FILE, DataDir
 from storage.errors import FormatUnreadable, RowDamaged, StoreDamaged, StoreFailed
-from storage.format import NODE_PAGES, NODE_SHIFT, U64
+from storage.format import NODE_PAGES, NODE_SHIFT, TABLES, U64
 from storage.nodes import SLOT_BITS, SLOT_MASK
 from storage.opening import MAP_BYTES, open_environment, open_tables
 from storage.recovery import Recovered, recover
+from storage.rows import check_row, damage_of
+from storage.sqlite_file import check_database
 from storage.tables import Tables, Txn, page_problems
 
-NODES_MAX = 1 << 62
+NODES_MAX: Final = 1 << 62
 """The check keeps every page map in memory."""
 
 
@@ -30,27 +33,44 @@ def check_dir(path: Path | str) -> Iterator[str]:
     """
     directory = DataDir.claim(Path(path), create=False)
     try:
-        yield from _check(directory)
+        yield from check_claimed(directory)
     finally:
         directory.release()
 
 
-def _check(directory: DataDir) -> Iterator[str]:
+def check_claimed(directory: DataDir) -> Iterator[str]:
+    """`check_dir` of a directory that the caller has claimed."""
+    yield from check_store(directory.store_file)
+    accounts = directory.path / ACCOUNTS_FILE
+    if accounts.is_file():
+        try:
+            check_database(accounts, accounts)
+        except StoreDamaged as damage:
+            yield str(damage)
+
+
+def check_store(path: Path) -> Iterator[str]:
+    """Every problem of the store file `path`, which nobody uses. Raises FormatUnreadable, StoreUnusable."""
     # LMDB itself must not read a file whose trees are broken: it could crash.
-    problems = page_problems(directory.store_file)
+    problems = page_problems(path)
     yield from problems
     if problems:
         return
-    env = open_environment(directory.store_file, MAP_BYTES, readonly=True)
+    env = open_environment(path, MAP_BYTES, readonly=True)
     try:
-        tables, superblock = open_tables(env, directory, None)
+        tables, superblock = open_tables(env, path)
+        sound = True
         with tables.read() as txn:
-            yield from _check_rows(tables, txn)
-            found = recover(tables, superblock.page_size, NODES_MAX)
-            image = read_image(tables, txn, superblock, found.state)
-            yield from _check_image(image)
-            yield from _check_layers(image, found)
+            for problem in _check_rows(tables, txn):
+                yield problem
+                sound = False
+        found = recover(tables, superblock.page_size, NODES_MAX) if sound else None
+        with tables.read() as txn:
             yield from _check_log(tables, txn, found)
+            if found is not None:
+                image = read_image(tables, txn, superblock, found.state)
+                yield from check_image(image)
+                yield from _check_layers(image, found)
     except FormatUnreadable:
         raise
     except (StoreDamaged, StoreFailed, lmdb.Error) as error:
@@ -60,71 +80,21 @@ def _check(directory: DataDir) -> Iterator[str]:
 
 
 def _check_rows(tables: Tables, txn: Txn) -> Iterator[str]:
-    """Checksums of all chunks, of every slot in them, live or dead, and of all drop records."""
-    for raw, value in txn.cursor(tables.log):
-        key = bytes(raw)
-        try:
-            lsn, slots = decode_log_key(key)
-            if slots:
-                yield from _check_slots(lsn, Chunk(key, value))
-            else:
-                decode_drops(key, value)
-        except RowDamaged as damage:
-            yield f"log row {key.hex()} is damaged: {damage}"
-
-
-def _check_slots(lsn: int, chunk: Chunk) -> Iterator[str]:
-    for slot, (layer, page) in enumerate(zip(chunk.layers.tolist(), chunk.pages.tolist(), strict=True)):
-        try:
-            chunk.content(slot, layer, page)
-        except RowDamaged as damage:
-            yield f"page {page} of layer {layer}, stored in chunk {lsn}, is damaged: {damage}"
-
-
-def _check_image(image: Image) -> Iterator[str]:
-    """Records agree with each other and with the counters."""
-    for kind, records in (("space", image.spaces), ("segment", image.segments)):
-        names = Counter(record.name for record in records)
-        yield from (f"{count} {kind}s are called {name!r}" for name, count in names.items() if count > 1)
-    objects = Counter(_owned_objects(image))
-    yield from (f"object {number} has {count} owners" for number, count in objects.items() if count > 1)
-    last = max((*objects, *image.unowned), default=0)
-    if last >= image.next_object:
-        yield f"object {last} exists, but the next one would be {image.next_object}"
-    if image.spaces and image.spaces[-1].vid >= image.next_vid:
-        yield f"space {image.spaces[-1].vid} exists, but the next one would be {image.next_vid}"
-    if image.segments and image.segments[-1].sid >= image.next_sid:
-        yield f"segment {image.segments[-1].sid} exists, but the next one would be {image.next_sid}"
-    for segment in image.segments:
-        if not 0 <= segment.start < segment.end or (segment.start | segment.end) % image.page_size:
-            yield f"segment {segment.sid} is {segment.start:#x}-{segment.end:#x}"
-    known = {segment.sid for segment in image.segments} | {0}
-    for vid, regions in image.regions.items():
-        yield from _check_regions(f"space {vid}", regions, image.page_size)
-        for region in regions:
-            if region.sid not in known:
-                yield f"space {vid}: region {region.start:#x} is a window on segment {region.sid}, which is gone"
-    for vid, birth in image.births.items():
-        yield from _check_regions(f"the birth of space {vid}", birth.regions, image.page_size)
-
-
-def _check_regions(whose: str, regions: Sequence[RegionRecord], page_size: int) -> Iterator[str]:
-    end = 0
-    for region in regions:
-        if region.start < end or region.end <= region.start or (region.start | region.end) % page_size:
-            yield f"{whose}: region {region.start:#x}-{region.end:#x} after {end:#x}"
-        end = region.end
-
-
-def _owned_objects(image: Image) -> list[int]:
-    records: list[SpaceRecord | SegmentRecord] = [*image.spaces, *image.segments]
-    return [object_id for record in records for object_id in objects_of(record)]
+    """Checksums of all rows but those of the log."""
+    for name in TABLES:
+        if name == "log":
+            continue
+        for key, value in txn.cursor(getattr(tables, name)):
+            try:
+                check_row(name, bytes(key), value)
+            except RowDamaged as damage:
+                yield damage_of(name, bytes(key), damage)
 
 
 def _check_layers(image: Image, found: Recovered) -> Iterator[str]:
     """Something stands on every layer, and every page belongs to a layer, or to one that is being cleared away."""
     layers, dead = found.locations.layers, found.locations.dead
-    standing = {layers.layer_of(object_id) for object_id in (*_owned_objects(image), *image.unowned)}
+    standing = {layers.layer_of(object_id) for object_id in (*owned_objects(image), *image.unowned)}
     needed = {below for layer in standing for below in layers.ancestry(layer)}
     held = {layer for layer, _, node in found.locations.walk() if node.any()}
     yield from (f"layer {layer} has pages, but no object" for layer in sorted(held - needed))
@@ -133,12 +103,11 @@ def _check_layers(image: Image, found: Recovered) -> Iterator[str]:
         for layer, parent in sorted(layers.parents.items())
         if layer not in needed
     )
-    for object_id in _owned_objects(image):
+    for object_id in owned_objects(image):
         if not layers.layer_of(object_id):
             yield f"object {object_id} has an owner, but no layer"
     yield from (f"layer {layer} is gone, but has an object" for layer in sorted(needed & dead.keys()))
-    known = {*layers.objects.values(), *layers.parents, *layers.parents.values(), *held, *dead}
-    newest = max(known, default=0)
+    newest = newest_layer(found)
     if newest >= found.state.next_layer:
         yield f"layer {newest} exists, but the next one would be {found.state.next_layer}"
     counted: Counter[int] = Counter()
@@ -149,31 +118,47 @@ def _check_layers(image: Image, found: Recovered) -> Iterator[str]:
             yield f"layer {layer} has {counted[layer]} entries, but counts {layers.entries.get(layer, 0)}"
 
 
-def _check_log(tables: Tables, txn: Txn, found: Recovered) -> Iterator[str]:
-    """Every slot is either live or dead, and every location in the maps is that of exactly one live slot."""
-    maps: dict[tuple[int, int], U64] = {
-        (layer, number): node for layer, number, node in found.locations.walk()
-    }
-    for layer, nodes in found.locations.dead.items():
-        maps.update(((layer, number), node) for number, node in nodes.items())
+def newest_layer(found: Recovered) -> int:
+    """The greatest id of a layer that anything names, 0 when there is none."""
+    layers = found.locations.layers
+    held = (layer for layer, _, node in found.locations.walk() if node.any())
+    named = (*layers.objects.values(), *layers.parents, *layers.parents.values())
+    return max((*named, *held, *found.locations.dead), default=0)
+
+
+def _check_log(tables: Tables, txn: Txn, found: Recovered | None) -> Iterator[str]:
+    """Checksums of the log; and every slot is either live or dead, every location that of exactly one live slot."""
+    maps: dict[tuple[int, int], U64] = {}
+    if found is not None:
+        maps.update(((layer, number), node) for layer, number, node in found.locations.walk())
+        for layer, nodes in found.locations.dead.items():
+            maps.update(((layer, number), node) for number, node in nodes.items())
     matched: Counter[tuple[int, int]] = Counter()
     for raw, value in txn.cursor(tables.log):
         key = bytes(raw)
-        lsn, slots = decode_log_key(key)
-        if not slots:
-            continue
         try:
+            lsn, slots = decode_log_key(key)
+            if not slots:
+                check_row("log", key, value)
+                continue
             chunk = Chunk(key, value)
-        except RowDamaged:
-            continue  # reported with the rows
-        live = 0
+        except RowDamaged as damage:
+            yield f"log row {key.hex()} is damaged: {damage}"
+            continue
+        live = set[int]()
         for slot, (layer, page) in enumerate(zip(chunk.layers.tolist(), chunk.pages.tolist(), strict=True)):
             node = maps.get((layer, page >> NODE_SHIFT))
             if node is not None and int(node[page & (NODE_PAGES - 1)]) == lsn << SLOT_BITS | slot:
                 matched[layer, page >> NODE_SHIFT] += 1
-                live += 1
-        if live != found.live.live_slots(lsn):
-            yield f"chunk {lsn} has {live} live pages but counts {found.live.live_slots(lsn)}"
+                live.add(slot)
+        for slot in chunk.damaged_slots():
+            unused = found is not None and slot not in live
+            yield (
+                f"page {chunk.pages[slot]} of layer {chunk.layers[slot]}, stored in chunk {lsn}, is damaged: "
+                f"checksum mismatch in slot {slot}{', which is in no use' if unused else ''}"
+            )
+        if found is not None and len(live) != found.live.live_slots(lsn):
+            yield f"chunk {lsn} has {len(live)} live pages but counts {found.live.live_slots(lsn)}"
     for (layer, number), node in maps.items():
         present = int(np.count_nonzero(node > SLOT_MASK))
         if present != matched[layer, number]:

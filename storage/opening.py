@@ -41,21 +41,32 @@ _READ_ONLY: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def open_store(
-    data_dir: Path | str, geometry: Geometry, *, map_bytes: int = MAP_BYTES, tuning: Tuning | None = None
+    data_dir: Path | str,
+    geometry: Geometry | None,
+    *,
+    map_bytes: int = MAP_BYTES,
+    tuning: Tuning | None = None,
 ) -> LmdbStore:
     """Open the store in `data_dir`, made when missing. The caller owns the directory until `close`.
 
+    Without a `geometry` the store must be there, and may be of any.
     Raises DataDirInUse; FormatUnreadable for another format, version, architecture or page size; StoreDamaged;
     StoreUnusable for whatever else keeps it from being opened; StoreFull.
     """
     tuning = tuning or Tuning()
-    directory = DataDir.claim(Path(data_dir), create=True)
+    directory = DataDir.claim(Path(data_dir), create=geometry is not None)
     env: lmdb.Environment | None = None
     try:
+        new = Superblock(geometry.name, geometry.page_size) if geometry is not None else None
+        if new is not None and not directory.store_file.exists():
+            _make(directory, new, map_bytes)
         env = open_environment(directory.store_file, map_bytes)
         env.reader_check()
-        tables, superblock = open_tables(env, directory, Superblock(geometry.name, geometry.page_size))
-        _require_geometry(directory.path, superblock, geometry)
+        if new is not None and _is_empty(env):
+            _create(env, new)  # what an early release left when it was cut short
+        tables, superblock = open_tables(env, directory.store_file)
+        if new is not None and new != superblock:
+            raise _of_another_geometry(directory.path, superblock, new)
         found = recover(tables, superblock.page_size, tuning.nodes_max)
         headroom = Headroom(directory.store_file, tables)
         try:
@@ -73,10 +84,30 @@ def open_store(
         raise
 
 
-def open_environment(path: Path, map_bytes: int, *, readonly: bool = False) -> lmdb.Environment:
+def _make(directory: DataDir, superblock: Superblock, map_bytes: int) -> None:
+    """A new store, whole and durable before it gets its name. Raises StoreUnusable and StoreFull."""
+    new = directory.store_file.with_suffix(".new")
+    try:
+        new.unlink(missing_ok=True)
+        env = open_environment(new, map_bytes, shared=False)
+        try:
+            _create(env, superblock)
+        finally:
+            env.close()
+        new.replace(directory.store_file)
+        directory.sync()
+    except OSError as error:
+        raise StoreUnusable(f"{directory.store_file} cannot be made: {error.strerror}") from error
+    killpoint("create.synced")
+
+
+def open_environment(
+    path: Path, map_bytes: int, *, readonly: bool = False, shared: bool | None = None
+) -> lmdb.Environment:
     """Open the LMDB file, made when missing unless `readonly`. Raises StoreUnusable and its kinds.
 
-    `readonly` also takes none of LMDB's locks: the directory's own lock keeps others away.
+    Only where it is `shared` with other processes, LMDB's own locks are taken: by default unless it is `readonly`,
+    since the directory's lock keeps others away.
     """
     try:
         env = lmdb.open(
@@ -89,7 +120,7 @@ def open_environment(path: Path, map_bytes: int, *, readonly: bool = False) -> l
             max_spare_txns=8,
             readonly=readonly,
             create=not readonly,
-            lock=not readonly,
+            lock=not readonly if shared is None else shared,
         )
     except lmdb.Error as error:
         raise _unusable(path, error) from error
@@ -101,21 +132,18 @@ def open_environment(path: Path, map_bytes: int, *, readonly: bool = False) -> l
     return env
 
 
-def open_tables(
-    env: lmdb.Environment, directory: DataDir, new: Superblock | None
-) -> tuple[Tables, Superblock]:
-    """The tables and the superblock of an environment; an empty one becomes a store with the superblock `new`."""
-    with env.begin() as txn:
-        entries = txn.stat()["entries"]
-    if not entries and new is not None:
-        _create(env, new)
-        directory.sync()
-        killpoint("create.synced")
-    superblock = read_superblock(directory.store_file, superblock_value(directory.store_file, env))
+def open_tables(env: lmdb.Environment, path: Path) -> tuple[Tables, Superblock]:
+    """The tables and the superblock of the environment in `path`. Raises FormatUnreadable and StoreDamaged."""
+    superblock = read_superblock(path, superblock_value(path, env))
     try:
         return Tables.open(env), superblock
     except lmdb.NotFoundError:
-        raise StoreDamaged(f"{directory.store_file} is damaged: a table is missing") from None
+        raise StoreDamaged(f"{path} is damaged: a table is missing") from None
+
+
+def _is_empty(env: lmdb.Environment) -> bool:
+    with env.begin() as txn:
+        return not txn.stat()["entries"]
 
 
 def superblock_value(path: Path, env: lmdb.Environment) -> bytes | None:
@@ -159,12 +187,11 @@ def read_superblock(path: Path, value: bytes | None) -> Superblock:
         raise StoreDamaged(f"{path} is damaged: superblock: {damage}") from damage
 
 
-def _require_geometry(path: Path, superblock: Superblock, geometry: Geometry) -> None:
-    if (superblock.arch, superblock.page_size) != (geometry.name, geometry.page_size):
-        raise FormatUnreadable(
-            f"{path} holds {superblock.arch} with pages of {superblock.page_size} bytes, "
-            f"not {geometry.name} with pages of {geometry.page_size}"
-        )
+def _of_another_geometry(path: Path, found: Superblock, wanted: Superblock) -> FormatUnreadable:
+    return FormatUnreadable(
+        f"{path} holds {found.arch} with pages of {found.page_size} bytes, "
+        f"not {wanted.arch} with pages of {wanted.page_size}"
+    )
 
 
 def _require_whole(path: Path, env: lmdb.Environment) -> None:

@@ -150,7 +150,7 @@ def test_births_and_roots(store: Store) -> None:
 
 
 def test_every_attribute_comes_back(store: Store) -> None:
-    lab = SpaceRecord(3, "lab", 0o640, 1, 2, "lockable", 4, SNAPSHOT | IMAGE, 7, 5, (0x40, 0x90))
+    lab = SpaceRecord(3, "lab", 0o640, 1, 2, "lockable", 4, SNAPSHOT | IMAGE, 2, 5, (0x40, 0x90))
     heap = SegmentRecord(2, "heap", 0, 64, 0o600, 1, 2, "shared", 6, SNAPSHOT, 1, 8)
     store.commit([[PutSpace(lab), PutSegment(heap)]])
     image = store.load()

@@ -149,8 +149,8 @@ def test_every_architecture_opens_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "text"),
     [
-        (3, "has format version 3, newer than version 2 of this release"),
-        (1, "has format version 1: bring it to version 2 with 'everspaced migrate"),
+        (4, "has format version 4, newer than version 3 of this release"),
+        (1, "has format version 1: bring it to version 3 with 'everspaced migrate"),
     ],
 )
 def test_another_format_version(made: Path, version: int, text: str) -> None:
