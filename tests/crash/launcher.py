@@ -1,0 +1,28 @@
+"""Runs a script of this process after having its calls watched: `launcher.py SOCKET SCRIPT [ARGUMENT …]`."""
+
+import os
+import runpy
+import socket
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).parents[2])
+from tests.crash.below import NUMBERS, install
+
+
+def main() -> None:
+    """Hand the descriptor over, then be the script."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        listener = install(list(NUMBERS))
+    except OSError:
+        sys.exit(1)
+    with connection:
+        socket.send_fds(connection, [b"x"], [listener])
+    os.close(listener)
+    sys.argv = sys.argv[2:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
