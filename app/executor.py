@@ -1,6 +1,6 @@
 """The way of a call: run it in the engine, fetch what it lacks, answer when it is durable.
 
-    run / run_each ──▶ transaction ──▶ changes? ──▶ writer (one durable commit for all that gathered) ──▶ answer
+    run / run_each ──▶ transaction ──▶ quotas ──▶ changes? ──▶ writer (one durable commit for all that gathered) ──▶ answer
                            │ PagesNeeded: fetch in a thread, supply, run again
                            │ ENOMEM: make dirty pages durable, so that they can be evicted, run again
                            └ no changes: answer as soon as everything the call saw is durable
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from app.errors import EIO
+from app.quotas import Quotas, QuotaUndecided
 from engine.changes import Change
 from engine.errors import EAGAIN, ENOMEM, EngineError, PagesNeeded
 from engine.journal import Transaction
@@ -103,10 +104,11 @@ class Counts:
 
 
 class Executor:
-    """Runs calls on `machine` and makes them durable through `writer`. One per event loop."""
+    """Runs calls on `machine` and makes them durable through `writer`, as far as `quotas` let it. One per event loop."""
 
     def __init__(self, machine: Machine, store: Store, writer: WriterPort) -> None:
         self._machine = machine
+        self.quotas = Quotas(machine, store)
         self._store = store
         self._writer = writer
         self._loop = asyncio.get_running_loop()
@@ -243,20 +245,25 @@ class Executor:
 
     async def _attempt_keeping(self, call: Callable[[], object], kept: contextlib.ExitStack) -> Outcome:
         """See `_attempt`; `kept` undoes what keeps pages resident."""
-        written_back = False
-        for number in range(FETCH_ROUNDS_MAX):
-            if number == FETCH_ROUNDS_FREE:
+        written_back, rounds = False, 0
+        pins: contextlib.ExitStack | None = None
+        while rounds < FETCH_ROUNDS_MAX:
+            if rounds >= FETCH_ROUNDS_FREE and pins is None:
                 await self._keeping.acquire()
                 kept.callback(self._keeping.release)
-            pins = kept if number >= FETCH_ROUNDS_FREE else None
+                pins = kept
+            rounds += 1
             self.counts.transactions += 1
             try:
                 with self._machine.transaction() as txn:
-                    value = call()
+                    value = self._judged(txn, call)
             except PagesNeeded as need:
                 await self._fetch([need.with_traceback(None)], pins)
             except ManyPagesNeeded as many:
                 await self._fetch(many.needs, pins)
+            except QuotaUndecided as undecided:
+                rounds -= 1
+                await self._decided_up_to(undecided.serial)
             except EngineError as refused:
                 if refused.errno != ENOMEM or refused.partial or written_back:
                     return self._track(txn, None, refused)
@@ -266,6 +273,17 @@ class Executor:
             else:
                 return self._track(txn, value, None)
         raise EngineError(ENOMEM, "the pages of this call do not fit into memory together")
+
+    def _judged(self, txn: Transaction, call: Callable[[], object]) -> object:
+        """What the call gives, when no quota is against it. A quota goes before another refusal that is partial."""
+        try:
+            value = call()
+        except EngineError as refused:
+            if refused.partial:
+                self.quotas.judge(txn)
+            raise
+        self.quotas.judge(txn)
+        return value
 
     def _track(self, txn: Transaction, value: object, refused: EngineError | None) -> Outcome:
         """Decide what the outcome has to wait for."""
@@ -334,6 +352,11 @@ class Executor:
         else:
             entry.waiters.append(waiter)
         return waiter
+
+    def _decided_up_to(self, serial: int) -> Awaitable[None]:
+        """Wait for the newest of the transactions up to one with that serial that are not durable yet."""
+        self._flush()
+        return self._decided(next(e for e in reversed(self._unsettled) if e.txn.serial <= serial))
 
     def _flush(self) -> None:
         """Hand everything staged to the writer, as one transaction."""

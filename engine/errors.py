@@ -14,6 +14,7 @@ from engine.address import VirtRange
 EACCES = "EACCES"
 EAGAIN = "EAGAIN"
 EBUSY = "EBUSY"
+EDQUOT = "EDQUOT"
 EEXIST = "EEXIST"
 EFAULT = "EFAULT"
 EINVAL = "EINVAL"

@@ -49,6 +49,11 @@ class FaultyStore:
         self._operate("pages_held")
         return self._inner.pages_held(objects)
 
+    def pages_new(self, object_id: int, pages: Sequence[int]) -> int:
+        """See `Store.pages_new`."""
+        self._operate("pages_new")
+        return self._inner.pages_new(object_id, pages)
+
     def statistics(self) -> Statistics:
         """See `Store.statistics`."""
         return self._inner.statistics()

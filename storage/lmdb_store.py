@@ -144,6 +144,10 @@ class LmdbStore:
         """See `Store.pages_held`."""
         return self._reader.pages_held(objects)
 
+    def pages_new(self, object_id: int, pages: Sequence[int]) -> int:
+        """See `Store.pages_new`."""
+        return self._reader.pages_new(object_id, pages)
+
     def statistics(self) -> Statistics:
         """See `Store.statistics`."""
         with named_errors("reading statistics"):

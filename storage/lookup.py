@@ -191,6 +191,21 @@ class Lookup:
             entries = self.layers.entries
             return sum(entries.get(layer, 0) for layer in reached)
 
+    def pages_new(self, object_id: int, pages: U64, rows: NodeRows, epoch: int) -> int | None:
+        """How many of `pages` (ascending) would be new entries of a layer. `epoch` and None as in `locate`."""
+        with self._lock:
+            layer = self.layers.layer_of(object_id)
+            if not layer or self.layers.references(layer) > 1:
+                return len(pages)
+            entries, missing = self._locate_held(layer, pages)
+            if missing and epoch != self.epoch:
+                return None
+        for number, low, high in missing:
+            row = rows.read(layer, number)
+            if row is not None:
+                entries[low:high] = row[offsets(pages[low:high])]
+        return len(pages) - int(np.count_nonzero(entries))
+
     # --- while nothing is published
 
     def current(self, layer: int, pages: U64, rows: NodeRows) -> U64:

@@ -127,6 +127,18 @@ class MemoryStore:
         held = (self._state.pages.get(object_id, {}) for object_id in set(objects))
         return len({id(content) for pages in held for content in pages.values()})
 
+    def pages_new(self, object_id: int, pages: Sequence[int]) -> int:
+        """See `Store.pages_new`. What another object shares stays its own."""
+        state = self._state
+        held = state.pages.get(object_id, {})
+        kept = {
+            id(content)
+            for number, other in state.pages.items()
+            if number != object_id
+            for content in other.values()
+        }
+        return sum(page not in held or id(held[page]) in kept for page in pages)
+
     def statistics(self) -> Statistics:
         """See `Store.statistics`. There is no file."""
         state = self._state

@@ -67,6 +67,23 @@ class Reader:
         """See `Store.pages_held`."""
         return self._locations.pages_held(objects)
 
+    def pages_new(self, object_id: int, pages: Sequence[int]) -> int:
+        """See `Store.pages_new`."""
+        wanted = np.array(pages, np.uint64)
+        with named_errors("reading the page map"):
+            found = self._pages_new(object_id, wanted)
+            if found is None:
+                with self._committing:
+                    found = self._pages_new(object_id, wanted)
+        if found is None:
+            raise StoreFailed(f"the page map of object {object_id} does not come to rest")
+        return found
+
+    def _pages_new(self, object_id: int, pages: U64) -> int | None:
+        epoch = self._locations.epoch
+        with self._tables.read() as txn:
+            return self._locations.pages_new(object_id, pages, NodeTable(self._tables, txn), epoch)
+
     def differing(self, a: int, b: int, first: int, count: int) -> list[int]:
         """See `Store.differing`."""
         pages: list[int] = []

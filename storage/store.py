@@ -11,7 +11,7 @@ from storage.statistics import Statistics
 class Store(Protocol):
     """What every store promises.
 
-    Threads: `fetch`, `stored_pages`, `usage`, `pages_held`, `statistics`, `differing` and `failing` from any thread at
+    Threads: `fetch`, `stored_pages`, `usage`, `pages_held`, `pages_new`, `statistics`, `differing` and `failing` from any thread at
     any time; `load`, `commit`, `maintain`, `probe` and `close` from one thread at a time.
     Ids: object ids, vids and sids are never reused, and nothing names an object after its owner, or itself, was dropped.
     An object exists from the first change that names it as a space's, a segment's or a birth's, puts pages of it or
@@ -52,6 +52,13 @@ class Store(Protocol):
         What several of them share counts once. Not less than the pages that exist of them; overwritten and dropped
         pages that something else shows, or that nothing has collected yet, may be among them. Costs the number of
         objects and what they were cloned from, never pages; does not wait for the disk.
+        """
+
+    def pages_new(self, object_id: int, pages: Sequence[int]) -> int:
+        """By how much `pages_held` would grow if these pages (ascending, each once) were put now.
+
+        All of them count for an object that does not exist, and after it was cloned those that it has not put since.
+        Post: as that of `fetch`.
         """
 
     def statistics(self) -> Statistics:

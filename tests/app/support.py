@@ -239,6 +239,9 @@ class HeldStore:
     def usage(self, objects: Sequence[int]) -> tuple[int, int]:
         return self._inner.usage(objects)
 
+    def pages_new(self, object_id: int, pages: Sequence[int]) -> int:
+        return self._inner.pages_new(object_id, pages)
+
     def pages_held(self, objects: Sequence[int]) -> int:
         return self._inner.pages_held(objects)
 

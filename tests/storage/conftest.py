@@ -43,6 +43,9 @@ class Reopened:
     def pages_held(self, objects: Sequence[int]) -> int:
         return self._store.pages_held(objects)
 
+    def pages_new(self, object_id: int, pages: Sequence[int]) -> int:
+        return self._store.pages_new(object_id, pages)
+
     def statistics(self) -> Statistics:
         return self._store.statistics()
 
