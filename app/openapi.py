@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 
 from app.answers import Problem
 from app.fields import WORD_MAX
-from app.hot import HotRoute
+from app.hot import HotRoute, header
 from app.links import linked
 from everspace.wire import API_PREFIX, ERRNO_STATUS, MEDIA_PROBLEM
 
@@ -51,6 +51,9 @@ def document(title: str, routes: list[BaseRoute], hot_routes: list[HotRoute]) ->
     described = get_openapi(title=title, version=API_VERSION, description=DESCRIPTION, routes=routes)
     _exact(described)
     paths: dict[str, Any] = described["paths"]
+    for path, operations in paths.items():
+        if path.startswith(API_PREFIX) and "get" in operations:
+            _readable(operations["get"])
     for route in hot_routes:
         paths[route.path] = {method: dict(operation) for method, operation in route.operations.items()}
     refused: set[int] = set()
@@ -91,6 +94,23 @@ def refusals(path: str, operation: Mapping[str, Any]) -> set[int]:
     for parameter in operation.get("parameters", ()):
         statuses.update(REFUSED_WITH_HEADER.get(parameter["name"].lower(), ()))
     return statuses
+
+
+def _readable(operation: dict[str, Any]) -> None:
+    """What every GET of the control routes takes and tells besides, in place (app/routing.py)."""
+    parameters = operation.setdefault("parameters", [])
+    told: dict[str, Any] = {"ETag": {"schema": {"type": "string"}, "description": "Of the answer; strong."}}
+    if any(parameter["name"] == "cursor" for parameter in parameters):
+        told["Link"] = {
+            "schema": {"type": "string"},
+            "description": "rel=next: the next part, if there is one.",
+        }
+    parameters += [
+        header("If-Match", "Tags; ESTALE unless one of them is the answer's."),
+        header("If-None-Match", "Tags; 304 if one of them is the answer's."),
+    ]
+    operation["responses"]["200"]["headers"] = told
+    operation["responses"]["304"] = {"description": "As it was when it had that tag."}
 
 
 def _name_of(status: int) -> str:

@@ -1,4 +1,4 @@
-"""Byte ranges and preconditions of RFC 9110, sections 13 and 14."""
+"""Byte ranges of RFC 9110, section 14, and If-Range."""
 
 import re
 from typing import Final
@@ -13,7 +13,6 @@ _DIGITS_MAX: Final = 30
 _RANGE_SET = re.compile(r"bytes\s*=\s*(.*)", re.IGNORECASE | re.ASCII | re.DOTALL)
 _RANGE = re.compile(r"(\d*)-(\d*)", re.ASCII)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,30})-(\d{1,30})/(\*|\d{1,30})", re.IGNORECASE | re.ASCII)
-_TAG = re.compile(r'(W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 Span = tuple[int, int]
 """First and one past the last byte."""
@@ -70,18 +69,6 @@ def content_range(span: Span | None, size: int) -> tuple[bytes, bytes]:
     """The Content-Range header of a part; of none, for 416."""
     text = "*" if span is None else f"{span[0]}-{span[1] - 1}"
     return b"content-range", f"bytes {text}/{size}".encode("ascii")
-
-
-def names(header: bytes | None, etag: str, *, weak: bool = False) -> bool:
-    """Whether an If-Match or (weak) If-None-Match header names this strong tag, or any by `*`. Absent names nothing."""
-    if header is None:
-        return False
-    text = header.decode("latin-1").strip()
-    if text == "*":
-        return True
-    return any(
-        found[0].removeprefix("W/") == etag and (weak or found[1] is None) for found in _TAG.finditer(text)
-    )
 
 
 def still_same(header: bytes | None, etag: str) -> bool:

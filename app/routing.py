@@ -1,4 +1,4 @@
-"""What all control routes share: strict JSON, ids in paths, lists in parts, no framework's own 422."""
+"""What all control routes share: strict JSON, ids in paths, tags and conditions, no framework's own 422."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Final
@@ -12,14 +12,31 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from app import strict_json
 from app.errors import bad_input, complaint
+from app.etags import Conditions, etag_of
+from app.hot import header
 from app.http import MEDIA_UNSAID, parse_id, parse_query
 from engine.errors import ESRCH, EngineError
-from everspace.wire import LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, LIST_LIMIT_MIN, MEDIA_JSON
+from everspace.wire import HEADER_KEY, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, LIST_LIMIT_MIN, MEDIA_JSON
 
 TASK_IDS = frozenset({"pid", "tid"})
 """Path parameters that name tasks and threads: what is no number is an unknown one, ESRCH."""
 
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
+
+
+KEYED: Final[dict[str, Any]] = {
+    "parameters": [header(HEADER_KEY, "Asked again under the same key, it is not done again, for a day.")]
+}
+"""For the description of a route that makes something, `Caller.create`."""
+CONDITIONAL: Final[dict[str, Any]] = {
+    "parameters": [
+        header(
+            "If-Match", "Tags; ESTALE unless one of them is that of what there is; *: there is something."
+        ),
+        header("If-None-Match", "Tags; ESTALE if one of them is; *: there is nothing."),
+    ]
+}
+"""For the description of a route that changes what can be read at the same path, `Caller.call` with a target."""
 
 _Id = BeforeValidator(parse_id)
 _IdSchema = WithJsonSchema({"type": "integer"})
@@ -100,9 +117,22 @@ class StrictRoute(APIRoute):
             if request.method in BODY_METHODS and require_json(request):
                 headers = [header for header in scope["headers"] if header[0] != b"content-type"]
                 scope = {**scope, "headers": headers}
-            return await handler(StrictRequest(scope, request.receive))
+            return tagged(request, await handler(StrictRequest(scope, request.receive)))
 
         return strict
+
+
+def tagged(request: Request, answer: Response) -> Response:
+    """The answer with the tag of what it represents, or 304 for a reader who has it. ESTALE: If-Match names another state."""
+    if answer.status_code != (201 if request.method == "POST" else 200) or not hasattr(answer, "body"):
+        return answer
+    etag = etag_of(answer.body)
+    answer.headers["etag"] = etag
+    conditions = Conditions.of(request.scope["headers"]) if request.method == "GET" else None
+    if conditions is None:
+        return answer
+    conditions.require_match(etag)
+    return Response(status_code=304, headers={"etag": etag}) if conditions.unchanged(etag) else answer
 
 
 def require_json(request: Request) -> bool:

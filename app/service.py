@@ -15,6 +15,7 @@ from app.auth import AccountsPort, Authenticator
 from app.events import Events
 from app.executor import Executor, WriterPort
 from app.leases import Leases
+from app.receipts import SWEEP_SECONDS, Receipts
 from app.settings import Settings
 from app.switching import Switching
 from engine.chronicle import Chronicle
@@ -93,6 +94,8 @@ class Service:
         self.machine.journal.listener = self.events.settled
         self.authenticator = Authenticator(parts.accounts)
         self.leases = Leases(clock)
+        self.receipts = Receipts(self.machine.journal)
+        self.receipts.restore(image.receipts)
         self.switching = Switching(self.machine)
         self.ready = False
         self.cores = 0
@@ -109,6 +112,7 @@ class Service:
         self._background = [
             asyncio.create_task(self._every(LEASE_CHECK_S, self.expire_leases)),
             asyncio.create_task(self._every(WRITE_BACK_S, self._write_back)),
+            asyncio.create_task(self._every(SWEEP_SECONDS, self._sweep_receipts)),
         ]
         self.ready = True
 
@@ -204,6 +208,9 @@ class Service:
             await self.executor.run(self.machine.start)
         except EngineError as failure:
             log.error("what the last start left behind stays: %s", failure)
+
+    async def _sweep_receipts(self) -> None:
+        await self.executor.run(self.receipts.sweep)
 
     async def _write_back(self) -> None:
         try:

@@ -4,16 +4,36 @@ from fastapi import Response
 
 from app.answers import Attachment
 from app.arguments import VasAttach
-from app.context import CallerDep
-from app.routing import Pid, Vid, new_router
+from app.context import CallerDep, Look
+from app.routing import CONDITIONAL, Pid, Vid, new_router
 from engine.credentials import Credentials
+from engine.errors import ENOENT, EngineError
 from engine.machine import Machine
 from engine.views import AttachmentStatus
 
 router = new_router("attachments")
 
 
-@router.put("/tasks/{pid}/vas/{vid}", operation_id="vas_attach", summary="Attach a space")
+def attachment_of(pid: int, vid: int) -> Look:
+    """What a GET of the attachment answers, if there is one."""
+
+    def look(m: Machine, cred: Credentials) -> Attachment | None:
+        try:
+            return Attachment.of(m.attachment(cred, pid, vid))
+        except EngineError as refused:
+            if refused.errno != ENOENT:
+                raise
+            return None
+
+    return look
+
+
+@router.put(
+    "/tasks/{pid}/vas/{vid}",
+    operation_id="vas_attach",
+    summary="Attach a space",
+    openapi_extra=CONDITIONAL,
+)
 async def vas_attach(pid: Pid, vid: Vid, args: VasAttach, caller: CallerDep) -> Attachment:
     """Attach a space to a task. EPERM, EACCES, EBUSY; EEXIST: attached with another type; EFAULT: a collision."""
 
@@ -21,7 +41,7 @@ async def vas_attach(pid: Pid, vid: Vid, args: VasAttach, caller: CallerDep) -> 
         m.vas_attach(cred, pid, vid, args.type, args.lazy)
         return m.attachment(cred, pid, vid)
 
-    return Attachment.of(await caller.about(pid, attach_and_look))
+    return Attachment.of(await caller.about(pid, attach_and_look, attachment_of(pid, vid)))
 
 
 @router.get("/tasks/{pid}/vas/{vid}", operation_id="attachment", summary="Read an attachment")
@@ -30,8 +50,14 @@ async def attachment(pid: Pid, vid: Vid, caller: CallerDep) -> Attachment:
     return Attachment.of(await caller.about(pid, lambda m, cred: m.attachment(cred, pid, vid)))
 
 
-@router.delete("/tasks/{pid}/vas/{vid}", status_code=204, operation_id="vas_detach", summary="Detach a space")
+@router.delete(
+    "/tasks/{pid}/vas/{vid}",
+    status_code=204,
+    operation_id="vas_detach",
+    summary="Detach a space",
+    openapi_extra=CONDITIONAL,
+)
 async def vas_detach(pid: Pid, vid: Vid, caller: CallerDep) -> Response:
     """Detach a space. EINVAL: not attached; EBUSY: a thread of the task is in it."""
-    await caller.about(pid, lambda m, cred: m.vas_detach(cred, pid, vid))
+    await caller.about(pid, lambda m, cred: m.vas_detach(cred, pid, vid), attachment_of(pid, vid))
     return Response(status_code=204)

@@ -2,42 +2,63 @@
 
 from collections.abc import Callable, Sequence
 
+from fastapi import Response
+
 from app.answers import Lineage, Segment, Space, Task, Usage
 from app.arguments import NewName, Nothing, VasExec, VasFork
 from app.context import Caller, CallerDep
-from app.routing import Pid, Sid, Vid, new_router
+from app.routing import KEYED, Pid, Sid, Vid, new_router
 from engine.credentials import Credentials
 from engine.machine import Machine
-from engine.views import SegAttr, TaskStatus, VasAttr
 
 router = new_router("clones")
 
 
-@router.post("/vas/{vid}/clone", status_code=201, operation_id="vas_clone", summary="Clone a space")
-async def vas_clone(vid: Vid, args: NewName, caller: CallerDep) -> Space:
-    """A copy of a space, its segments and roots, that shares pages until one of them writes. EINVAL, EEXIST, EACCES."""
-    return Space.of(await caller.call(lambda m, cred: m.vas_getattr(cred, m.vas_clone(cred, vid, args.name))))
-
-
 @router.post(
-    "/vas/{vid}/snapshot", status_code=201, operation_id="vas_snapshot", summary="Take a snapshot of a space"
+    "/vas/{vid}/clone",
+    status_code=201,
+    response_model=Space,
+    operation_id="vas_clone",
+    summary="Clone a space",
+    openapi_extra=KEYED,
 )
-async def vas_snapshot(vid: Vid, args: NewName, caller: CallerDep) -> Space:
-    """A clone that nobody can change. EINVAL, EEXIST, EACCES."""
-    return Space.of(
-        await caller.call(lambda m, cred: m.vas_getattr(cred, m.vas_snapshot(cred, vid, args.name)))
+async def vas_clone(vid: Vid, args: NewName, caller: CallerDep) -> Response:
+    """A copy of a space, its segments and roots, that shares pages until one of them writes. EINVAL, EEXIST, EACCES."""
+    return await caller.create(
+        lambda m, cred: Space.of(m.vas_getattr(cred, m.vas_clone(cred, vid, args.name)))
     )
 
 
-@router.post("/vas/{vid}/reset", operation_id="vas_reset", summary="Reset a cloned space")
-async def vas_reset(vid: Vid, caller: CallerDep, _: Nothing | None = None) -> Space:
+@router.post(
+    "/vas/{vid}/snapshot",
+    status_code=201,
+    response_model=Space,
+    operation_id="vas_snapshot",
+    summary="Take a snapshot of a space",
+    openapi_extra=KEYED,
+)
+async def vas_snapshot(vid: Vid, args: NewName, caller: CallerDep) -> Response:
+    """A clone that nobody can change. EINVAL, EEXIST, EACCES."""
+    return await caller.create(
+        lambda m, cred: Space.of(m.vas_getattr(cred, m.vas_snapshot(cred, vid, args.name)))
+    )
+
+
+@router.post(
+    "/vas/{vid}/reset",
+    response_model=Space,
+    operation_id="vas_reset",
+    summary="Reset a cloned space",
+    openapi_extra=KEYED,
+)
+async def vas_reset(vid: Vid, caller: CallerDep, _: Nothing | None = None) -> Response:
     """Make a clone what it was when it was cloned. EINVAL: no clone; EPERM: not its owner or root, a snapshot; EBUSY: a thread is inside."""
 
-    def reset_and_look(m: Machine, cred: Credentials) -> VasAttr:
+    def reset(m: Machine, cred: Credentials) -> Space:
         m.vas_reset(cred, vid)
-        return m.vas_getattr(cred, vid)
+        return Space.of(m.vas_getattr(cred, vid))
 
-    return Space.of(await caller.call(reset_and_look))
+    return await caller.create(reset, 200)
 
 
 @router.get("/vas/{vid}/lineage", operation_id="vas_lineage", summary="Origins and clones of a space")
@@ -53,37 +74,50 @@ async def vas_usage(vid: Vid, caller: CallerDep) -> Usage:
 
 
 @router.post(
-    "/segments/{sid}/clone", status_code=201, operation_id="vas_seg_clone", summary="Clone a segment"
+    "/segments/{sid}/clone",
+    status_code=201,
+    response_model=Segment,
+    operation_id="vas_seg_clone",
+    summary="Clone a segment",
+    openapi_extra=KEYED,
 )
-async def vas_seg_clone(sid: Sid, args: NewName, caller: CallerDep) -> Segment:
+async def vas_seg_clone(sid: Sid, args: NewName, caller: CallerDep) -> Response:
     """A copy of a segment, at the same addresses, that shares pages until one of them writes. EINVAL, EEXIST, EACCES."""
-    return Segment.of(
-        await caller.call(lambda m, cred: m.vas_seg_getattr(cred, m.vas_seg_clone(cred, sid, args.name)))
+    return await caller.create(
+        lambda m, cred: Segment.of(m.vas_seg_getattr(cred, m.vas_seg_clone(cred, sid, args.name)))
     )
 
 
 @router.post(
     "/segments/{sid}/snapshot",
     status_code=201,
+    response_model=Segment,
     operation_id="vas_seg_snapshot",
     summary="Take a snapshot of a segment",
+    openapi_extra=KEYED,
 )
-async def vas_seg_snapshot(sid: Sid, args: NewName, caller: CallerDep) -> Segment:
+async def vas_seg_snapshot(sid: Sid, args: NewName, caller: CallerDep) -> Response:
     """A clone that nobody can change. EINVAL, EEXIST, EACCES."""
-    return Segment.of(
-        await caller.call(lambda m, cred: m.vas_seg_getattr(cred, m.vas_seg_snapshot(cred, sid, args.name)))
+    return await caller.create(
+        lambda m, cred: Segment.of(m.vas_seg_getattr(cred, m.vas_seg_snapshot(cred, sid, args.name)))
     )
 
 
-@router.post("/segments/{sid}/reset", operation_id="vas_seg_reset", summary="Reset a cloned segment")
-async def vas_seg_reset(sid: Sid, caller: CallerDep, _: Nothing | None = None) -> Segment:
+@router.post(
+    "/segments/{sid}/reset",
+    response_model=Segment,
+    operation_id="vas_seg_reset",
+    summary="Reset a cloned segment",
+    openapi_extra=KEYED,
+)
+async def vas_seg_reset(sid: Sid, caller: CallerDep, _: Nothing | None = None) -> Response:
     """Make a clone what it was when it was cloned. EINVAL: no clone; EPERM: not its owner or root, a snapshot; EBUSY: a thread is inside."""
 
-    def reset_and_look(m: Machine, cred: Credentials) -> SegAttr:
+    def reset(m: Machine, cred: Credentials) -> Segment:
         m.vas_seg_reset(cred, sid)
-        return m.vas_seg_getattr(cred, sid)
+        return Segment.of(m.vas_seg_getattr(cred, sid))
 
-    return Segment.of(await caller.call(reset_and_look))
+    return await caller.create(reset, 200)
 
 
 @router.get(
@@ -112,25 +146,33 @@ async def _usage(caller: Caller, objects: Callable[[Machine, Credentials], Seque
 @router.post(
     "/tasks/{pid}/vas_fork",
     status_code=201,
+    response_model=Space,
     operation_id="vas_fork",
     summary="Keep a task's memory as an image",
+    openapi_extra=KEYED,
 )
-async def vas_fork(pid: Pid, caller: CallerDep, args: VasFork | None = None) -> Space:
+async def vas_fork(pid: Pid, caller: CallerDep, args: VasFork | None = None) -> Response:
     """A space of what a task's memory is now, mode 0600, that vas_exec can run. ESRCH, EPERM, EEXIST, ENOMEM."""
     wanted = args or VasFork()
 
-    def fork_and_look(m: Machine, cred: Credentials) -> VasAttr:
-        return m.vas_getattr(cred, m.vas_fork(cred, pid, wanted.tid, wanted.name))
+    def fork(m: Machine, cred: Credentials) -> Space:
+        return Space.of(m.vas_getattr(cred, m.vas_fork(cred, pid, wanted.tid, wanted.name)))
 
-    return Space.of(await caller.about(pid, fork_and_look))
+    return await caller.of(pid).create(fork)
 
 
-@router.post("/tasks/{pid}/vas_exec", operation_id="vas_exec", summary="Run an image")
-async def vas_exec(pid: Pid, args: VasExec, caller: CallerDep) -> Task:
+@router.post(
+    "/tasks/{pid}/vas_exec",
+    response_model=Task,
+    operation_id="vas_exec",
+    summary="Run an image",
+    openapi_extra=KEYED,
+)
+async def vas_exec(pid: Pid, args: VasExec, caller: CallerDep) -> Response:
     """Give a task the memory of an image. ESRCH, EPERM; EINVAL: unknown, or no image; EACCES."""
 
-    def exec_and_look(m: Machine, cred: Credentials) -> TaskStatus:
+    def run(m: Machine, cred: Credentials) -> Task:
         m.vas_exec(cred, pid, args.vid)
-        return m.task_status(cred, pid)
+        return Task.of(m.task_status(cred, pid))
 
-    return Task.of(await caller.about(pid, exec_and_look))
+    return await caller.of(pid).create(run, 200)

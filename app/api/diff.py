@@ -11,8 +11,9 @@ from app.context import Caller, CallerDep
 from app.diffing import Finder
 from app.fields import HexAddress, View
 from app.http import parse_id
+from app.listing import Listing, ListingDep
 from app.paging import after, cursor_after
-from app.routing import LIMIT, Cursor, Limit, Sid, Vid, new_router
+from app.routing import Sid, Vid, new_router
 from engine.spaces.diff import Difference, Run
 
 router = new_router("diff")
@@ -39,26 +40,21 @@ class DifferentRun(View):
 
 
 @router.get("/vas/{vid}/diff", operation_id="vas_diff", summary="Compare two spaces")
-async def vas_diff(
-    vid: Vid, other: Other, caller: CallerDep, cursor: Cursor = None, limit: Limit = LIMIT
-) -> Page[DifferentRun]:
+async def vas_diff(vid: Vid, other: Other, caller: CallerDep, listing: ListingDep) -> Page[DifferentRun]:
     """Where two spaces differ, by address. EINVAL: unknown; EACCES: the mode's read bit of both."""
     machine, cred = caller.service.machine, caller.cred
-    return await _part(caller, lambda: machine.vas_diff(cred, vid, other), cursor, limit)
+    return await _part(caller, lambda: machine.vas_diff(cred, vid, other), listing)
 
 
 @router.get("/segments/{sid}/diff", operation_id="vas_seg_diff", summary="Compare two segments")
-async def vas_seg_diff(
-    sid: Sid, other: Other, caller: CallerDep, cursor: Cursor = None, limit: Limit = LIMIT
-) -> Page[DifferentRun]:
+async def vas_seg_diff(sid: Sid, other: Other, caller: CallerDep, listing: ListingDep) -> Page[DifferentRun]:
     """Where two segments differ, by address. EINVAL: unknown, or not of one range; EACCES: the mode's read bit of both."""
     machine, cred = caller.service.machine, caller.cred
-    return await _part(caller, lambda: machine.vas_seg_diff(cred, sid, other), cursor, limit)
+    return await _part(caller, lambda: machine.vas_seg_diff(cred, sid, other), listing)
 
 
-async def _part(
-    caller: Caller, look: Callable[[], Difference], cursor: str | None, limit: int
-) -> Page[DifferentRun]:
-    runs, following = await Finder(caller.service, look).part(after(cursor) + 1, limit)
+async def _part(caller: Caller, look: Callable[[], Difference], listing: Listing) -> Page[DifferentRun]:
+    runs, following = await Finder(caller.service, look).part(after(listing.cursor) + 1, listing.limit)
     items = [DifferentRun.of(run) for run in runs]
-    return Page[DifferentRun](items=items, next=None if following is None else cursor_after(following - 1))
+    more = listing.linked(None if following is None else cursor_after(following - 1))
+    return Page[DifferentRun](items=items, next=more)

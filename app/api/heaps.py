@@ -10,7 +10,7 @@ from app.arguments import Malloc
 from app.context import CallerDep
 from app.fields import FITS
 from app.hot import ADDRESS
-from app.routing import Pid, Sid, TidQuery, new_router
+from app.routing import KEYED, Pid, Sid, TidQuery, new_router
 from everspace.wire import parse_address
 
 router = new_router("heaps")
@@ -24,11 +24,18 @@ AddrPath = Annotated[
 ]
 
 
-@router.post("/tasks/{pid}/heap", operation_id="vas_malloc", summary="Allocate in a segment")
-async def vas_malloc(pid: Pid, args: Malloc, caller: CallerDep) -> Mapped:
+@router.post(
+    "/tasks/{pid}/heap",
+    response_model=Mapped,
+    operation_id="vas_malloc",
+    summary="Allocate in a segment",
+    openapi_extra=KEYED,
+)
+async def vas_malloc(pid: Pid, args: Malloc, caller: CallerDep) -> Response:
     """Allocate in a segment of the space that the thread is in. EINVAL, EACCES; ENOMEM: full; EFAULT: no heap, or a broken one."""
-    found = await caller.about(pid, lambda m, cred: m.vas_malloc(cred, pid, args.tid, args.size, args.sid))
-    return Mapped(addr=found)
+    return await caller.of(pid).create(
+        lambda m, cred: Mapped(addr=m.vas_malloc(cred, pid, args.tid, args.size, args.sid)), 200
+    )
 
 
 @router.delete(

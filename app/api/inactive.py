@@ -1,20 +1,28 @@
 """Regions of a space from outside, whoever is inside: POST /v1/vas/{vid}/mmap, munmap, mprotect (as_mmap and its like)."""
 
+from fastapi import Response
+
 from app.answers import Mapped, Value
 from app.arguments import SpaceMmap, SpaceMprotect, SpaceRange
 from app.context import CallerDep
-from app.routing import Vid, new_router
+from app.routing import KEYED, Vid, new_router
 
 router = new_router("spaces")
 
 
-@router.post("/vas/{vid}/mmap", operation_id="vas_mmap", summary="Map memory into a space")
-async def vas_mmap(vid: Vid, args: SpaceMmap, caller: CallerDep) -> Mapped:
+@router.post(
+    "/vas/{vid}/mmap",
+    response_model=Mapped,
+    operation_id="vas_mmap",
+    summary="Map memory into a space",
+    openapi_extra=KEYED,
+)
+async def vas_mmap(vid: Vid, args: SpaceMmap, caller: CallerDep) -> Response:
     """Map memory into a space. EINVAL, ENOMEM, EEXIST; EACCES: the mode's write bit; EPERM: a snapshot."""
-    found = await caller.call(
-        lambda m, cred: m.vas_mmap(cred, vid, args.addr, args.length, args.prot, args.flags)
+    return await caller.create(
+        lambda m, cred: Mapped(addr=m.vas_mmap(cred, vid, args.addr, args.length, args.prot, args.flags)),
+        200,
     )
-    return Mapped(addr=found)
 
 
 @router.post("/vas/{vid}/munmap", operation_id="vas_munmap", summary="Unmap from a space")

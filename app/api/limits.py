@@ -3,7 +3,7 @@
 from app.answers import Limits, Value
 from app.arguments import Prlimit, SetLimits
 from app.context import CallerDep
-from app.routing import Pid, new_router
+from app.routing import CONDITIONAL, Pid, new_router
 from engine.credentials import Credentials
 from engine.machine import Machine
 from everspace.wire import RESOURCE_NAMES
@@ -21,7 +21,7 @@ async def limits(pid: Pid, caller: CallerDep) -> Limits:
     return Limits.of(await caller.about(pid, lambda m, cred: _limits(m, cred, pid)))
 
 
-@router.put("/tasks/{pid}/limits", operation_id="set_limits", summary="Set limits")
+@router.put("/tasks/{pid}/limits", operation_id="set_limits", summary="Set limits", openapi_extra=CONDITIONAL)
 async def set_limits(pid: Pid, args: SetLimits, caller: CallerDep) -> Limits:
     """Set the limits that are given, all or none. EINVAL; EPERM: above what the task began with or root set last."""
 
@@ -30,7 +30,8 @@ async def set_limits(pid: Pid, args: SetLimits, caller: CallerDep) -> Limits:
             m.prlimit(cred, pid, name, value)
         return _limits(m, cred, pid)
 
-    return Limits.of(await caller.about(pid, set_and_look))
+    found = await caller.about(pid, set_and_look, lambda m, cred: Limits.of(_limits(m, cred, pid)))
+    return Limits.of(found)
 
 
 @router.post("/tasks/{pid}/prlimit", operation_id="prlimit", summary="Read or set one limit")

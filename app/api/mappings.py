@@ -2,12 +2,16 @@
 
 from typing import Any
 
+from fastapi import Response
+
 from app.answers import Mapped, Residency, Value
 from app.arguments import Brk, Madvise, Mlock, Mmap, Mprotect, Mremap, Msync, OfThread, Range
 from app.call import Frame
 from app.context import Caller, CallerDep
 from app.memory_calls import MEMORY_CALLS, base64
-from app.routing import Pid, new_router
+from app.routing import KEYED, Pid, new_router
+from engine.credentials import Credentials
+from engine.machine import Machine
 
 router = new_router("memory")
 
@@ -20,10 +24,26 @@ async def _run(name: str, caller: Caller, pid: int, args: OfThread) -> Any:
     return await caller.about(pid, lambda m, _: call.run(m, frame, args))
 
 
-@router.post("/tasks/{pid}/mmap", operation_id="mmap", summary="Map memory")
-async def mmap(pid: Pid, args: Mmap, caller: CallerDep) -> Mapped:
+async def _place(name: str, caller: Caller, pid: int, args: OfThread) -> Response:
+    """One that gives another address each time."""
+    frame = Frame(caller.service, caller.cred, pid, None, caller.service.settings.body_limit)
+
+    def make(m: Machine, _: Credentials) -> Mapped:
+        return Mapped(addr=MEMORY_CALLS[name].run(m, frame, args))
+
+    return await caller.of(pid).create(make, 200)
+
+
+@router.post(
+    "/tasks/{pid}/mmap",
+    response_model=Mapped,
+    operation_id="mmap",
+    summary="Map memory",
+    openapi_extra=KEYED,
+)
+async def mmap(pid: Pid, args: Mmap, caller: CallerDep) -> Response:
     """Map memory. Inside a space the region belongs to the space. EINVAL, ENOMEM, EEXIST, EACCES."""
-    return Mapped(addr=await _run("mmap", caller, pid, args))
+    return await _place("mmap", caller, pid, args)
 
 
 @router.post("/tasks/{pid}/munmap", operation_id="munmap", summary="Unmap a range")
@@ -40,10 +60,16 @@ async def mprotect(pid: Pid, args: Mprotect, caller: CallerDep) -> Value:
     return Value()
 
 
-@router.post("/tasks/{pid}/mremap", operation_id="mremap", summary="Resize or move a region")
-async def mremap(pid: Pid, args: Mremap, caller: CallerDep) -> Mapped:
+@router.post(
+    "/tasks/{pid}/mremap",
+    response_model=Mapped,
+    operation_id="mremap",
+    summary="Resize or move a region",
+    openapi_extra=KEYED,
+)
+async def mremap(pid: Pid, args: Mremap, caller: CallerDep) -> Response:
     """Resize or move a region. EINVAL; EFAULT: no region there; ENOMEM: no room; EAGAIN: locked memory; EBUSY, EEXIST."""
-    return Mapped(addr=await _run("mremap", caller, pid, args))
+    return await _place("mremap", caller, pid, args)
 
 
 @router.post("/tasks/{pid}/brk", operation_id="brk", summary="Move the end of the heap")

@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass
 
-from app import hot, ranges
+from app import etags, hot, ranges
 from app.api.memory import is_durable
 from app.errors import ESTALE, Header, too_big
 from app.hot import HotRoute
@@ -67,7 +67,7 @@ def _read(exchange: Exchange, service: Service, sid: int) -> Answer:
     machine.seg_read(cred, sid, 0, 0)  # EACCES goes before everything that tells of the bytes
     etag = _etag(service, machine.seg_version(cred, sid), sid)
     _precondition(exchange, etag)
-    if ranges.names(exchange.header(b"if-none-match"), etag, weak=True):
+    if etags.names(exchange.header(b"if-none-match"), etag, weak=True):
         return Answer(etag, size, 304, None, [])
     wanted = None
     if exchange.method == "GET" and ranges.still_same(exchange.header(b"if-range"), etag):
@@ -85,7 +85,7 @@ def _read(exchange: Exchange, service: Service, sid: int) -> Answer:
 
 def _precondition(exchange: Exchange, etag: str) -> None:
     given = exchange.header(b"if-match")
-    if given is not None and not ranges.names(given, etag):
+    if given is not None and not etags.names(given, etag):
         raise EngineError(ESTALE, "the segment has changed since", etag=etag)
 
 

@@ -4,9 +4,9 @@ from fastapi import Response
 
 from app.answers import Page, Segment
 from app.arguments import SegCreate, SetAttr
-from app.context import CallerDep
-from app.paging import part
-from app.routing import LIMIT, Cursor, Limit, NameQuery, Sid, new_router
+from app.context import CallerDep, Look
+from app.listing import ListingDep
+from app.routing import CONDITIONAL, KEYED, NameQuery, Sid, new_router
 from engine.credentials import Credentials
 from engine.errors import ESRCH, EngineError
 from engine.machine import Machine
@@ -15,21 +15,31 @@ from engine.views import SegAttr
 router = new_router("segments")
 
 
-@router.post("/segments", status_code=201, operation_id="vas_seg_create", summary="Create a segment")
-async def vas_seg_create(args: SegCreate, caller: CallerDep) -> Segment:
+def segment_of(sid: int) -> Look:
+    """What a GET of the segment answers."""
+    return lambda m, cred: Segment.of(m.vas_seg_getattr(cred, sid))
+
+
+@router.post(
+    "/segments",
+    status_code=201,
+    response_model=Segment,
+    operation_id="vas_seg_create",
+    summary="Create a segment",
+    openapi_extra=KEYED,
+)
+async def vas_seg_create(args: SegCreate, caller: CallerDep) -> Response:
     """Create a segment of zeros at [start, end). EINVAL, EEXIST; EFAULT: not in the user range."""
 
-    def create_and_look(m: Machine, cred: Credentials) -> SegAttr:
+    def make(m: Machine, cred: Credentials) -> Segment:
         sid = m.vas_seg_create(cred, args.name, args.start, args.end, args.mode, args.sharing, args.lifetime)
-        return m.vas_seg_getattr(cred, sid)
+        return Segment.of(m.vas_seg_getattr(cred, sid))
 
-    return Segment.of(await caller.call(create_and_look))
+    return await caller.create(make)
 
 
 @router.get("/segments", operation_id="vas_seg_find", summary="List or find segments")
-async def vas_seg_find(
-    caller: CallerDep, name: NameQuery = None, cursor: Cursor = None, limit: Limit = LIMIT
-) -> Page[Segment]:
+async def vas_seg_find(caller: CallerDep, listing: ListingDep, name: NameQuery = None) -> Page[Segment]:
     """All segments by id, or the one of a name. EINVAL: a name that none can have."""
     if name is None:
         views = await caller.call(lambda m, cred: m.vas_seg_list(cred))
@@ -40,7 +50,7 @@ async def vas_seg_find(
             if refused.errno != ESRCH:
                 raise
             views = []
-    chosen, following = part(views, lambda view: view.sid, cursor, limit)
+    chosen, following = listing.part(views, lambda view: view.sid)
     return Page[Segment](items=[Segment.of(view) for view in chosen], next=following)
 
 
@@ -50,7 +60,12 @@ async def vas_seg_getattr(sid: Sid, caller: CallerDep) -> Segment:
     return Segment.of(await caller.call(lambda m, cred: m.vas_seg_getattr(cred, sid)))
 
 
-@router.patch("/segments/{sid}", operation_id="vas_seg_setattr", summary="Change a segment's attributes")
+@router.patch(
+    "/segments/{sid}",
+    operation_id="vas_seg_setattr",
+    summary="Change a segment's attributes",
+    openapi_extra=CONDITIONAL,
+)
 async def vas_seg_setattr(sid: Sid, args: SetAttr, caller: CallerDep) -> Segment:
     """Change mode, name, lifetime (owner or root), sharing (not while attached), uid and gid (root). EPERM, EBUSY, EEXIST."""
 
@@ -58,11 +73,17 @@ async def vas_seg_setattr(sid: Sid, args: SetAttr, caller: CallerDep) -> Segment
         m.vas_seg_setattr(cred, sid, *args.given())
         return m.vas_seg_getattr(cred, sid)
 
-    return Segment.of(await caller.call(change_and_look))
+    return Segment.of(await caller.call(change_and_look, segment_of(sid)))
 
 
-@router.delete("/segments/{sid}", status_code=204, operation_id="vas_seg_delete", summary="Delete a segment")
+@router.delete(
+    "/segments/{sid}",
+    status_code=204,
+    operation_id="vas_seg_delete",
+    summary="Delete a segment",
+    openapi_extra=CONDITIONAL,
+)
 async def vas_seg_delete(sid: Sid, caller: CallerDep) -> Response:
     """Delete a segment that no space has attached. EACCES, EBUSY."""
-    await caller.call(lambda m, cred: m.vas_seg_delete(cred, sid))
+    await caller.call(lambda m, cred: m.vas_seg_delete(cred, sid), segment_of(sid))
     return Response(status_code=204)

@@ -7,33 +7,45 @@ from app.arguments import Nothing, OfThread, Spawn, Switch
 from app.context import CallerDep
 from app.errors import HttpProblem
 from app.http import ClientGoneError
-from app.paging import part
-from app.routing import LIMIT, Cursor, Limit, Pid, TidPath, new_router
+from app.listing import ListingDep
+from app.routing import CONDITIONAL, KEYED, Pid, TidPath, new_router
+from app.service import Service
 from engine.credentials import Credentials
 from engine.machine import Machine
-from engine.views import TaskStatus
 
 router = new_router("tasks")
 
 
-@router.post("/tasks", status_code=201, operation_id="spawn", summary="Make a task")
-async def spawn(caller: CallerDep, args: Spawn | None = None) -> Task:
-    """A new task; it exits when nothing is heard of it for `lease_s` seconds. EINVAL."""
-    wanted = args or Spawn()
-
-    def spawn_and_look(m: Machine, cred: Credentials) -> TaskStatus:
-        return m.task_status(cred, m.spawn(cred, wanted.name, wanted.lease_s).pid)
-
-    status = await caller.call(spawn_and_look)
-    caller.service.leases.watch(status.pid, status.lease_s)
+def leased(service: Service, m: Machine, cred: Credentials, pid: int) -> Task:
+    """A task just made, whose lease begins when it can no longer be taken back."""
+    status = m.task_status(cred, pid)
+    m.journal.defer(service.leases.watch, pid, status.lease_s)
     return Task.of(status)
 
 
+@router.post(
+    "/tasks",
+    status_code=201,
+    response_model=Task,
+    operation_id="spawn",
+    summary="Make a task",
+    openapi_extra=KEYED,
+)
+async def spawn(caller: CallerDep, args: Spawn | None = None) -> Response:
+    """A new task; it exits when nothing is heard of it for `lease_s` seconds. EINVAL."""
+    wanted = args or Spawn()
+
+    def make(m: Machine, cred: Credentials) -> Task:
+        return leased(caller.service, m, cred, m.spawn(cred, wanted.name, wanted.lease_s).pid)
+
+    return await caller.create(make)
+
+
 @router.get("/tasks", operation_id="task_list", summary="List tasks")
-async def task_list(caller: CallerDep, cursor: Cursor = None, limit: Limit = LIMIT) -> Page[Task]:
+async def task_list(caller: CallerDep, listing: ListingDep) -> Page[Task]:
     """All tasks, by pid."""
     views = await caller.call(lambda m, cred: m.tasks(cred))
-    chosen, following = part(views, lambda view: view.pid, cursor, limit)
+    chosen, following = listing.part(views, lambda view: view.pid)
     return Page[Task](items=[Task.of(view) for view in chosen], next=following)
 
 
@@ -43,36 +55,49 @@ async def task_status(pid: Pid, caller: CallerDep) -> Task:
     return Task.of(await caller.about(pid, lambda m, cred: m.task_status(cred, pid)))
 
 
-@router.delete("/tasks/{pid}", status_code=204, operation_id="exit", summary="End a task")
+@router.delete(
+    "/tasks/{pid}", status_code=204, operation_id="exit", summary="End a task", openapi_extra=CONDITIONAL
+)
 async def exit_task(pid: Pid, caller: CallerDep) -> Response:
     """End a task and release everything it holds. ESRCH, EPERM."""
-    await caller.call(lambda m, cred: m.exit(cred, pid))
+    await caller.call(lambda m, cred: m.exit(cred, pid), lambda m, cred: Task.of(m.task_status(cred, pid)))
     caller.service.leases.forget(pid)
     return Response(status_code=204)
 
 
-@router.post("/tasks/{pid}/fork", status_code=201, operation_id="fork", summary="Copy a task")
-async def fork(pid: Pid, caller: CallerDep, args: OfThread | None = None) -> Task:
+@router.post(
+    "/tasks/{pid}/fork",
+    status_code=201,
+    response_model=Task,
+    operation_id="fork",
+    summary="Copy a task",
+    openapi_extra=KEYED,
+)
+async def fork(pid: Pid, caller: CallerDep, args: OfThread | None = None) -> Response:
     """A copy-on-write copy of the task's original address space; attachments are not inherited. ESRCH, EPERM."""
     tid = args.tid if args else None
 
-    def fork_and_look(m: Machine, cred: Credentials) -> TaskStatus:
-        return m.task_status(cred, m.fork(cred, pid, tid).pid)
+    def make(m: Machine, cred: Credentials) -> Task:
+        return leased(caller.service, m, cred, m.fork(cred, pid, tid).pid)
 
-    status = await caller.about(pid, fork_and_look)
-    caller.service.leases.watch(status.pid, status.lease_s)
-    return Task.of(status)
+    return await caller.of(pid).create(make)
 
 
-@router.post("/tasks/{pid}/exec", operation_id="exec", summary="Begin anew")
-async def exec_task(pid: Pid, caller: CallerDep, _: Nothing | None = None) -> Task:
+@router.post(
+    "/tasks/{pid}/exec",
+    response_model=Task,
+    operation_id="exec",
+    summary="Begin anew",
+    openapi_extra=KEYED,
+)
+async def exec_task(pid: Pid, caller: CallerDep, _: Nothing | None = None) -> Response:
     """Begin anew, as execve(2): a fresh map and one thread; nothing is attached any more. ESRCH, EPERM."""
 
-    def exec_and_look(m: Machine, cred: Credentials) -> TaskStatus:
+    def begin(m: Machine, cred: Credentials) -> Task:
         m.exec(cred, pid)
-        return m.task_status(cred, pid)
+        return Task.of(m.task_status(cred, pid))
 
-    return Task.of(await caller.about(pid, exec_and_look))
+    return await caller.of(pid).create(begin, 200)
 
 
 @router.post("/tasks/{pid}/heartbeat", operation_id="heartbeat", summary="Renew the lease")
@@ -82,11 +107,18 @@ async def heartbeat(pid: Pid, caller: CallerDep, _: Nothing | None = None) -> Le
     return Lease(pid=pid, lease_s=task.lease_s)
 
 
-@router.post("/tasks/{pid}/threads", status_code=201, operation_id="thread", summary="Start a thread")
-async def thread(pid: Pid, caller: CallerDep, args: OfThread | None = None) -> NewThread:
+@router.post(
+    "/tasks/{pid}/threads",
+    status_code=201,
+    response_model=NewThread,
+    operation_id="thread",
+    summary="Start a thread",
+    openapi_extra=KEYED,
+)
+async def thread(pid: Pid, caller: CallerDep, args: OfThread | None = None) -> Response:
     """A new thread; it starts in the original address space. ESRCH, EPERM."""
     tid = args.tid if args else None
-    return NewThread(tid=await caller.about(pid, lambda m, cred: m.thread(cred, pid, tid)))
+    return await caller.of(pid).create(lambda m, cred: NewThread(tid=m.thread(cred, pid, tid)))
 
 
 @router.delete(
@@ -99,7 +131,10 @@ async def exit_thread(pid: Pid, tid: TidPath, caller: CallerDep) -> Response:
 
 
 @router.put(
-    "/tasks/{pid}/threads/{tid}/active", operation_id="vas_switch", summary="Switch a thread into a space"
+    "/tasks/{pid}/threads/{tid}/active",
+    operation_id="vas_switch",
+    summary="Switch a thread into a space",
+    openapi_extra=CONDITIONAL,
 )
 async def vas_switch(pid: Pid, tid: TidPath, args: Switch, caller: CallerDep, request: Request) -> Active:
     """Switch a thread to an attached space, or to the original address space (0). EINVAL: not attached.
@@ -108,7 +143,7 @@ async def vas_switch(pid: Pid, tid: TidPath, args: Switch, caller: CallerDep, re
     absent: without end. EAGAIN: not free (`timeout_s` 0); ETIMEDOUT; EBUSY: those who have them wait for this thread.
     """
     service, cred = caller.service, caller.cred
-    service.renew(cred, pid)
+    await caller.of(pid).judge(lambda m, cred: Active(tid=tid, vid=m.active_vas(cred, pid, tid)))
     try:
         await service.switching.switch(cred, pid, tid, args.vid, args.timeout_s, request)
     except ClientGoneError:

@@ -1,8 +1,15 @@
 """Lists in parts: nothing twice, nothing left out, whatever comes and goes meanwhile."""
 
-import pytest
+import itertools
+import random
+from dataclasses import dataclass, field
+from urllib.parse import quote
 
-from app.paging import after, cursor_after, part
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from app.paging import after, cursor_after, part, part_of_names
 from engine.errors import EngineError
 from tests.app.support import BASE, PAGE, Site
 
@@ -77,3 +84,109 @@ async def test_deleting_while_walking(site: Site) -> None:
     await site.ok("DELETE", f"/vas/{vids[2]}")
     second = await site.ok("GET", f"/vas?limit=2&cursor={first['next']}")
     assert [item["id"] for item in second["items"]] == vids[3:5]
+
+
+async def test_a_link_leads_to_the_next_part(site: Site) -> None:
+    vids = [await site.space(f"space {n}") for n in range(5)]
+    for name in ("a b", "c&d", "é", "#"):
+        await site.ok("PUT", f"/vas/{vids[0]}/roots/{quote(name, safe='')}", {"addr": hex(BASE)})
+    for path, key, expected in (
+        ("/vas?limit=2", "id", vids),
+        (f"/vas/{vids[0]}/roots?limit=1", "name", sorted(["a b", "c&d", "é", "#"])),
+    ):
+        target, found = f"/v1{path}", []
+        while True:
+            answer = await site.send("GET", target)
+            found += [item[key] for item in answer.json["items"]]
+            link = answer.headers.get("link")
+            assert (link is None) == (answer.json["next"] is None)
+            if link is None:
+                break
+            reference, relation = link.split(">; ")
+            assert (reference[:2], relation) == ("<?", 'rel="next"')
+            target = f"{target.partition('?')[0]}{reference[1:]}"
+        assert found == expected
+
+
+class Shelf(RuleBasedStateMachine):
+    """A list that changes while several readers walk through it, each with its own size of parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.items: set[int] = set()
+        self.walks: list[Walk] = []
+
+    @rule(keys=st.sets(st.integers(0, 60), max_size=8))
+    def insert(self, keys: set[int]) -> None:
+        self.items |= keys
+        for walk in self.walks:
+            walk.came |= keys
+
+    @rule(keys=st.sets(st.integers(0, 60), max_size=8))
+    def delete(self, keys: set[int]) -> None:
+        self.items -= keys
+        for walk in self.walks:
+            walk.stayed -= keys
+
+    @rule(limit=st.integers(1, 5))
+    def begin(self, limit: int) -> None:
+        self.walks.append(Walk(limit, set(self.items), set(self.items)))
+
+    @rule(number=st.integers(0, 5))
+    def go_on(self, number: int) -> None:
+        if number < len(self.walks) and self.walks[number].go_on(self.items):
+            del self.walks[number]
+
+    def teardown(self) -> None:
+        for walk in self.walks:
+            while not walk.go_on(self.items):
+                continue
+
+
+@dataclass
+class Walk:
+    """One reader: by key and by name alike."""
+
+    limit: int
+    stayed: set[int]
+    came: set[int]
+    seen: list[int] = field(default_factory=list)
+    cursor: str | None = None
+    cursor_of_names: str | None = None
+
+    def go_on(self, items: set[int]) -> bool:
+        """Read the next part; whether it was the last, and then everything that was always there has been seen."""
+        chosen, self.cursor = part(sorted(items), lambda item: item, self.cursor, self.limit)
+        names = {f"{item:03}": item for item in items}
+        named, self.cursor_of_names = part_of_names(names, self.cursor_of_names, self.limit)
+        assert [item for _, item in named] == list(chosen)
+        self.seen += chosen
+        if self.cursor is not None:
+            assert len(chosen) == self.limit
+            return False
+        assert self.seen == sorted(set(self.seen)), "nothing twice, and in order"
+        assert self.stayed <= set(self.seen) <= self.came, "nothing left out, nothing made up"
+        return True
+
+
+TestShelf = Shelf.TestCase
+
+
+async def test_parts_are_stable_whatever_comes_and_goes(site: Site, seed: int) -> None:
+    """The same over the service: spaces are made and deleted between the parts of a walk."""
+    rng = random.Random(seed)
+    vids = [await site.space(f"space {n}") for n in range(20)]
+    stayed, came, seen, target = set(vids), set(vids), [], "/v1/vas?limit=3"
+    for number in itertools.count():
+        answer = await site.send("GET", target)
+        seen += [item["id"] for item in answer.json["items"]]
+        if answer.json["next"] is None:
+            break
+        target = f"/v1/vas?limit={rng.randrange(1, 5)}&cursor={answer.json['next']}"
+        for gone in rng.sample(sorted(stayed), min(2, len(stayed))):
+            await site.ok("DELETE", f"/vas/{gone}")
+            stayed.remove(gone)
+        if number < 5:
+            came.add(await site.space(f"new {number}"))
+    assert seen == sorted(set(seen))
+    assert stayed <= set(seen) <= came

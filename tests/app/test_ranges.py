@@ -6,7 +6,8 @@ from email.policy import HTTP
 import pytest
 
 from app.errors import HttpProblem
-from app.ranges import names, requested, still_same, written
+from app.etags import names
+from app.ranges import requested, still_same, written
 from engine.errors import EngineError
 from tests.app.support import BYTES, PAGE, Site
 

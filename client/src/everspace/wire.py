@@ -30,6 +30,10 @@ service, so a service of another instance refuses with ESRCH, whatever task has 
 """
 HEADER_REQUEST_ID: Final = "X-Request-Id"
 """Sent by the client, echoed by the service; made by the service where the client sent none."""
+HEADER_KEY: Final = "Idempotency-Key"
+"""On a POST that makes something: asked again under the same key it is not done again, for a day."""
+HEADER_REPLAYED: Final = "Idempotent-Replayed"
+"""On an answer that was given before, under the same key."""
 
 MEDIA_BYTES: Final = "application/octet-stream"
 MEDIA_JSON: Final = "application/json"
