@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,12 @@ from app.api import (
 from app.errors import E2BIG, EIO, HttpProblem, answer_of, bug_answer
 from app.gate import HOT_ROUTES, Gate
 from app.http import SCOPE_EXCHANGE, Exchange
+from app.logs import log_request
+from app.metrics import Metrics
 from app.routing import refusal_of
 from app.service import Parts, Service
 from app.settings import Settings
+from app.telemetry import tracing_of
 from engine.errors import EngineError
 from engine.geometry import GEOMETRIES
 from everspace.wire import API_PREFIX
@@ -52,23 +54,60 @@ NOUNS = (
 )  # fmt: skip
 
 
+def nothing() -> None:
+    """Between the steps of opening, where nobody wants to stop it."""
+
+
 def create_app(
-    settings: Settings, parts: Parts | None = None, clock: Callable[[], float] = time.monotonic
+    settings: Settings,
+    parts: Parts | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    *,
+    metrics: Metrics | None = None,
+    go_on: Callable[[], None] = nothing,
 ) -> Gate:
     """The service as an ASGI application. Raises StoreError if the data directory cannot be used.
 
-    Tests hand in `parts` of their own and a `clock` (seconds) for leases.
+    Tests hand in `parts` of their own and a `clock` (seconds) for leases. `go_on` is called between the steps of
+    opening, and may raise what ends it; nothing is left open then.
     """
-    service = Service(settings, parts or open_parts(settings), clock)
-    return Gate(service, control_app(service))
+    metrics = metrics or Metrics()
+    tracing = tracing_of(settings)
+    told = (metrics,) if tracing is None else (metrics, tracing)
+    parts = parts or open_parts(settings, [each.committed for each in told], go_on)
+    try:
+        go_on()
+        service = Service(settings, parts, clock)
+    except BaseException:
+        parts.close()
+        raise
+    if tracing is not None:
+        service.at_end.append(tracing.close)
+    metrics.service = service
+    gate = Gate(service, control_app(service, metrics))
+    gate.observers += [*(each.observe for each in told), log_request]
+    return gate
 
 
-def open_parts(settings: Settings) -> Parts:
-    """Open everything in the data directory; on a first start make it, with root's account and token."""
+def open_parts(
+    settings: Settings,
+    on_commit: Sequence[Callable[[int, float], None]] = (),
+    go_on: Callable[[], None] = nothing,
+) -> Parts:
+    """Open everything in the data directory; on a first start make it, with root's account and token.
+
+    Each of `on_commit` is told of each commit: transactions, and seconds.
+    """
+
+    def committed(transactions: int, seconds: float) -> None:
+        for tell in on_commit:
+            tell(transactions, seconds)
+
     geometry = GEOMETRIES[settings.arch]
     store = open_store(settings.data_dir, geometry)
     accounts, swap = None, None
     try:
+        go_on()
         swap = open_swap(settings.data_dir, geometry.page_size, settings.swap_bytes)
         accounts = open_accounts(settings)
         _ensure_root(accounts, settings.data_dir / ROOT_TOKEN_FILE)
@@ -79,7 +118,7 @@ def open_parts(settings: Settings) -> Parts:
             swap.close()
         store.close()
         raise
-    return Parts(store, Writer(store), accounts, swap)
+    return Parts(store, Writer(store, on_commit=committed), accounts, swap)
 
 
 def _ensure_root(accounts: AccountStore, file: Path) -> None:
@@ -110,25 +149,12 @@ class Control(FastAPI):
         return self.openapi_schema
 
 
-def control_app(service: Service | None) -> FastAPI:
+def control_app(service: Service | None, metrics: Metrics | None = None) -> FastAPI:
     """The control routes. Without a service they only describe themselves."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if service is None:
-            yield
-            return
-        await service.start()
-        try:
-            yield
-        finally:
-            await service.stop()
-
     control = Control(
         title="Everspace",
         version=openapi.API_VERSION,
         description=openapi.DESCRIPTION,
-        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -137,6 +163,7 @@ def control_app(service: Service | None) -> FastAPI:
         telemetry=openapi.NO_TELEMETRY,
     )
     control.state.service = service
+    control.state.metrics = metrics
     for noun in NOUNS:
         control.include_router(noun.router, prefix=API_PREFIX)
     control.include_router(health.router)

@@ -25,6 +25,7 @@ from engine.geometry import GEOMETRIES
 from engine.machine import Machine
 from engine.ports import SwapArea
 from engine.regions.limits import default_limits
+from storage.statistics import Statistics
 from storage.store import Store
 
 FIRST_PID_MAX = 1 << 20
@@ -64,6 +65,14 @@ class Parts:
     accounts: ClosableAccounts
     swap: ClosableSwap | None = None
 
+    def close(self) -> None:
+        """Commit what is queued, and release everything."""
+        self.writer.close()
+        self.store.close()
+        self.accounts.close()
+        if self.swap is not None:
+            self.swap.close()
+
 
 class Service:
     """Owns the machine. Everything but the constructor runs on the event loop's thread.
@@ -100,6 +109,11 @@ class Service:
         self.ready = False
         self.cores = 0
         """Core files being sent."""
+        self.at_end: list[Callable[[], object]] = []
+        """Called in a thread when all is over."""
+        self.leases_expired = 0
+        self.background_failures = 0
+        """Times that work in the background ended with a defect."""
         self._parts = parts
         self._background: list[asyncio.Task[None]] = []
 
@@ -129,10 +143,9 @@ class Service:
             log.error("at shutdown: %s", failure)
         finally:
             await asyncio.to_thread(self._parts.writer.close)
-            self._parts.store.close()
-            self._parts.accounts.close()
-            if self._parts.swap is not None:
-                self._parts.swap.close()
+            self._parts.close()
+            for end in self.at_end:
+                await asyncio.to_thread(end)
 
     def drain(self) -> None:
         """Refuse new calls with 503 and end the streams of events: the service is about to stop."""
@@ -151,6 +164,7 @@ class Service:
         for pid in self.leases.expired():
             try:
                 await self.executor.run(partial(self._expire, pid))
+                self.leases_expired += 1
             except EngineError as refused:
                 if refused.errno != ESRCH:
                     raise
@@ -160,47 +174,9 @@ class Service:
         self.machine.journal.note("task.expired", pid=pid, uid=uid)
         self.machine.exit(ROOT, pid)
 
-    def metrics_text(self) -> str:
-        """Counters in the Prometheus text format."""
-        counts, machine = self.executor.counts, self.machine
-        figures = (
-            (
-                "transactions_total",
-                "counter",
-                "Engine transactions, retried ones included.",
-                counts.transactions,
-            ),
-            ("commits_total", "counter", "Durable commits.", counts.commits),
-            ("commits_failed_total", "counter", "Commits that the store refused.", counts.commits_failed),
-            (
-                "transactions_unsettled",
-                "gauge",
-                "Transactions that wait for a commit.",
-                self.executor.unsettled,
-            ),
-            ("fetches_total", "counter", "Times that pages were fetched from the store.", counts.fetches),
-            ("pages_fetched_total", "counter", "Pages fetched from the store.", counts.pages_fetched),
-            ("events_total", "counter", "Events published.", self.events.last),
-            ("event_streams", "gauge", "Streams of events that are open.", self.events.streams),
-            ("tasks", "gauge", "Living tasks.", len(machine.tasks_table)),
-            ("lock_waiters", "gauge", "Threads that wait for a lock.", len(machine.locks)),
-            ("spaces", "gauge", "Spaces.", len(machine.spaces.registry)),
-            ("segments", "gauge", "Segments.", len(machine.segments.registry)),
-            ("frames", "gauge", "Page frames that may be resident.", machine.pool.capacity),
-            ("frames_free", "gauge", "Page frames that are free.", machine.pool.free_count),
-            ("swap_pages", "gauge", "Pages that the swap area can hold.", machine.slots.capacity),
-            ("swap_pages_used", "gauge", "Pages that are put aside there.", machine.slots.used),
-            (
-                "swap_failures_total",
-                "counter",
-                "Times that the disk refused to put pages aside.",
-                machine.slots.failures,
-            ),
-        )
-        return "".join(
-            f"# HELP everspace_{name} {text}\n# TYPE everspace_{name} {kind}\neverspace_{name} {value}\n"
-            for name, kind, text, value in figures
-        )
+    def store_statistics(self) -> Statistics:
+        """How much is stored. Raises StoreError."""
+        return self._parts.store.statistics()
 
     async def _let_go(self) -> None:
         """What does not outlive a service goes in the first commit of the next one."""
@@ -224,4 +200,5 @@ class Service:
             try:
                 await work()
             except Exception:
+                self.background_failures += 1
                 log.exception("background work failed; it will be tried again")

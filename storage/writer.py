@@ -3,9 +3,10 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Final
 
 from engine.changes import Change, PutPages
@@ -47,8 +48,16 @@ class Writer:
     thread.
     """
 
-    def __init__(self, store: Store, *, group_bytes_max: int = GROUP_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        group_bytes_max: int = GROUP_BYTES_MAX,
+        on_commit: Callable[[int, float], None] | None = None,
+    ) -> None:
+        """`on_commit` is told, in the writer's thread, of each commit that was tried: transactions, and seconds."""
         self._store = store
+        self._on_commit = on_commit
         self._group_bytes_max = group_bytes_max
         self._queue: deque[_Entry] = deque()
         self._changed = threading.Condition()
@@ -121,18 +130,31 @@ class Writer:
         return group
 
     def _commit(self, group: list[_Entry]) -> None:
+        began = perf_counter()
+        failure: Exception | None = None
         try:
             self._store.commit([entry.changes for entry in group])
         except Exception as error:  # noqa: BLE001 - whatever it was, the futures must hear of it
-            with self._changed:
-                self._failure = error
-                group += self._queue
-                self._queue.clear()
-            for entry in group:
-                entry.future.set_exception(error)
-        else:
+            failure = error
+        self._tell(len(group), perf_counter() - began)
+        if failure is None:
             for entry in group:
                 entry.future.set_result(None)
+            return
+        with self._changed:
+            self._failure = failure
+            group += self._queue
+            self._queue.clear()
+        for entry in group:
+            entry.future.set_exception(failure)
+
+    def _tell(self, transactions: int, seconds: float) -> None:
+        if self._on_commit is None:
+            return
+        try:
+            self._on_commit(transactions, seconds)
+        except Exception:  # noqa: BLE001 - who counts commits must not be what decides them
+            _log.exception("a commit was not counted")
 
     def _probe(self) -> bool:
         """Whether writing works again: nobody may come and try."""

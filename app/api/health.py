@@ -5,6 +5,7 @@ from fastapi.responses import PlainTextResponse
 
 from app.answers import Version
 from app.errors import HttpProblem
+from app.metrics import MEDIA_METRICS, Metrics
 from app.service import Service
 
 router = APIRouter(tags=["health"])
@@ -31,7 +32,8 @@ async def readyz(request: Request) -> str:
 )
 async def metrics(request: Request) -> PlainTextResponse:
     """Counters in the Prometheus text format."""
-    return PlainTextResponse(_service(request).metrics_text(), media_type="text/plain; version=0.0.4")
+    metrics: Metrics = request.app.state.metrics
+    return PlainTextResponse(metrics.text(), headers={"content-type": MEDIA_METRICS})
 
 
 @router.get("/version", operation_id="version", summary="Release and geometry")

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from typing import Final
+from typing import Any, Final
 
 from app.commands.options import ENVIRONMENT, Commands, add_data_dir, settings_of
 from engine.geometry import GEOMETRIES
@@ -57,23 +57,42 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM. Raises StoreError, CannotListenError before anything is served."""
-    from app import server
+    """Serve until SIGTERM. Raises CannotListenError; StoreError if the data directory cannot be used."""
+    from app import logs, server
+    from app.connections import Bounds, Connections
     from app.main import create_app
+    from app.metrics import Metrics
+    from app.opening import Opening
+    from app.tls import tls_of
 
     settings = settings_of(arguments)
     if settings.arch not in GEOMETRIES:
         raise StoreUnusable(f"--arch (EVERSPACE_ARCH): {settings.arch!r} is none of {', '.join(GEOMETRIES)}")
+    tls = tls_of(settings)
     sockets = server.bind(settings)
     try:
-        app = create_app(settings)
-        for opened in sockets:
-            name = opened.getsockname()
-            place = name if isinstance(name, str) else f"http://{settings.host}:{name[1]}"
-            sys.stdout.write(f"everspaced: {settings.data_dir} is served on {place}\n")
-        sys.stdout.flush()
-        server.run(app, settings, sockets, app.service.drain)
+        places = [_place(opened.getsockname(), settings.host, tls=tls is not None) for opened in sockets]
+
+        def say() -> None:
+            for place in places:
+                sys.stdout.write(f"everspaced: {settings.data_dir} is served on {place}\n")
+            sys.stdout.flush()
+
+        logs.configure(settings)
+        connections = Connections(Bounds.of(settings))
+        metrics = Metrics(connections)
+        opening = Opening(
+            lambda go_on: create_app(settings, metrics=metrics, go_on=go_on),
+            metrics,
+            settings.shutdown_grace,
+            say,
+        )
+        server.run(opening, settings, sockets, connections, tls)
     finally:
         for opened in sockets:
             opened.close()
     return 0
+
+
+def _place(name: Any, host: str, *, tls: bool) -> str:
+    return name if isinstance(name, str) else f"{'https' if tls else 'http'}://{host}:{name[1]}"

@@ -11,6 +11,7 @@ import pytest
 from app import events
 from app.api import events as route
 from tests.app.following import following, now, told
+from tests.app.metered import metric
 from tests.app.support import BASE, Site, running, until
 from tests.conformance.support.service import Service
 
@@ -137,7 +138,7 @@ async def test_streams_are_limited_and_given_back(tmp_path: Path) -> None:
         async with following(site), following(site):
             answer = await site.call("GET", "/events")
             assert (answer.status, answer.errno) == (429, "EAGAIN")
-            assert "everspace_event_streams 2" in site.service.metrics_text()
+            assert await metric(site, "event_streams") == 2
         assert site.service.events.streams == 0
         async with following(site) as client:
             assert client.status == 200

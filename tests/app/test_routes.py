@@ -5,7 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from app.main import control_app
-from tests.app.support import BASE, BYTES, PAGE, Answer, Site
+from tests.app.metered import metric
+from tests.app.support import BASE, BYTES, PAGE, Site
 
 Row = tuple[str, str, Any, int]
 """Method, path below the root, JSON body or bytes, status."""
@@ -213,14 +214,9 @@ async def test_version_names_this_start(site: Site) -> None:
 
 
 async def test_metrics_count(site: Site) -> None:
-    def commits(answer: Answer) -> int:
-        found = re.search(rb"^everspace_commits_total (\d+)$", answer.body, re.MULTILINE)
-        assert found
-        return int(found[1])
-
-    before = commits(await site.send("GET", "/metrics", token=None))
+    before = await metric(site, "commits_total")
     await site.space()
-    assert commits(await site.send("GET", "/metrics", token=None)) == before + 1
+    assert await metric(site, "commits_total") == before + 1
 
 
 async def test_a_request_id_is_echoed_or_made(site: Site) -> None:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from storage.errors import StoreUnusable
 from storage.fsck import check_dir
 from storage.swap_area import SWAP_FILE
+from tests.app.metered import metric
 from tests.app.support import BASE, PAGE, Site, running
 
 MIB = 1 << 20
@@ -32,14 +32,6 @@ async def fill(site: Site, pid: int, mibs: int, addr: int = BASE) -> None:
 async def require_filled(site: Site, pid: int, mibs: int, addr: int = BASE) -> None:
     for number in range(mibs):
         assert (await site.read(pid, addr + number * MIB, MIB)).body == bytes([number + 1]) * MIB, number
-
-
-async def metric(site: Site, name: str) -> int:
-    found = re.search(
-        rf"^everspace_{name} (\d+)$", (await site.send("GET", "/metrics")).body.decode(), re.MULTILINE
-    )
-    assert found
-    return int(found[1])
 
 
 async def test_more_than_memory_is_kept(tmp_path: Path) -> None:

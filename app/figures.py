@@ -1,0 +1,79 @@
+"""Figures of a running service that nobody counts until they are asked for: engine, executor, store."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+from app.service import Service
+from storage.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One family of a metric: a value for each choice of labels. `counts`: it only ever grows."""
+
+    name: str
+    text: str
+    counts: bool
+    values: Sequence[tuple[tuple[str, ...], float]]
+    labels: tuple[str, ...] = ()
+
+
+def figures_of(service: Service) -> Iterator[Figure]:
+    """On the event loop's thread."""
+    yield from _of_the_way(service)
+    yield from _of_the_machine(service)
+    yield from _of_the_store(service)
+
+
+def _count(name: str, text: str, value: float) -> Figure:
+    return Figure(name, text, True, [((), value)])
+
+
+def _gauge(name: str, text: str, value: float) -> Figure:
+    return Figure(name, text, False, [((), value)])
+
+
+def _of_the_way(service: Service) -> Iterator[Figure]:
+    executor, events = service.executor, service.events
+    counts = executor.counts
+    yield _count("transactions", "Engine transactions, retried ones included.", counts.transactions)
+    yield _count("commits", "Durable commits.", counts.commits)
+    yield _count("commits_failed", "Commits that the store refused.", counts.commits_failed)
+    yield _gauge("transactions_unsettled", "Transactions that wait for a commit.", executor.unsettled)
+    yield _count("fetches", "Times that pages were fetched from the store.", counts.fetches)
+    yield _count("pages_fetched", "Pages fetched from the store.", counts.pages_fetched)
+    yield _count("events", "Events published.", events.last)
+    yield _gauge("event_streams", "Streams of events that are open.", events.streams)
+    yield _count("leases_expired", "Tasks that exited because their lease ran out.", service.leases_expired)
+    yield _count("background_failures", "Work in the background that failed.", service.background_failures)
+
+
+def _of_the_machine(service: Service) -> Iterator[Figure]:
+    machine = service.machine
+    pool, slots = machine.pool, machine.slots
+    minor, major = machine.tasks_table.faults()
+    faults = ((("minor",), minor), (("major",), major))
+    yield Figure(
+        "faults", "Page faults in pages; major ones needed the store or swap.", True, faults, ("kind",)
+    )
+    yield _gauge("tasks", "Living tasks.", len(machine.tasks_table))
+    yield _gauge("lock_waiters", "Threads that wait for a lock.", len(machine.locks))
+    yield _gauge("spaces", "Spaces.", len(machine.spaces.registry))
+    yield _gauge("segments", "Segments.", len(machine.segments.registry))
+    yield _gauge("frames", "Page frames that may be resident.", pool.capacity)
+    yield _gauge("frames_free", "Page frames that are free.", pool.free_count)
+    yield _gauge("swap_pages", "Pages that the swap area can hold.", slots.capacity)
+    yield _gauge("swap_pages_used", "Pages that are put aside there.", slots.used)
+    yield _count("swap_failures", "Times that the disk refused to put pages aside.", slots.failures)
+
+
+def _of_the_store(service: Service) -> Iterator[Figure]:
+    try:
+        statistics = service.store_statistics()
+    except StoreError:
+        yield _gauge("store_up", "Whether the store answers.", 0)
+        return
+    yield _gauge("store_up", "Whether the store answers.", 1)
+    for field in fields(statistics):
+        value = getattr(statistics, field.name)
+        yield _gauge(f"store_{field.name}", f"{field.name} of the store; see docs/operations.md.", value)
