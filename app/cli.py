@@ -9,12 +9,40 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from app.commands import account, audit, fsck, group, migrate, quota, serve, simulate, token
+from app.commands import (
+    account,
+    audit,
+    backup,
+    compact,
+    fsck,
+    group,
+    migrate,
+    quota,
+    restore,
+    serve,
+    simulate,
+    statistics,
+    token,
+)
 from storage.errors import AccountError, AccountInvalid, StoreError
 
 Run = Callable[[argparse.Namespace], int]
 
-COMMANDS = (serve, account, group, token, quota, audit, fsck, migrate, simulate)
+COMMANDS = (
+    serve,
+    account,
+    group,
+    token,
+    quota,
+    audit,
+    backup,
+    restore,
+    fsck,
+    compact,
+    migrate,
+    statistics,
+    simulate,
+)
 
 
 class BadOptionError(Exception):

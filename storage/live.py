@@ -77,6 +77,10 @@ class LiveCounts:
             del self._live[lsn]
             self.cost -= chunk_cost(self._slots.pop(lsn), self._page_size)
 
+    def __contains__(self, lsn: int) -> bool:
+        """Whether there is such a chunk, dead or not."""
+        return lsn in self._slots
+
     def __len__(self) -> int:
         """Chunks, dead ones included."""
         return len(self._slots)

@@ -348,6 +348,23 @@ class LmdbStore:
                 for due in (self._housekeeper.due, self._housekeeper.rewrite_due, self._merger.due)
             )
 
+    def rewrite(self, lsns: Sequence[int]) -> None:
+        """Put the pages of these chunks that are in use again, so that the chunks can go. Raises as `commit`.
+
+        A chunk in which a page in use is damaged stays as it is.
+        """
+        with self._writing:
+            self._require_open()
+            group = self._net_effect([])
+            with named_errors("reading pages to move"), self._tables.read() as txn:
+                group.puts = self._rewriter.gather_of(txn, lsns)
+            if group.moves:
+                self._write(group, BUSY)
+
+    def has_chunk(self, lsn: int) -> bool:
+        """Whether the log has this chunk."""
+        return lsn in self._live
+
     def _moves(self, patience: int) -> ChangeSet:
         """Pages that are worth putting again: for a merge of layers or out of sparse chunks, by turns."""
         group = self._net_effect([])

@@ -13,8 +13,11 @@ from pathlib import Path
 from storage.directory import STORE_FILE, DataDir
 from storage.errors import DataDirInUse, StoreUnusable
 from storage.format import Superblock
+from storage.measuring import measured
 from storage.opening import MAP_BYTES, open_environment, open_tables
-from storage.tables import Tables
+from storage.recovery import recover
+from storage.statistics import Statistics
+from storage.tables import Tables, named_errors
 
 
 @contextlib.contextmanager
@@ -74,3 +77,19 @@ def instead_of_service(directory: DataDir) -> Iterator[tuple[Tables, Superblock]
         yield open_tables(env, directory.store_file)
     finally:
         env.close()
+
+
+def statistics_of(data_dir: Path | str) -> Statistics:
+    """The statistics of a data directory, whether a service owns it or not. Reads the page maps and the log's keys.
+
+    Raises FormatUnreadable, StoreDamaged, StoreUnusable.
+    """
+    with beside_service(Path(data_dir)) as (tables, superblock), named_errors("reading statistics"):
+        found = recover(tables, superblock.page_size, 1)
+        return measured(
+            tables,
+            found.locations.layers,
+            found.live,
+            tail_entries=found.tail_entries,
+            last_lsn=found.last_lsn,
+        )

@@ -1,6 +1,7 @@
 """Rewriting of sparse chunks: their live pages are put again, unchanged, into full ones, and they die by that."""
 
 import logging
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -26,6 +27,26 @@ class Rewriter:
         self._step_pages = tuning.step_chunks * chunk_slots(page_size)
         self._damaged: set[int] = set()
 
+    def gather_of(self, txn: Txn, lsns: Iterable[int]) -> dict[int, dict[int, Bytes]]:
+        """Live pages of these chunks, by layer and page, but of those in which a live page is damaged."""
+        pages: dict[int, dict[int, Bytes]] = {}
+        for lsn in lsns:
+            for layer, page, content in self._read(txn, lsn)[1]:
+                pages.setdefault(layer, {})[page] = content
+        return pages
+
+    def _read(self, txn: Txn, lsn: int) -> tuple[int, list[tuple[int, int, bytes]]]:
+        """Slots of a chunk, and (layer, page, content) of its live pages; no slots when it is damaged, for good."""
+        try:
+            chunk = find_chunk(self._tables, txn, lsn)
+            if chunk is None:
+                raise RowDamaged("it is missing")
+            return chunk.slots, self._live_pages(txn, lsn, chunk)
+        except RowDamaged as damage:
+            self._damaged.add(lsn)
+            _log.error("chunk %d is damaged and stays as it is: %s", lsn, damage)
+            return 0, []
+
     def gather(self, txn: Txn) -> dict[int, dict[int, Bytes]]:
         """Live pages of the sparsest chunks, by layer and page; empty when putting them again would gain nothing."""
         pages: dict[int, dict[int, Bytes]] = {}
@@ -33,16 +54,8 @@ class Rewriter:
         for lsn in self._live.sparsest(self._step_pages, self._damaged):
             if gathered >= self._step_pages:
                 break
-            try:
-                chunk = find_chunk(self._tables, txn, lsn)
-                if chunk is None:
-                    raise RowDamaged("it is missing")
-                own = self._live_pages(txn, lsn, chunk)
-            except RowDamaged as damage:
-                self._damaged.add(lsn)
-                _log.error("chunk %d is damaged and stays as it is: %s", lsn, damage)
-                continue
-            cost += chunk_cost(chunk.slots, self._page_size)
+            slots, own = self._read(txn, lsn)
+            cost += chunk_cost(slots, self._page_size) if slots else 0
             for layer, page, content in own:
                 pages.setdefault(layer, {})[page] = content
             gathered += len(own)

@@ -1,27 +1,39 @@
-"""`everspaced fsck DIR`: checks a data directory that no service owns, and changes nothing."""
+"""`everspaced fsck DIR`: checks a data directory that no service owns; `--repair` mends what is provably safe to mend."""
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Final
 
 from app.commands.options import Commands
+
+CLEAN: Final = 0
+DAMAGED: Final = 1
+REPAIRED: Final = 3
+"""Exit statuses; 2 is that it could not be checked."""
 
 
 def add_to(commands: Commands) -> None:
     """The command's options."""
     parser = commands.add_parser("fsck", help="check structure and checksums of a data directory")
     parser.add_argument("data_dir", metavar="DIR", type=Path, help="a data directory that no service owns")
+    parser.add_argument("--repair", action="store_true", help="first mend what is provably safe to mend")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """A line for each problem and status 1, or one line and 0. Raises StoreUnusable and its kinds."""
+    """A line for each repair and each problem that is left, or one line. Raises StoreUnusable and its kinds."""
     from storage.fsck import check_dir
+    from storage.repair import repair
 
-    problems = 0
+    repairs = problems = 0
+    for done in repair(arguments.data_dir) if arguments.repair else ():
+        sys.stdout.write(f"repaired: {done}\n")
+        repairs += 1
     for problem in check_dir(arguments.data_dir):
         sys.stdout.write(f"{problem}\n")
         problems += 1
-    if not problems:
-        sys.stdout.write(f"{arguments.data_dir}: clean\n")
-    return 1 if problems else 0
+    if problems:
+        return DAMAGED
+    sys.stdout.write(f"{arguments.data_dir}: clean\n")
+    return REPAIRED if repairs else CLEAN

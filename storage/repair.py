@@ -1,0 +1,194 @@
+"""Repairing a store as far as that is provably safe: nothing that can be read, or might be needed, is ever given up.
+
+What is repaired, and why it is safe:
+
+- What an unfinished restore or compaction left: nothing ever refers to it.
+- LMDB's list of free pages: it is of use to writers alone. All rows are copied to a new file, each checked.
+- A damaged row that nothing needs: a chunk in which no page is current, a drop record that the nodes contain, a node
+  of a layer that a sound drop record says is gone. Housekeeping would delete the same rows.
+- Damaged slots in no use, in a chunk that has pages in use: those are put again, and the chunk is then deleted.
+- A counter that lags behind an id that exists: it is raised, so that no id is given twice.
+
+All else, a page in use that does not match its checksum above all, stays as it is and is reported: a backup has it.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from storage.catalog import read_image
+from storage.checking import owned_objects
+from storage.chunks import Chunk, decode_drops, decode_log_key
+from storage.compaction import COMPACTING, rebuild
+from storage.directory import STORE_FILE, DataDir
+from storage.errors import RowDamaged, StoreDamaged
+from storage.failpoints import failpoint, killpoint
+from storage.format import STATE_KEY, Superblock
+from storage.fsck import NODES_MAX, newest_layer
+from storage.housekeeping import Tuning
+from storage.nodes import decode_node_key
+from storage.offline import replaceable
+from storage.opening import MAP_BYTES, open_environment, open_store, open_tables
+from storage.recovery import recover
+from storage.restoring import RESTORING
+from storage.rows import check_row
+from storage.tables import Tables, Txn, named_errors, page_problems
+
+FREE_LIST: Final = re.compile(r"freeDB\b|\d+ page\(s\) are (both|neither)")
+"""How LMDB's verifier begins to tell of what concerns its list of free pages alone."""
+
+
+def repair(path: Path | str) -> Iterator[str]:
+    """Repair the stopped data directory `path`; a line for each thing that was done, none when there was nothing to do.
+
+    What is still wrong, `check_dir` tells. Raises DataDirInUse, FormatUnreadable, StoreUnusable, StoreFull, StoreFailed.
+    """
+    directory = DataDir.claim(Path(path), create=False)
+    try:
+        with replaceable(directory):
+            failpoint("repair.begin")
+            yield from _remove_leftovers(directory)
+            problems = page_problems(directory.store_file)
+            if problems and all(FREE_LIST.match(problem) for problem in problems):
+                rebuild(directory)
+                yield "the list of free pages was wrong: all rows were copied to a new file"
+            elif problems:
+                return
+            found = _repair_rows(directory.store_file)
+            yield from found.done
+    except (StoreDamaged, lmdb.Error):
+        return  # no more can be proved; the check says what is wrong
+    finally:
+        directory.release()
+    if found.mixed:
+        yield from _put_again(directory.path, found.mixed)
+
+
+def _remove_leftovers(directory: DataDir) -> Iterator[str]:
+    restoring = directory.path / RESTORING
+    if restoring.is_dir():
+        shutil.rmtree(restoring)
+        yield "what an unfinished restore had left was removed"
+    for name, whose in ((COMPACTING, "compaction"), (Path(STORE_FILE).stem + ".new", "start")):
+        leftover = directory.path / name
+        if leftover.is_file():
+            leftover.unlink()
+            yield f"what an unfinished {whose} had left was removed"
+
+
+@dataclass(slots=True)
+class _Repairs:
+    """What was done, and chunks with damaged slots in no use beside others in use."""
+
+    done: list[str] = field(default_factory=list)
+    mixed: list[int] = field(default_factory=list)
+
+
+def _repair_rows(path: Path) -> _Repairs:
+    """Delete damaged rows that nothing needs, raise counters: one transaction. Raises StoreDamaged: it proves nothing."""
+    env = open_environment(path, MAP_BYTES)
+    try:
+        tables, superblock = open_tables(env, path)
+        found = _Repairs()
+        with named_errors("repairing"), tables.write() as txn:
+            _delete_nodes_of_gone_layers(tables, txn, found)
+            failpoint("repair.staged")
+        _delete_obsolete(tables, superblock, found)
+        killpoint("repair.synced")
+        return found
+    finally:
+        env.close()
+
+
+def _delete_nodes_of_gone_layers(tables: Tables, txn: Txn, found: _Repairs) -> None:
+    damaged: list[bytes] = []
+    for key, value in txn.cursor(tables.nodes):
+        try:
+            check_row("nodes", bytes(key), value)
+        except RowDamaged:
+            damaged.append(bytes(key))
+    gone = _gone_layers(tables, txn) if damaged else set()
+    for row in damaged:
+        layer, number = decode_node_key(row)
+        if layer in gone:
+            txn.delete(row, db=tables.nodes)
+            found.done.append(f"node {number} of layer {layer}, which is gone, was damaged and is deleted")
+
+
+def _gone_layers(tables: Tables, txn: Txn) -> set[int]:
+    """Layers that a sound drop record says are gone."""
+    gone: set[int] = set()
+    for key, value in txn.cursor(tables.log):
+        if not decode_log_key(key)[1]:
+            try:
+                gone.update(drop.layer for drop in decode_drops(bytes(key), value) if drop.is_whole)
+            except RowDamaged:
+                continue
+    return gone
+
+
+def _delete_obsolete(tables: Tables, superblock: Superblock, found: _Repairs) -> None:
+    """What needs the page maps to be proved. Raises StoreDamaged when they cannot be read."""
+    recovered = recover(tables, superblock.page_size, NODES_MAX)
+    with named_errors("repairing"), tables.write() as txn:
+        for key, has_header in list(_damaged_log(tables, txn)):
+            lsn, slots = decode_log_key(key)
+            if not slots and lsn <= recovered.state.checkpoint:
+                txn.delete(key, db=tables.log)
+                found.done.append(
+                    f"drop record {lsn}, which the page maps contain, was damaged and is deleted"
+                )
+            elif slots and not recovered.live.live_slots(lsn):
+                txn.delete(key, db=tables.log)
+                found.done.append(f"chunk {lsn}, in which no page is in use, was damaged and is deleted")
+            elif has_header:
+                found.mixed.append(lsn)
+        image = read_image(tables, txn, superblock, recovered.state)
+        objects = (*owned_objects(image), *image.unowned)
+        state = replace(
+            recovered.state,
+            next_vid=max([recovered.state.next_vid, *(space.vid + 1 for space in image.spaces)]),
+            next_sid=max([recovered.state.next_sid, *(segment.sid + 1 for segment in image.segments)]),
+            next_object=max([recovered.state.next_object, *(number + 1 for number in objects)]),
+            next_layer=max(recovered.state.next_layer, newest_layer(recovered) + 1),
+        )
+        if state != recovered.state:
+            txn.put(STATE_KEY, state.encode(), db=tables.meta)
+            found.done.append("counters lagged behind ids that exist and were raised")
+        failpoint("repair.staged")
+
+
+def _damaged_log(tables: Tables, txn: Txn) -> Iterator[tuple[bytes, bool]]:
+    """Keys of the log's damaged rows, and whether the row is a chunk of which at least the header is sound."""
+    for raw, value in txn.cursor(tables.log):
+        key = bytes(raw)
+        try:
+            check_row("log", key, value)
+        except RowDamaged:
+            yield key, _has_header(key, value)
+
+
+def _has_header(key: bytes, value: memoryview) -> bool:
+    try:
+        Chunk(key, value)
+    except RowDamaged:
+        return False
+    return True
+
+
+def _put_again(path: Path, lsns: list[int]) -> Iterator[str]:
+    """Empty chunks of their pages in use, where those are sound, so that the chunks can be deleted."""
+    store = open_store(path, None, tuning=Tuning(obsolete_rows=1))
+    try:
+        store.rewrite(lsns)
+        while store.maintain():
+            pass
+        emptied = [lsn for lsn in lsns if not store.has_chunk(lsn)]
+    finally:
+        store.close()
+    yield from (f"chunk {lsn} was damaged where it is in no use: its pages were put again" for lsn in emptied)
