@@ -1,8 +1,9 @@
 """How Alembic reaches the database: by the connection it is handed, or by `sqlalchemy.url` on its command line."""
 
 from alembic import context
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection
 
+from storage.account_database import AccountDatabase
 from storage.account_tables import Base
 
 
@@ -17,5 +18,7 @@ handed_over = context.config.attributes.get("connection")
 if handed_over is not None:
     run(handed_over)
 else:
-    with create_engine(context.config.get_main_option("sqlalchemy.url") or "sqlite://").begin() as own:
+    database = AccountDatabase(context.config.get_main_option("sqlalchemy.url") or "")
+    with database.writing.begin() as own:
         run(own)
+    database.close()
