@@ -1,5 +1,6 @@
 """One request over ASGI in anybody's name; of a stream without an end the client takes what is there and leaves."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,7 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     scheme: str = "http",
 ) -> Answer:
-    """The whole answer. `body` is sent as JSON, bytes as they are; the client leaves when it has sent it."""
+    """The whole answer. `body` is sent as JSON, bytes as they are."""
     fields, payload = dict(headers or {}), b""
     if isinstance(body, bytes):
         payload = body
@@ -49,6 +50,8 @@ async def ask(
     sent: list[Message] = []
 
     async def receive() -> Message:
+        if not waiting and path != "/v1/events":
+            await asyncio.Event().wait()  # a client that waits for its answer
         return waiting.pop() if waiting else {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:

@@ -15,12 +15,11 @@ from tests.rights.needs import (
     WRITES,
     Need,
 )
+from tests.rights.world import TEXT
 
 RANGE = {"addr": hex(BASE), "length": PAGE}
 NEW = BASE + 0x2000_0000
 """Where nothing is."""
-TEXT = 0x401000
-"""A page of the task's own program."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ TASKS = (
     row("GET", "/proc/{pid}/vas/{vid}/maps", OWN_TASK),
     of_task("GET", "/tasks/{pid}/core"),
     of_task("HEAD", "/tasks/{pid}/core"),
-    of_task("GET", "/tasks/{pid}/memory", query=f"?addr={BASE:#x}&len=8"),
+    of_task("GET", "/tasks/{pid}/memory", query=f"?addr={BASE:#x}&len=64"),
     of_task("PUT", "/tasks/{pid}/memory", b"evil", query=f"?addr={BASE:#x}", status=204),
     of_task("POST", "/tasks/{pid}/batch", {"calls": []}),
     of_task("POST", "/tasks/{pid}/batch", {"calls": [{"call": "read", "args": {"addr": hex(BASE), "length": 8}}]}),

@@ -35,8 +35,8 @@ from tests.rights.needs import (
     Caller,
     Need,
 )
-from tests.rights.rows import NEW, TEXT
-from tests.rights.world import Callers, World, callers_of
+from tests.rights.rows import NEW
+from tests.rights.world import TEXT, Callers, World, callers_of
 
 T = TypeVar("T")
 CLASSES = (Client, Task, Thread, Spaces, Space, Segments, Segment, Attached, Inside, Batch)

@@ -1,5 +1,6 @@
 """A service without a disk, its accounts, and things of the owner's that others try to get at."""
 
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from tests.rights.tokens import expired_token, read_only_token, revoked_token
 SECRET = b"the owner's own bytes"
 HEAP = BASE + 0x1000_0000
 FREE = BASE + 0x1800_0000
+TEXT = 0x401000
+"""A page of a task's own program."""
 EVERYTHING = 0o666
 TASKS = ("pid", "plain", "viewer", "slotted", "holder")
 
@@ -82,7 +85,7 @@ class World:
 
     async def make(self) -> "World":
         """Make them; the mode that is to be judged comes last."""
-        names, site = self.names, self.site
+        names = self.names
         for task in TASKS:
             names[task] = (await self.ok("POST", "/tasks", {"lease_s": 86400}))["pid"]
         names["space_name"], names["segment_name"] = f"{self.tag}-space", f"{self.tag}-segment"
@@ -104,9 +107,12 @@ class World:
             ("mmap", {"addr": hex(BASE), "length": 4 * PAGE, "prot": PROT_RW, "flags": ANON_FIXED}),
             ("vas_set_root", {"name": "first", "addr": hex(BASE)}),
         )
-        names["addr"], thread, names["twin"], names["double"] = await self.batch(
+        (names["addr"],) = await self.batch("pid", ("vas_malloc", {"size": 32, "sid": names["sid"]}))
+        secret = b64encode(SECRET).decode()
+        _, _, thread, names["twin"], names["double"] = await self.batch(
             "pid",
-            ("vas_malloc", {"size": 32, "sid": names["sid"]}),
+            ("write", {"addr": hex(BASE), "data": secret}),
+            ("write", {"addr": names["addr"], "data": secret}),
             ("thread", {}),
             ("vas_clone", {"vid": names["vid"], "name": f"{self.tag}-twin"}),
             ("vas_seg_clone", {"sid": names["sid"], "name": f"{self.tag}-double"}),
@@ -115,12 +121,8 @@ class World:
         await self.batch("pid", ("vas_switch", {"vid": names["vid"], "tid": names["tid"]}))
         await self.batch("viewer", ("mmview_create", {}))
         await self.batch("slotted", ("new_as", {}))
-        (names["image"],) = await self.batch("plain", ("vas_fork", {"name": f"{self.tag}-image"}))
-        assert (
-            await site.send(
-                "PUT", self.path(f"/v1/tasks/{{pid}}/memory?addr={BASE:#x}"), [SECRET], token=self._token
-            )
-        ).status == 204
+        program = ("write", {"addr": hex(TEXT), "data": secret})
+        _, names["image"] = await self.batch("plain", program, ("vas_fork", {"name": f"{self.tag}-image"}))
         await self.batch(
             "plain",
             *(
