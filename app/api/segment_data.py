@@ -52,6 +52,7 @@ async def write_data(exchange: Exchange, service: Service, sid_text: str) -> Non
 
     def write() -> str:
         size = machine.vas_seg_getattr(cred, sid).size
+        machine.seg_write(cred, sid, 0, b"")  # EACCES goes before everything that tells of the bytes
         _precondition(exchange, _etag(service, machine.seg_version(cred, sid), sid))
         offset = ranges.written(exchange.header(b"content-range"), len(data), size)
         machine.seg_write(cred, sid, offset, data, durable)
