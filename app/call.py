@@ -10,6 +10,7 @@ from app.arguments import OfThread
 from app.errors import bad_input, complaint, too_big
 from app.service import Service
 from engine.credentials import Credentials
+from engine.errors import EngineError
 from engine.machine import Machine
 
 Json = Any
@@ -75,6 +76,15 @@ class Call:
             return value if render is None else render(value)
 
         return bound
+
+
+def failing(refused: EngineError) -> Bound:
+    """A call that is refused when its turn comes, so that earlier failures come first."""
+
+    def fail() -> Json:
+        raise refused
+
+    return fail
 
 
 def first_complaint(invalid: ValidationError) -> str:

@@ -158,17 +158,24 @@ def bind(frame: Frame, name: str, members: Mapping[str, Any]) -> Bound:
     return call.bind(frame, call.parse(members))
 
 
+def load(frame: Frame, tid: int | None, addr: int, length: int) -> Bound:
+    """A load ready to run, whose result is bytes. E2BIG: more than an answer may hold."""
+    frame.spend(length)
+    read, cred, pid = frame.machine.read, frame.cred, frame.pid
+    return lambda: read(cred, pid, tid, addr, length)
+
+
+def store(frame: Frame, tid: int | None, addr: int, data: bytes | memoryview, durable: bool) -> Bound:
+    """A store ready to run, whose result is the number of bytes."""
+    write, cred, pid = frame.machine.write, frame.cred, frame.pid
+    return lambda: write(cred, pid, tid, addr, data, durable)
+
+
 def _bind_read(frame: Frame, members: Mapping[str, Any]) -> Bound:
     if not members.keys() <= _READ_MEMBERS:
         raise bad_input("read takes addr, length and tid")
-    addr, length, tid = _address(members), _integer(members, "length"), _thread(frame, members)
-    frame.spend(length)
-    read, cred, pid = frame.machine.read, frame.cred, frame.pid
-
-    def bound() -> Json:
-        return base64(read(cred, pid, tid, addr, length))
-
-    return bound
+    found = load(frame, _thread(frame, members), _address(members), _integer(members, "length"))
+    return lambda: base64(found())
 
 
 def _bind_write(frame: Frame, members: Mapping[str, Any]) -> Bound:
@@ -182,8 +189,7 @@ def _bind_write(frame: Frame, members: Mapping[str, Any]) -> Bound:
         data = binascii.a2b_base64(text, strict_mode=True)  # type: ignore[arg-type]
     except (ValueError, TypeError):
         raise bad_input("data is not base64") from None
-    write, cred, pid, durable = frame.machine.write, frame.cred, frame.pid, how == "commit"
-    return lambda: write(cred, pid, tid, addr, data, durable)
+    return store(frame, tid, addr, data, how == "commit")
 
 
 def _address(members: Mapping[str, Any]) -> int:

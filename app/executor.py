@@ -56,6 +56,17 @@ class ManyPagesNeeded(Exception):
         self.needs = needs
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Calls in a row that have changed nothing when they are refused: loads and stores.
+
+    They are made `together`, in one transaction; if one of them is refused, each of `calls` by itself instead.
+    """
+
+    calls: Sequence[Callable[[], object]]
+    together: Callable[[], Sequence[object]]
+
+
 class WriterPort(Protocol):
     """What the executor needs of `storage.writer.Writer`."""
 
@@ -83,13 +94,15 @@ class Entry:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a call came to, and the entry it has to wait for, if any."""
+    """What a call came to, and the entry it has to wait for, if any. Of a run, `value` holds that of each call."""
 
     value: object = None
     refused: EngineError | None = None
     entry: Entry | None = None
     writes: bool = False
     """Whether the call has changes of its own in that entry's commit."""
+    count: int = 1
+    """Calls that it is of: those of a run that was made together share one."""
 
 
 @dataclass(slots=True)
@@ -144,25 +157,24 @@ class Executor:
             return outcome.value  # type: ignore[return-value]
 
     async def run_each(
-        self, calls: Sequence[Callable[[], object]], waits: Mapping[int, Waiting] | None = None
+        self, calls: Sequence[Callable[[], object] | Run], waits: Mapping[int, Waiting] | None = None
     ) -> list[Outcome]:
-        """Each call in a transaction of its own, in order; one wait for all of them at the end.
+        """Each call in a transaction of its own, runs in one; in order, with one wait for all of them at the end.
 
         A call that is refused with EAGAIN and has its number, from 1 on, in `waits` is made by waiting there instead.
         """
         outcomes: list[Outcome] = []
-        waits = waits or {}
+        waits, made = waits or {}, 0
         try:
             for number, call in enumerate(calls, 1):
-                try:
-                    outcome = await self._attempt(call)
-                    if outcome.refused is not None and outcome.refused.errno == EAGAIN and number in waits:
-                        self._flush()
-                        outcome = Outcome(await waits[number]())
-                    outcomes.append(outcome)
-                except EngineError as refused:
-                    outcomes.append(Outcome(refused=refused))
-                if number % CALLS_IN_A_ROW == 0:
+                if isinstance(call, Run):
+                    outcomes += await self._attempt_run(call)
+                    made += len(call.calls)
+                else:
+                    outcomes.append(await self._attempt_one(call, waits.get(number)))
+                    made += 1
+                if made >= CALLS_IN_A_ROW:
+                    made = 0
                     await asyncio.sleep(0)
         finally:
             self._flush()
@@ -172,6 +184,23 @@ class Executor:
                 if outcome.entry.failure is not None:
                     outcome.refused = outcome.entry.failure
         return outcomes
+
+    async def _attempt_one(self, call: Callable[[], object], wait: Waiting | None) -> Outcome:
+        try:
+            outcome = await self._attempt(call)
+            if outcome.refused is not None and outcome.refused.errno == EAGAIN and wait is not None:
+                self._flush()
+                outcome = Outcome(await wait())
+        except EngineError as refused:
+            return Outcome(refused=refused)
+        return outcome
+
+    async def _attempt_run(self, run: Run) -> list[Outcome]:
+        outcome = await self._attempt_one(run.together, None)
+        if outcome.refused is None:
+            outcome.count = len(run.calls)
+            return [outcome]
+        return [await self._attempt_one(call, None) for call in run.calls]
 
     async def stored_pages(self, object_id: int, first: int, count: int) -> Sequence[int]:
         """Which pages of a range of an object the store has. Raises EIO."""

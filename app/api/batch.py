@@ -1,59 +1,112 @@
 """Many calls in one request: POST /v1/tasks/{pid}/batch?atomic=&tid=. In order, each with its own result."""
 
-import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from app import hot, strict_json
-from app.call import Bound, Frame
+from app import frames, hot, strict_json
+from app.call import Bound, Frame, failing
 from app.calls import CALLS, SwitchTo, bind, refusal_of
-from app.errors import bad_input, errno_problem, too_big
-from app.executor import ManyPagesNeeded, Waiting
+from app.errors import Header, bad_input, errno_problem, too_big
+from app.executor import CALLS_IN_A_ROW, ManyPagesNeeded, Outcome, Run, Waiting
+from app.frames import Asked
 from app.hot import HotRoute
 from app.http import JSON_HEADER, Exchange, flag, optional_number, task_id
 from app.service import Service
 from engine.errors import EngineError, Lacking, PagesNeeded
+from everspace.frames import MEDIA_FRAMES, PAYLOAD_BYTES_MAX
 from everspace.wire import MEDIA_JSON
 
+FRAMES_HEADER: Final[Header] = (b"content-type", MEDIA_FRAMES.encode("ascii"))
 _CALL_MEMBERS = frozenset({"call", "args"})
+_IN_RUNS = frozenset({"read", "write"})
+"""Calls that have changed nothing when they are refused."""
+Results = Iterator[tuple[Any, EngineError | None]]
+"""Value or refusal of each call, in order."""
 
 
 async def batch(exchange: Exchange, service: Service, pid_text: str) -> None:
-    """200 with one result a call; of an atomic batch that fails, the failing call's problem and its `index`."""
+    """200 with one result a call; of an atomic batch that fails, the failing call's problem and its `index`.
+
+    A request in frames is answered in frames, one in JSON in JSON.
+    """
     pid = task_id(pid_text)
     query = exchange.query()
     atomic, tid = flag(query, "atomic"), optional_number(query, "tid")
     settings, cred = service.settings, exchange.cred
     service.machine.require_task(cred, pid).thread(tid)
     service.renew(cred, pid)
-    calls = _calls_of(await exchange.body(settings.body_limit, MEDIA_JSON), settings.batch_limit)
+    framed = _is_framed(exchange)
+    body = await exchange.body(settings.body_limit, MEDIA_FRAMES if framed else MEDIA_JSON)
     service.renew(cred, pid)
-    frame = Frame(service, cred, pid, tid, settings.body_limit)
-    bound = [_bound(frame, call) for call in calls]
-    if atomic:
-        values = await service.executor.run(lambda: _together(bound))
-        results: list[dict[str, Any]] = [{"value": value} for value in values]
+    frame = Frame(service, cred, pid, tid, min(settings.body_limit, PAYLOAD_BYTES_MAX))
+    ask = partial(_asked, frame, exchange)
+    if framed:
+        asked = frames.calls_of(frame, body, settings.batch_limit, ask)
     else:
-        outcomes = await service.executor.run_each(bound, _waits(frame, calls, exchange))
-        results = [
-            {"value": outcome.value} if outcome.refused is None else _result_of(outcome.refused)
-            for outcome in outcomes
-        ]
-    await exchange.reply(200, json.dumps({"results": results}).encode("ascii"), JSON_HEADER)
+        asked = [ask(call) for call in _calls_of(body, settings.batch_limit)]
+    if atomic:
+        values = await service.executor.run(lambda: _together([bound for _, bound, _ in asked]))
+        results: Results = ((value, None) for value in values)
+    else:
+        results = _results(await _one_by_one(service, asked))
+    if framed:
+        answer = frames.answer((_in_frame(*result) for result in results), len(asked))
+        await exchange.reply(200, answer, FRAMES_HEADER)
+    else:
+        text = json.dumps({"results": [_in_json(*result) for result in results]})
+        await exchange.reply(200, text.encode("ascii"), JSON_HEADER)
 
 
-def _waits(frame: Frame, calls: list[Any], exchange: Exchange) -> dict[int, Waiting]:
-    """How each vas_switch that may wait does so, by its number; those after it are made after it."""
+def _is_framed(exchange: Exchange) -> bool:
+    media = exchange.header(b"content-type") or b""
+    return media.partition(b";")[0].strip().lower() == FRAMES_HEADER[1]
+
+
+async def _one_by_one(service: Service, asked: Sequence[Asked]) -> list[Outcome]:
+    """Each call by itself; loads in a row go together as long as none of them is refused, and so do stores."""
+    units: list[Bound | Run] = []
     waits: dict[int, Waiting] = {}
-    for position, call in enumerate(calls, 1):
-        if isinstance(call, dict) and call.get("call") == "vas_switch":
-            with contextlib.suppress(EngineError):  # what is malformed is refused in its turn
-                args = CALLS["vas_switch"].parse(call.get("args", {}))
-                if isinstance(args, SwitchTo) and args.timeout != 0:
-                    waits[position] = partial(_wait, frame, args, exchange)
-    return waits
+    run: list[Bound] = []
+    running = ""
+
+    def close() -> None:
+        if run:
+            calls = tuple(run)
+            units.append(Run(calls, partial(_together, calls)) if len(calls) > 1 else calls[0])
+            run.clear()
+
+    for name, bound, wait in asked:
+        if name != running or len(run) == CALLS_IN_A_ROW:
+            close()
+            running = name
+        if name in _IN_RUNS:
+            run.append(bound)
+        else:
+            units.append(bound)
+            if wait is not None:
+                waits[len(units)] = wait
+    close()
+    return await service.executor.run_each(units, waits)
+
+
+def _asked(frame: Frame, exchange: Exchange, call: Any) -> Asked:
+    """A call of JSON: its name, ready to run, and how it waits if it is a vas_switch that may; what is malformed fails in its turn."""
+    try:
+        if not isinstance(call, dict) or not call.keys() <= _CALL_MEMBERS:
+            raise bad_input('a call is {"call": NAME, "args": {...}}')
+        name, args = call.get("call"), call.get("args", {})
+        if not isinstance(name, str) or not isinstance(args, dict):
+            raise bad_input('a call is {"call": NAME, "args": {...}}')
+        bound = bind(frame, name, args)
+    except EngineError as refused:
+        return "", failing(refused), None
+    if name == "vas_switch":
+        wanted = CALLS[name].parse(args)
+        if isinstance(wanted, SwitchTo) and wanted.timeout != 0:
+            return name, bound, partial(_wait, frame, wanted, exchange)
+    return name, bound, None
 
 
 async def _wait(frame: Frame, args: SwitchTo, exchange: Exchange) -> int:
@@ -81,27 +134,7 @@ def _calls_of(body: bytes | bytearray, limit: int) -> list[Any]:
     return calls
 
 
-def _bound(frame: Frame, call: Any) -> Bound:
-    """The call ready to run; one that is malformed fails when its turn comes, so that earlier failures come first."""
-    try:
-        if not isinstance(call, dict) or not call.keys() <= _CALL_MEMBERS:
-            raise bad_input('a call is {"call": NAME, "args": {...}}')
-        name, args = call.get("call"), call.get("args", {})
-        if not isinstance(name, str) or not isinstance(args, dict):
-            raise bad_input('a call is {"call": NAME, "args": {...}}')
-        return bind(frame, name, args)
-    except EngineError as refused:
-        return _failing(refused)
-
-
-def _failing(refused: EngineError) -> Callable[[], Any]:
-    def fail() -> Any:
-        raise refused
-
-    return fail
-
-
-def _together(bound: list[Bound]) -> list[Any]:
+def _together(bound: Sequence[Bound]) -> list[Any]:
     """All calls, inside one transaction. The first that fails is named by `index`, and everything is undone.
 
     When a call lacks pages the attempt is lost anyway: the remaining calls are then tried only to learn what else
@@ -126,7 +159,26 @@ def _together(bound: list[Bound]) -> list[Any]:
     return values
 
 
-def _result_of(refused: EngineError) -> dict[str, Any]:
+def _results(outcomes: Sequence[Outcome]) -> Results:
+    """Value or refusal of each call."""
+    for outcome in outcomes:
+        if outcome.refused is not None:
+            yield from ((None, outcome.refused) for _ in range(outcome.count))
+        elif outcome.count > 1 and isinstance(outcome.value, list):
+            yield from ((value, None) for value in outcome.value)
+        else:
+            yield outcome.value, None
+
+
+def _in_json(value: Any, refused: EngineError | None) -> dict[str, Any]:
+    return {"value": value} if refused is None else _refusal(refused)
+
+
+def _in_frame(value: Any, refused: EngineError | None) -> tuple[int, bytes]:
+    return frames.value(value) if refused is None else frames.refusal(_refusal(refused))
+
+
+def _refusal(refused: EngineError) -> dict[str, Any]:
     problem = errno_problem(refused)
     return {name: value for name, value in problem.items() if name not in ("status", "title")}
 
@@ -141,6 +193,7 @@ _RESULT = {
         },
     ]
 }
+BINARY = {"type": "string", "format": "binary"}
 _CALL = {
     "type": "object",
     "additionalProperties": False,
@@ -160,7 +213,7 @@ BATCH = HotRoute(
             "tags": ["tasks"],
             "summary": "Many calls in one request",
             "description": (
-                "In order, each with its own value or errno; with `atomic` all or none, and a failure's problem has its `index`. "
+                "In order, each with its own value or errno, in JSON or in frames (docs/api.md); with `atomic` all or none, and a failure's problem has its `index`. "
                 "ESRCH, EPERM; EINVAL: malformed; E2BIG: too many calls or bytes; with `atomic` what any call is refused with: "
                 "EACCES, EAGAIN, EBUSY, EDQUOT, EEXIST, EFAULT, ENOENT, ENOMEM, ENOSPC."
             ),
@@ -185,7 +238,8 @@ BATCH = HotRoute(
                                 {"call": "read", "args": {"addr": "0x100000000000", "length": 5}},
                             ]
                         },
-                    }
+                    },
+                    MEDIA_FRAMES: {"schema": BINARY},
                 },
             },
             "responses": {
@@ -198,7 +252,8 @@ BATCH = HotRoute(
                                 "required": ["results"],
                                 "properties": {"results": {"type": "array", "items": _RESULT}},
                             }
-                        }
+                        },
+                        MEDIA_FRAMES: {"schema": BINARY},
                     },
                 }
             },
