@@ -33,7 +33,7 @@ class AccountDatabase:
     Transactions of `writing` exclude each other on SQLite from their beginning, so that none fails in its middle.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         self._watcher: PoolProxiedConnection | None = None
         self._seen: tuple[int, int] | None = None
         self.reading: Final[Engine] = _engine(url)
@@ -100,7 +100,7 @@ def cause(error: Exception) -> str:
     return said.splitlines()[0] if said.strip() else type(error).__name__
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str | URL) -> Engine:
     try:
         parsed = make_url(url)
         kind = parsed.get_backend_name()

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import URL, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from storage.account_database import FILE_NAME, AccountDatabase, reaching
@@ -77,14 +77,14 @@ class AccountStore:
     Each raises AccountsUnreachable when the database does not answer.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         self._database = AccountDatabase(url)
         self.journal: Final = AuditJournal(self._database)
 
     @staticmethod
     def in_directory(data_dir: Path) -> "AccountStore":
         """The default: an SQLite file in the data directory, for its owner only. Raises StoreUnusable."""
-        return AccountStore(f"sqlite:///{data_dir.resolve() / FILE_NAME}")
+        return AccountStore(URL.create("sqlite", database=str(data_dir.resolve() / FILE_NAME)))
 
     def migrate(self) -> None:
         """Bring the tables to this release's shape. Raises StoreUnusable."""
