@@ -111,7 +111,20 @@ def answer_of(refused: EngineError | HttpProblem) -> tuple[int, bytes, list[Head
         headers.append(CLOSE)
     if refused.errno in ("EAGAIN", "EDQUOT"):
         headers.append((b"retry-after", b"1"))
+        headers += limit_headers(refused)
     return status_of(refused), problem_body(errno_problem(refused)), headers
+
+
+def limit_headers(refused: EngineError) -> list[Header]:
+    """Which quota it was that is used up, as draft-ietf-httpapi-ratelimit-headers has it."""
+    quota, used = refused.data.get("quota"), refused.data.get("used")
+    if not isinstance(quota, int) or not isinstance(used, int):
+        return []
+    name = f'"{refused.data["resource"]}"'
+    return [
+        (b"ratelimit-policy", f"{name};q={quota}".encode("ascii")),
+        (b"ratelimit", f"{name};r={max(0, quota - used)}".encode("ascii")),
+    ]
 
 
 def bug_answer() -> tuple[int, bytes, list[Header]]:

@@ -15,13 +15,15 @@ from app.api.cores import TASK_CORE, VAS_CORE
 from app.api.events import EVENTS
 from app.api.memory import MEMORY
 from app.api.segment_data import SEGMENT_DATA
+from app.auth import insufficient, scope_of
 from app.context import SCOPE_CRED
 from app.errors import CLOSE, EIO, HttpProblem, answer_of, bug_answer
 from app.headers import security_headers, with_common
 from app.hot import HotRoute
 from app.http import SCOPE_EXCHANGE, ClientGoneError, Exchange
+from app.rates import RateRefusedError, Rates
 from app.service import Service
-from engine.errors import ESRCH, EngineError
+from engine.errors import EPERM, ESRCH, EngineError
 from everspace.wire import API_PREFIX, HEADER_INSTANCE, HEADER_REQUEST_ID
 
 URL_BYTES_MAX: Final = 8 * 1024
@@ -71,6 +73,7 @@ class Gate:
         self._instance = service.instance.encode("ascii")
         self.answers: Counter[int] = Counter()
         self.observers: list[Observer] = []
+        self.rates = Rates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the lifespan. WebSockets are refused."""
@@ -123,7 +126,7 @@ class Gate:
         service = self.service
         if not service.ready:
             raise HttpProblem(503, "the service is starting or shutting down", (b"retry-after", b"1"))
-        exchange.cred = await service.authenticator.credentials(authorization)
+        await self._admit(exchange, authorization)
         parts = path.split("/")
         if (
             claimed is not None
@@ -138,6 +141,26 @@ class Gate:
             return
         scope[SCOPE_CRED] = exchange.cred
         await self._pass_on(exchange)
+
+    async def _admit(self, exchange: Exchange, authorization: bytes | None) -> None:
+        """Who calls, and whether his token and his rate let him. Raises HttpProblem 401; EPERM; EAGAIN."""
+        authenticator, quotas = self.service.authenticator, self.service.executor.quotas
+        client = exchange.scope.get("client")
+        bearer = await authenticator.bearer(authorization, client[0] if client else "")
+        grant = exchange.grant = bearer.grant
+        exchange.cred = bearer.cred
+        exchange.watching = authenticator.watching
+        quota = quotas.limits.get(bearer.cred.uid) if quotas.limits else None
+        if quota is not None and quota.rate is not None:
+            try:
+                exchange.common += self.rates.admit(bearer.cred.uid, quota.rate)
+            except RateRefusedError as refused:
+                exchange.common += refused.headers
+                raise
+        needed = scope_of(exchange.method, exchange.scope["path"])
+        if needed not in grant.scopes:
+            exchange.common.append(insufficient(needed))
+            raise EngineError(EPERM, f"the token has not the scope {needed!r}")
 
     def _examine(self, exchange: Exchange) -> tuple[bytes | None, bytes | None]:
         """Give the exchange its id and check the sizes of its head; the Authorization and instance headers."""

@@ -1,5 +1,8 @@
 """One HTTP exchange without a framework: the hot routes read their bytes and answer through this."""
 
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -18,6 +21,7 @@ JSON_HEADER: Header = (b"content-type", MEDIA_JSON.encode("ascii"))
 ID_DIGITS_MAX = 19
 
 
+Watching = Callable[[bytes | None], AbstractContextManager["asyncio.Future[None]"]]
 SCOPE_EXCHANGE: Final = "everspace.exchange"
 """Where the scope of a request has its `Exchange`, for the control routes."""
 
@@ -30,10 +34,22 @@ class Exchange:
     """A request and the way to answer it. `common` are the headers of every answer.
 
     `grant` is what the token stands for, None while nobody is known; `operation` the operationId, "" where no route was
-    reached; `errno` that of a refusal which has one; `status` 0 while nothing was answered.
+    reached; `errno` that of a refusal which has one; `status` 0 while nothing was answered. `watching` is that of the
+    authenticator: who waits long for something learns by it that the token is good no longer.
     """
 
-    __slots__ = ("common", "cred", "errno", "grant", "operation", "receive", "scope", "send", "status")
+    __slots__ = (
+        "common",
+        "cred",
+        "errno",
+        "grant",
+        "operation",
+        "receive",
+        "scope",
+        "send",
+        "status",
+        "watching",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, common: list[Header]) -> None:
         self.scope = scope
@@ -45,6 +61,7 @@ class Exchange:
         self.operation = ""
         self.errno: str | None = None
         self.status = 0
+        self.watching: Watching | None = None
 
     @property
     def method(self) -> str:

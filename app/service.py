@@ -11,7 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Protocol
 
-from app.auth import AccountsPort, Authenticator
+from app.auth import WATCH_S, AccountsPort, Authenticator
 from app.events import Events
 from app.executor import Executor, WriterPort
 from app.leases import Leases
@@ -101,7 +101,7 @@ class Service:
         chronicle.restore(image)
         self.events = Events(chronicle, self.instance, settings.events)
         self.machine.journal.listener = self.events.settled
-        self.authenticator = Authenticator(parts.accounts)
+        self.authenticator = Authenticator(parts.accounts, lambda: self.executor.quotas)
         self.leases = Leases(clock)
         self.receipts = Receipts(self.machine.journal)
         self.receipts.restore(image.receipts)
@@ -126,6 +126,7 @@ class Service:
         self._background = [
             asyncio.create_task(self._every(LEASE_CHECK_S, self.expire_leases)),
             asyncio.create_task(self._every(WRITE_BACK_S, self._write_back)),
+            asyncio.create_task(self._every(WATCH_S, self.authenticator.look)),
             asyncio.create_task(self._every(SWEEP_SECONDS, self._sweep_receipts)),
         ]
         self.ready = True

@@ -4,12 +4,13 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from starlette.types import Receive
 
-from app.errors import Header
-from app.http import ClientGoneError, Exchange
+from app.auth import CHALLENGE_INVALID
+from app.errors import Header, HttpProblem
+from app.http import SCOPE_EXCHANGE, ClientGoneError, Exchange
 from engine.errors import EngineError
 
 STALL_S: Final = 60.0
@@ -22,6 +23,10 @@ class Listener(Protocol):
     @property
     def receive(self) -> Receive:
         """What comes from the client next."""
+
+    @property
+    def scope(self) -> Any:
+        """What came first."""
 
 
 log = logging.getLogger("everspace.streaming")
@@ -65,7 +70,23 @@ async def send_piece(exchange: Exchange, piece: bytes, *, more: bool) -> None:
         raise ClientGoneError from None
 
 
-async def leaves(client: Listener) -> None:
-    """Returns when the client has closed the connection."""
+async def leaves(client: Listener) -> HttpProblem | None:
+    """Returns when the client has closed the connection; or, with 401, when its token is good no longer."""
+    exchange = client if isinstance(client, Exchange) else client.scope.get(SCOPE_EXCHANGE)
+    if exchange is None or exchange.watching is None:
+        await _disconnected(client)
+        return None
+    with exchange.watching(exchange.header(b"authorization")) as ended:
+        gone = asyncio.create_task(_disconnected(client))
+        try:
+            await asyncio.wait({gone, ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+        if not ended.done():
+            return None
+    return HttpProblem(401, "the token is revoked or has expired", CHALLENGE_INVALID)
+
+
+async def _disconnected(client: Listener) -> None:
     while (await client.receive())["type"] != "http.disconnect":
         continue

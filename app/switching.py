@@ -84,7 +84,7 @@ class Switching:
                     {turn, leaving}, timeout=left, return_when=asyncio.FIRST_COMPLETED
                 )
                 if leaving in done:
-                    raise ClientGoneError
+                    raise leaving.result() or ClientGoneError
                 if self._stopping():
                     break
                 if await self._executor.run(lambda: self._machine.vas_switch_in_turn(ticket)):

@@ -1,11 +1,11 @@
 """The stream of events: GET /v1/events as text/event-stream, resumable.
 
 Rights are looked at when an event is sent: the token is resolved anew for each piece, and a stream whose token is
-revoked ends with the next event, at the latest with the next heartbeat.
+revoked or expires ends within moments.
 """
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from app import hot
 from app.errors import Header, HttpProblem
@@ -48,7 +48,7 @@ async def follow(exchange: Exchange, service: Service, _: str) -> None:
 
 
 async def _send_all(
-    exchange: Exchange, service: Service, reader: Reader, leaving: "asyncio.Task[None]"
+    exchange: Exchange, service: Service, reader: Reader, leaving: "asyncio.Task[HttpProblem | None]"
 ) -> None:
     """Events as they come, until the client leaves, its token is revoked, or the service stops."""
     events, authorization = service.events, exchange.header(b"authorization")
@@ -66,9 +66,8 @@ async def _send_all(
         elif events.closed:
             return
         else:
-            done, _ = await asyncio.wait(
-                {events.news(), leaving}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
-            )
+            news: set[asyncio.Future[Any]] = {events.news(), leaving}
+            done, _ = await asyncio.wait(news, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 await send_piece(exchange, b": heartbeat\n" + (events.place(reader) or b"\n"), more=True)
 
