@@ -1,14 +1,19 @@
 """Batches: many calls, one request, a result each."""
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
 
 import everspace
 from everspace import errors
-from everspace.testing import AsyncHandlerTransport, HandlerTransport, json_response, problem_response
+from everspace.testing import (
+    AsyncHandlerTransport,
+    HandlerTransport,
+    batch_calls,
+    json_response,
+    problem_response,
+)
 from everspace.transport import Request, Response
 
 TASK = {
@@ -71,7 +76,7 @@ def fill(batch: Any) -> list[everspace.Handle[Any]]:
 def check(request: Request, handles: list[everspace.Handle[Any]]) -> None:
     assert (request.method, request.target) == ("POST", "/v1/tasks/7/batch")
     assert dict(request.headers)["Everspace-Instance"] == "1"
-    assert json.loads(bytes(request.body))["calls"] == [
+    assert batch_calls(request) == [
         {"call": "vas_create", "args": {"name": "s", "mode": 384, "sharing": "exclusive"}},
         {"call": "vas_attach", "args": {"pid": 0, "vid": 3, "type": "rw", "lazy": True}},
         {"call": "vas_switch", "args": {"vid": 3}},

@@ -8,7 +8,13 @@ import pytest
 
 import everspace
 from everspace import errors
-from everspace.testing import AsyncHandlerTransport, HandlerTransport, json_response, problem_response
+from everspace.testing import (
+    AsyncHandlerTransport,
+    HandlerTransport,
+    batch_calls,
+    json_response,
+    problem_response,
+)
 from everspace.transport import Request, Response
 
 TASK = {
@@ -144,8 +150,8 @@ def test_each_call_in_a_batch(row: Row) -> None:
         with client.spawn().batch() as batch:
             handle = getattr(batch, name)(*args)
         assert handle.result() == result
-        sent = json.loads(bytes(transport.requests[1].body))
-        assert sent == {"calls": [{"call": name, "args": body if batched is None else batched}]}
+        sent = batch_calls(transport.requests[1])
+        assert sent == [{"call": name, "args": body if batched is None else batched}]
 
 
 def test_a_thread_says_its_tid_where_the_service_takes_it() -> None:

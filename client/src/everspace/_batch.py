@@ -4,7 +4,6 @@ from typing import SupportsIndex
 
 from everspace._batch_calls import MoreBatchCalls
 from everspace._calls import memory, segments, spaces, tasks
-from everspace._calls.call import Buffer
 from everspace._gathered import Handle
 from everspace.constants import MS_SYNC
 from everspace.models import SegAttr, VasAttr
@@ -106,14 +105,6 @@ class BatchCalls(MoreBatchCalls):
     ) -> Handle[int]:
         """See Task."""
         return self._add(segments.vas_seg_setattr(sid, mode, uid, gid, sharing, name, lifetime))
-
-    def read(self, addr: SupportsIndex, length: SupportsIndex) -> Handle[bytes]:
-        """See Task."""
-        return self._add(memory.read(addr, length))
-
-    def write(self, addr: SupportsIndex, data: Buffer, durability: str = "commit") -> Handle[int]:
-        """See Task. The bytes are taken when the batch closes."""
-        return self._add(memory.write(addr, data, durability))
 
     def mmap(self, addr: SupportsIndex, length: SupportsIndex, prot: int, flags: int) -> Handle[int]:
         """See Task."""

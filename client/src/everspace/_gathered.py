@@ -1,15 +1,23 @@
 """What batches are made of, without I/O: calls are gathered, sent as one, and their results handed to the handles."""
 
+import json
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, SupportsIndex, TypeVar
 
+from everspace import frames
 from everspace._calls import memory
-from everspace._calls.call import Call, TaskState, ThreadState
+from everspace._calls.call import Buffer, Call, TaskState, ThreadState, a_durability, integer, readable
 from everspace._session import Session
 from everspace.errors import ProtocolError, VasError, problem_error
+from everspace.transport import Response
 
 T = TypeVar("T")
 S = TypeVar("S")
+Result = tuple[int, Any]
+"""The kind of a frame (everspace.frames), and the bytes or the JSON in it."""
+_LOAD = memory.read(0, 0)
+_STORE = memory.write(0, b"")
+"""How the results of loads and stores are read if they come as JSON; what was asked is in the frames."""
 
 
 class Handle(Generic[T]):
@@ -63,36 +71,63 @@ class Gathered:
         self._atomic = atomic
         self._closed = False
         self._entries: list[tuple[Call[Any], Callable[[Any], Any] | None, Handle[Any]]] = []
+        self._frames: list[bytes | memoryview] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
+    def read(self, addr: SupportsIndex, length: SupportsIndex) -> Handle[bytes]:
+        """See Task."""
+        try:
+            frame = frames.load(integer(addr), integer(length))
+        except frames.FramesError:  # numbers that the service is to judge
+            return self._add(memory.read(addr, length))
+        return self._enter(_LOAD, None, Handle("read"), frame)
+
+    def write(self, addr: SupportsIndex, data: Buffer, durability: str = "commit") -> Handle[int]:
+        """See Task. The bytes are taken when the batch closes."""
+        view, relaxed = readable(data), a_durability(durability) == "relaxed"
+        try:
+            head = frames.store_head(integer(addr), len(view), relaxed=relaxed)
+        except frames.FramesError:
+            return self._add(memory.write(addr, data, durability))
+        return self._enter(_STORE, None, Handle("write"), head, view)
+
     def _add(self, call: Call[T]) -> Handle[T]:
-        return self._enter(call, None)
+        return self._add_made(call, None)
 
-    def _add_made(self, call: Call[S], make: Callable[[S], T]) -> Handle[T]:
-        return self._enter(call, make)
+    def _add_made(self, call: Call[S], make: Callable[[S], T] | None) -> Handle[T]:
+        args = call.args or {}
+        if call.payload is not None:
+            args = {**args, "data": memory.to_base64(call.payload)}
+        return self._enter(call, make, Handle(call.name), frames.call(call.name, args))
 
-    def _enter(self, call: Call[Any], make: Callable[[Any], T] | None) -> Handle[T]:
+    def _enter(
+        self,
+        call: Call[Any],
+        make: Callable[[Any], Any] | None,
+        handle: Handle[T],
+        *pieces: bytes | memoryview,
+    ) -> Handle[T]:
         if self._closed:
             raise RuntimeError("the batch has been sent")
-        handle: Handle[T] = Handle(call.name)
         self._entries.append((call, make, handle))
+        self._frames += pieces
         return handle
 
-    def _request(self) -> Call[list[Any]]:
+    def _request(self) -> Call[list[Result]]:
         """All of them as one call."""
-        members = []
-        for call, _, _ in self._entries:
-            args = call.args or {}
-            if call.payload is not None:
-                args = {**args, "data": memory.to_base64(call.payload)}
-            members.append({"call": call.name, "args": args})
-        query = "atomic=true" if self._atomic else ""
-        body = {"calls": members}
-        path = "/tasks/{pid}/batch"
         return Call(
-            "batch", "POST", path, _results, body=body, query=query, wait=self._wait(), tid_in="query"
+            "batch",
+            "POST",
+            "/tasks/{pid}/batch",
+            _told,
+            query="atomic=true" if self._atomic else "",
+            headers=(("Content-Type", frames.MEDIA_FRAMES),),
+            payload=frames.document(len(self._entries), self._frames),
+            answer=_results,
+            wait=self._wait(),
+            tid_in="query",
         )
 
     def _wait(self) -> float | None:
@@ -100,26 +135,39 @@ class Gathered:
         waits = [] if self._atomic else [call.wait for call, _, _ in self._entries]
         return None if None in waits else sum(wait for wait in waits if wait is not None)
 
-    def _settle(self, session: Session, results: list[Any]) -> None:
+    def _settle(self, session: Session, results: list[Result]) -> None:
         """Give every handle its result or error."""
         if len(results) != len(self._entries):
             error = ProtocolError(f"the service answered {len(results)} of {len(self._entries)} calls")
             self._abandon(error)
             raise error
-        for (call, make, handle), result in zip(self._entries, results, strict=True):
-            try:
-                value = call.parse(result["value"]) if "value" in result else _refused(result)
-                if call.effect is not None or isinstance(value, TaskState):
-                    session.note(call, value, self._task.instance, self._task, self._thread)
-                handle.resolve(value if make is None else make(value))
-            except VasError as refused:
-                handle.fail(refused)
-            except (KeyError, TypeError, ValueError) as cause:
-                broken = ProtocolError(
-                    f"the result of {call.name} has another shape than expected: {cause!r}"
-                )
-                broken.__cause__ = cause
-                handle.fail(broken)
+        for (call, make, handle), (kind, value) in zip(self._entries, results, strict=True):
+            if kind == frames.REFUSAL:
+                handle.fail(problem_error(0, value))
+            elif kind == frames.BYTES and call is _LOAD:
+                handle.resolve(value)
+            else:
+                self._settle_one(session, call, make, handle, value)
+
+    def _settle_one(
+        self,
+        session: Session,
+        call: Call[Any],
+        make: Callable[[Any], Any] | None,
+        handle: Handle[Any],
+        told: Any,
+    ) -> None:
+        try:
+            value = call.parse(told)
+            if call.effect is not None or isinstance(value, TaskState):
+                session.note(call, value, self._task.instance, self._task, self._thread)
+            handle.resolve(value if make is None else make(value))
+        except VasError as refused:
+            handle.fail(refused)
+        except (KeyError, TypeError, ValueError) as cause:
+            broken = ProtocolError(f"the result of {call.name} has another shape than expected: {cause!r}")
+            broken.__cause__ = cause
+            handle.fail(broken)
 
     def _abandon(self, error: BaseException) -> None:
         """No call was done, or none can be known to have been."""
@@ -128,12 +176,26 @@ class Gathered:
             handle.fail(error)
 
 
-def _refused(result: dict[str, Any]) -> Any:
-    raise problem_error(0, result)
+def _results(response: Response) -> list[Result]:
+    """The results out of frames, or out of JSON, as a stand-in for the service may answer."""
+    if response.headers.get("content-type", "").partition(";")[0].strip() != frames.MEDIA_FRAMES:
+        return _told(response.json())
+    body, results = response.body, []
+    for kind, start, end in frames.frames_of(body):
+        found = body[start:end]
+        told = found if kind == frames.BYTES else json.loads(found)
+        if kind > frames.REFUSAL or (kind == frames.REFUSAL and not isinstance(told, dict)):
+            raise ProtocolError(f"the answer to a batch has a frame of kind {kind} that is none")
+        results.append((kind, told))
+    return results
 
 
-def _results(value: Any) -> list[Any]:
-    results = value["results"]
+def _told(answer: Any) -> list[Result]:
+    """The same out of JSON."""
+    results = answer["results"]
     if not isinstance(results, list):
         raise ProtocolError("the answer to a batch has no list of results")
-    return results
+    return [
+        (frames.VALUE, result["value"]) if "value" in result else (frames.REFUSAL, result)
+        for result in results
+    ]

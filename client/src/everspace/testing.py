@@ -6,12 +6,14 @@ def answer(request: Request) -> Response:
 client = everspace.connect(transport=HandlerTransport(answer))
 """
 
+import binascii
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
+from everspace import frames
 from everspace.transport import Request, Response
-from everspace.wire import ERRNO_STATUS, HEADER_INSTANCE, MEDIA_JSON, MEDIA_PROBLEM
+from everspace.wire import ERRNO_STATUS, HEADER_INSTANCE, MEDIA_JSON, MEDIA_PROBLEM, hex_address
 
 Handler = Callable[[Request], Response]
 
@@ -102,3 +104,22 @@ def problem_response(errno: str, detail: str, instance: str = "1", **data: Any) 
     status = ERRNO_STATUS[errno]
     problem = {"status": status, "title": errno, "detail": detail, "errno": errno, **data}
     return json_response(problem, status, instance, {"content-type": MEDIA_PROBLEM})
+
+
+def batch_calls(request: Request) -> list[Any]:
+    """The calls of a batch, as {"call", "args"} each, out of a request in frames. ValueError: it is none."""
+    body, calls = bytes(request.body), []
+    for kind, start, end in frames.frames_of(body):
+        if kind == frames.OF_LOAD:
+            tid, addr, length = frames.LOAD.unpack_from(body, start)
+            name, args = "read", {"addr": hex_address(addr), "length": length}
+        elif kind == frames.OF_STORE:
+            tid, addr, flags = frames.STORE.unpack_from(body, start)
+            data = binascii.b2a_base64(body[start + frames.STORE.size : end], newline=False)
+            name, args = "write", {"addr": hex_address(addr), "data": data.decode("ascii")}
+            args |= {"durability": "relaxed"} if flags else {}
+        else:
+            calls.append(json.loads(body[start:end]))
+            continue
+        calls.append({"call": name, "args": args | ({"tid": tid} if tid else {})})
+    return calls
