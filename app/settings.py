@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     """PEM file of authorities: only clients with a certificate of one of them are let in."""
     arch: str = "x86_64"
     """Geometry of the address spaces; a data directory keeps the one it was made with."""
-    accounts_url: str | None = None
+    accounts_url: str | None = Field(default=None, repr=False)
     """SQLAlchemy URL of the accounts; by default `accounts.sqlite` in the data directory."""
     body_limit: int = Field(default=BODY_BYTES_MAX, ge=1, le=2**40)
     """Bytes of one request body, and of one memory or segment read."""
