@@ -1,12 +1,13 @@
 """Accounts and tokens: the administrator's commands beside a running service, with effect at once."""
 
 import subprocess
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 import everspace
 from tests.conformance.support.http import Problem
-from tests.conformance.support.service import Service
+from tests.conformance.support.service import Service, until
 
 
 def status(service: Service, token: str) -> int:
@@ -141,3 +142,55 @@ def test_the_account_decides_what_a_token_may(service: Service) -> None:
     assert raised.value.errno == "EACCES"
     second = service.everspaced("token create", "--uid", "1001").stdout.strip()
     service.http(second).call("DELETE", f"/v1/vas/{vid}")
+
+
+def test_groups_come_and_go_at_once(service: Service) -> None:
+    """What the mode gives a group, a member has from the next request on, and no longer."""
+    owner, other = service.http(service.account(1001, 500)), service.http(service.account(1002, 1002))
+    sid = owner.call(
+        "POST",
+        "/v1/segments",
+        {"name": "shared", "start": "0x100000000000", "end": "0x100000001000", "mode": 0o640},
+        status=201,
+    ).json["id"]
+    path = f"/v1/segments/{sid}/data"
+    assert other.request("GET", path).status == 403
+    assert service.everspaced("group add", "--gid", "500", "--uid", "1002").returncode == 0
+    assert other.request("GET", path).status == 200
+    assert service.everspaced("group remove", "--gid", "500", "--uid", "1002").returncode == 0
+    assert other.request("GET", path).status == 403
+    one_line(service.everspaced("group remove", "--gid", "500", "--uid", "1002"), 1)
+    one_line(service.everspaced("group delete", "--gid", "1002"), 1)
+
+
+def test_what_a_deleted_account_owns_stays(service: Service) -> None:
+    """As on Unix: it belongs to the uid, whoever has that next."""
+    old = service.account(1001, 500)
+    http = service.http(old)
+    vid = http.call("POST", "/v1/vas", {"name": "left", "mode": 0o600}, status=201).json["id"]
+    assert service.everspaced("account delete", "--uid", "1001").returncode == 0
+    assert http.request("GET", "/v1/vas").status == 401
+    root = service.http()
+    assert root.call("GET", f"/v1/vas/{vid}").json["uid"] == 1001
+    new = service.http(service.account(1001, 500))
+    new.call("DELETE", f"/v1/vas/{vid}")
+    assert status(service, old) == 401
+
+
+def test_a_token_ends_when_it_expires(service: Service) -> None:
+    """Without anybody touching the accounts, on a connection that is open."""
+    service.account(1001, 500)
+    ends = datetime.now(UTC) + timedelta(seconds=3)
+    made = service.everspaced("token create", "--uid", "1001", "--expires", ends.isoformat())
+    assert (made.returncode, made.stderr) == (0, ""), made
+    http = service.http(made.stdout.strip())
+    seen: set[int] = set()
+
+    def ended() -> bool:
+        seen.add(http.request("GET", "/v1/vas").status)
+        return 401 in seen
+
+    until("the token ends", ended)
+    assert datetime.now(UTC) >= ends
+    assert seen <= {200, 401}
+    assert "expired" in service.everspaced("token list").stdout
