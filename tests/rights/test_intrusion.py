@@ -93,6 +93,7 @@ async def test_another_account_is_told_nothing_of_bytes_maps_roots_and_tasks(cal
     write = f"/v1/tasks/{names['pid']}/memory?addr={BASE:#x}"
     assert (await callers.send(Caller.OWNER, "PUT", write, SECRET)).status == 204
     await world.ok("DELETE", f"/tasks/{names['plain']}")
+    await world.ok("PATCH", f"/vas/{names['loose']}", {"lifetime": "transient"})  # told to all: the end of it
     for caller in (Caller.OWNER, *INTRUDERS):
         token = callers.tokens[caller] or ""
         events = await told(site, since, token=token)
