@@ -83,7 +83,7 @@ def _copy_store(tables: Tables, writer: ArchiveWriter, progress: Progress) -> No
             writer.row(row)
         writer.flush()
         writer.roll(bytes(key) for key in txn.cursor(tables.log).iternext(values=False))
-    failpoint("backup.rows_copied")
+        failpoint("backup.rows_copied")
     progress(total, total)
 
 

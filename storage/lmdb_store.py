@@ -148,6 +148,11 @@ class LmdbStore:
         """See `Store.pages_new`."""
         return self._reader.pages_new(object_id, pages)
 
+    @property
+    def tables(self) -> Tables:
+        """To be read beside the store, in short transactions."""
+        return self._tables
+
     def statistics(self) -> Statistics:
         """See `Store.statistics`."""
         with named_errors("reading statistics"):
@@ -328,6 +333,8 @@ class LmdbStore:
         patience = BUSY if urgent_only else IDLE
         with self._writing:
             self._require_open()
+            if not urgent_only:
+                self._forget_dead_readers()
             group = self._moves(patience)
             if not group.moves and not self._housekeeper.due(patience):
                 return self._merger.due(patience)
@@ -347,6 +354,11 @@ class LmdbStore:
                 due(patience)
                 for due in (self._housekeeper.due, self._housekeeper.rewrite_due, self._merger.due)
             )
+
+    def _forget_dead_readers(self) -> None:
+        """Let no process that was killed while it read, a backup perhaps, hold on to pages."""
+        with named_errors("looking for readers that died"):
+            self._tables.env.reader_check()
 
     def rewrite(self, lsns: Sequence[int]) -> None:
         """Put the pages of these chunks that are in use again, so that the chunks can go. Raises as `commit`.
