@@ -187,6 +187,9 @@ TASKS = (
     of_task("POST", "/tasks/{pid}/batch", {"calls": [{"call": "read", "args": {"addr": hex(BASE), "length": 8}}]}),
     row("GET", "/events", ACCOUNT),
     row("HEAD", "/events", ACCOUNT),
+    row("GET", "/account", ACCOUNT),
+    row("GET", "/audit", ACCOUNT),
+    row("GET", "/audit", ROOT_ONLY, query="?uid=0"),
 )  # fmt: skip
 
 MEMORY = (
