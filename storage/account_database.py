@@ -31,6 +31,7 @@ class AccountDatabase:
     """Connections to the database at a SQLAlchemy `url`; for any thread. Raises StoreUnusable if it can be none.
 
     Transactions of `writing` exclude each other on SQLite from their beginning, so that none fails in its middle.
+    `asking` is for single statements: PostgreSQL then needs neither BEGIN nor ROLLBACK.
     """
 
     def __init__(self, url: str | URL) -> None:
@@ -39,6 +40,9 @@ class AccountDatabase:
         self.reading: Final[Engine] = _engine(url)
         self.writing: Final[Engine] = self.reading.execution_options(**{WRITING: True})
         self.is_sqlite: Final = self.reading.dialect.name == "sqlite"
+        self.asking: Final[Engine] = (
+            self.reading if self.is_sqlite else self.reading.execution_options(isolation_level="AUTOCOMMIT")
+        )
 
     def migrate(self) -> None:
         """Bring the tables to this release's shape; at most one process does. Raises StoreUnusable."""
