@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
@@ -305,6 +306,62 @@ class Version(View):
     instance: str
     arch: str
     page_size: int
+
+
+class QuotaLimits(View):
+    """What an account may own at most, and ask for in a second; null: no limit."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+    spaces: int | None
+    segments: int | None
+    bytes: int | None
+    tasks: int | None
+    rate: int | None
+
+
+class QuotaUsage(View):
+    """What an account owns. `bytes` are of the pages kept for its spaces and segments."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+    spaces: int
+    segments: int
+    bytes: int
+    tasks: int
+
+
+class Account(View):
+    """Who calls. `expires` is when the token is good no longer, null: never."""
+
+    uid: int
+    gids: list[int]
+    name: str
+    scopes: list[str]
+    expires: datetime | None
+    quota: QuotaLimits
+    usage: QuotaUsage
+
+
+class AuditEntry(View):
+    """Something that was done or refused, `count` times from `time` to `until` (null: once) with the same result.
+
+    `uid` and `token_id` are null where no token was good, and for commands of the administrator.
+    """
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+    id: int
+    time: datetime
+    until: datetime | None
+    uid: int | None
+    token_id: int | None
+    request_id: str
+    call: str
+    target: str
+    status: int
+    errno: str | None
+    count: int
 
 
 class Page(View, Generic[T]):

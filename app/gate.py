@@ -72,7 +72,7 @@ class Gate:
         self._numbers = itertools.count(1)
         self._instance = service.instance.encode("ascii")
         self.answers: Counter[int] = Counter()
-        self.observers: list[Observer] = []
+        self.observers: list[Observer] = [service.auditing.observe]
         self.rates = Rates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

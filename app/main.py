@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from app import openapi
 from app.accounts import open_accounts
 from app.api import (
+    account,
     attachments,
     clones,
     diff,
@@ -51,6 +52,7 @@ from storage.writer import Writer
 ROOT_TOKEN_FILE = "root.token"  # noqa: S105 - a file's name
 NOUNS = (
     vas, inactive, roots, segments, clones, diff, heaps, tasks, attachments, mappings, personalities, limits, proc, sys,
+    account,
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Protocol
 
+from app.auditing import Auditing, JournalPort
 from app.auth import WATCH_S, AccountsPort, Authenticator
 from app.events import Events
 from app.executor import Executor, WriterPort
@@ -51,7 +52,10 @@ class ClosableSwap(SwapArea, Protocol):
 
 
 class ClosableAccounts(AccountsPort, Protocol):
-    """Accounts that hold connections."""
+    """Accounts that hold connections, and the audit journal."""
+
+    @property
+    def journal(self) -> JournalPort: ...
 
     def close(self) -> None: ...
 
@@ -102,6 +106,7 @@ class Service:
         self.events = Events(chronicle, self.instance, settings.events)
         self.machine.journal.listener = self.events.settled
         self.authenticator = Authenticator(parts.accounts, lambda: self.executor.quotas)
+        self.auditing = Auditing(parts.accounts.journal)
         self.leases = Leases(clock)
         self.receipts = Receipts(self.machine.journal)
         self.receipts.restore(image.receipts)
@@ -123,6 +128,7 @@ class Service:
         self.switching.start(self.executor)
         await self._let_go()
         self.events.start()
+        self.auditing.start()
         self._background = [
             asyncio.create_task(self._every(LEASE_CHECK_S, self.expire_leases)),
             asyncio.create_task(self._every(WRITE_BACK_S, self._write_back)),
@@ -144,6 +150,7 @@ class Service:
             log.error("at shutdown: %s", failure)
         finally:
             await asyncio.to_thread(self._parts.writer.close)
+            await self.auditing.close()
             self._parts.close()
             for end in self.at_end:
                 await asyncio.to_thread(end)
