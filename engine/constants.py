@@ -72,6 +72,14 @@ NAME_BYTES_MAX: Final = 255
 """Bytes of UTF-8 in the name of a space, a segment or a task."""
 MODE_MASK: Final = 0o666
 """Bits of a mode that are kept; execute bits are dropped, as in the source."""
+TASKS_MAX: Final = 32768
+"""Tasks of a machine, as many as Linux has pids by default; one more is EAGAIN, as fork(2) has it."""
+THREADS_MAX: Final = 4096
+"""Threads of one task."""
+VIEWS_MAX: Final = 1024
+"""Views of one task: each is a copy of its map."""
+ROOTS_MAX: Final = 65536
+"""Roots of one space."""
 SHARES_MAX: Final = 65535
 """Attachments of one space or segment (U16_MAX in the source)."""
 ID_MAX: Final = 2**32 - 2

@@ -48,7 +48,7 @@ async def vas_roots(vid: Vid, caller: CallerDep, listing: ListingDep) -> Page[Ro
 
 @router.put(OF_SPACE, operation_id="vas_set_root", summary="Set a root", openapi_extra=CONDITIONAL)
 async def vas_set_root(vid: Vid, name: RootName, args: Place, caller: CallerDep) -> Mapped:
-    """Name an address. EINVAL: a bad name or address; EACCES; EPERM: a snapshot."""
+    """Name an address. EINVAL: a bad name or address; EACCES; EPERM: a snapshot; ENOSPC: too many."""
     await caller.call(lambda m, cred: m.vas_set_root(cred, vid, name, args.addr), root_of(vid, name))
     return Mapped(addr=args.addr)
 

@@ -32,7 +32,7 @@ def leased(service: Service, m: Machine, cred: Credentials, pid: int) -> Task:
     openapi_extra=KEYED,
 )
 async def spawn(caller: CallerDep, args: Spawn | None = None) -> Response:
-    """A new task; it exits when nothing is heard of it for `lease_s` seconds. EINVAL."""
+    """A new task; it exits when nothing is heard of it for `lease_s` seconds. EINVAL; EAGAIN: too many tasks."""
     wanted = args or Spawn()
 
     def make(m: Machine, cred: Credentials) -> Task:
@@ -74,7 +74,7 @@ async def exit_task(pid: Pid, caller: CallerDep) -> Response:
     openapi_extra=KEYED,
 )
 async def fork(pid: Pid, caller: CallerDep, args: OfThread | None = None) -> Response:
-    """A copy-on-write copy of the task's original address space; attachments are not inherited. ESRCH, EPERM."""
+    """A copy-on-write copy of the task's original address space; attachments are not inherited. ESRCH, EPERM; EAGAIN: too many tasks."""
     tid = args.tid if args else None
 
     def make(m: Machine, cred: Credentials) -> Task:
@@ -116,7 +116,7 @@ async def heartbeat(pid: Pid, caller: CallerDep, _: Nothing | None = None) -> Le
     openapi_extra=KEYED,
 )
 async def thread(pid: Pid, caller: CallerDep, args: OfThread | None = None) -> Response:
-    """A new thread; it starts in the original address space. ESRCH, EPERM."""
+    """A new thread; it starts in the original address space. ESRCH, EPERM; EAGAIN: too many."""
     tid = args.tid if args else None
     return await caller.of(pid).create(lambda m, cred: NewThread(tid=m.thread(cred, pid, tid)))
 

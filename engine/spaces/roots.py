@@ -1,7 +1,8 @@
 """Root pointers: addresses by name that a space keeps, where a program begins to follow its pointers (Barrelfish: vas_set_root)."""
 
 from engine.changes import DropRoot, PutRoot
-from engine.errors import EINVAL, ENOENT, EngineError
+from engine.constants import ROOTS_MAX
+from engine.errors import EINVAL, ENOENT, ENOSPC, EngineError
 from engine.geometry import Geometry
 from engine.journal import Journal
 from engine.names import require_name
@@ -9,7 +10,7 @@ from engine.spaces.spaces import Space
 
 
 def set_root(journal: Journal, geometry: Geometry, space: Space, name: str, address: int) -> None:
-    """Let a root name an address. EINVAL: name, or no address of the user's range; EPERM: a snapshot."""
+    """Let a root name an address. EINVAL: name, or no address of the user's range; EPERM: a snapshot; ENOSPC: too many."""
     require_name(name)
     if not geometry.user_start <= address < geometry.user_end:
         raise EngineError(
@@ -18,6 +19,8 @@ def set_root(journal: Journal, geometry: Geometry, space: Space, name: str, addr
             address=address,
         )
     space.require_mutable()
+    if len(space.roots) >= ROOTS_MAX and name not in space.roots:
+        raise EngineError(ENOSPC, f"space {space.vid} has {ROOTS_MAX} roots")
     _put(journal, space, name, address)
     journal.change(PutRoot(space.vid, name, address), space)
 

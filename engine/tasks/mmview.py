@@ -18,8 +18,9 @@ from engine.constants import (
     MMVIEW_SHARE,
     MMVIEW_SWITCH_BASE,
     MMVIEW_UNSHARE,
+    VIEWS_MAX,
 )
-from engine.errors import EACCES, EBUSY, EINVAL, EPERM, EngineError
+from engine.errors import EACCES, EBUSY, EINVAL, ENOMEM, EPERM, EngineError
 from engine.memory.frames import ABSENT
 from engine.memory.memory_object import MemoryObject
 from engine.memory.page_map import LEAF_PAGES, LEAF_SHIFT
@@ -46,6 +47,8 @@ def mmview(thread: Thread, op: int, *args: int) -> int:
 def create(thread: Thread) -> int:
     """A copy of the thread's view, kept in step with all others; its id. EBUSY: the task uses slots; ENOMEM."""
     task = _task_of(thread)
+    if len(task.views) >= VIEWS_MAX:
+        raise EngineError(ENOMEM, f"task {task.pid} has {VIEWS_MAX} views")
     before = task.kind, task.next_view
 
     def put_back() -> None:

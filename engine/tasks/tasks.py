@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
+from engine.constants import TASKS_MAX, THREADS_MAX
 from engine.credentials import Credentials
-from engine.errors import EINVAL, EPERM, ESRCH, EngineError
+from engine.errors import EAGAIN, EINVAL, EPERM, ESRCH, EngineError
 from engine.journal import Journal
 from engine.memory.frames import FramePool
 from engine.memory.memory_object import MemoryObject
@@ -72,11 +73,12 @@ class Tasks:
         return task.threads.get(pid if tid is None else tid) or task.thread(tid)
 
     def spawn(self, cred: Credentials, name: str | None, lease_s: float) -> Task:
-        """A new task with the regions of a small program. EINVAL: name or lease. `lease_s` is in seconds."""
+        """A new task with the regions of a small program. EINVAL: name or lease, in seconds; EAGAIN: too many tasks."""
         if name is not None:
             require_name(name)
         if not LEASE_MIN_S <= lease_s <= LEASE_MAX_S:
             raise EngineError(EINVAL, f"a lease of {lease_s} s is not {LEASE_MIN_S} to {LEASE_MAX_S} s")
+        self._require_room()
         pid = self._new_id()
         space = new_program(pid, MemoryObject(self._pool, self._journal), limits_for(cred, self._limits))
         task = self._add(pid, name or f"task-{pid}", cred, lease_s, space)
@@ -86,10 +88,11 @@ class Tasks:
     def fork(self, cred: Credentials, pid: int, tid: int | None) -> Task:
         """fork(2): a copy-on-write copy of the view that the caller is in, as the child's only one.
 
-        No attachment is inherited, active_vas is 0.
+        No attachment is inherited, active_vas is 0. ESRCH, EPERM; EAGAIN: too many tasks.
         """
         parent = self.require(cred, pid)
         copied = parent.thread(tid).view.space
+        self._require_room()
         pid = self._new_id()
         child = empty_space(pid, copied.memory.clone(), copied.limits)
         copy_into(copied, child)
@@ -123,9 +126,11 @@ class Tasks:
         self._journal.note("task.exec", pid=task.pid, uid=task.cred.uid, name=task.name)
 
     def new_thread(self, cred: Credentials, pid: int, tid: int | None) -> int:
-        """clone(CLONE_VM): the new thread starts in its creator's view, outside every space."""
+        """clone(CLONE_VM): the new thread starts in its creator's view, outside every space. EAGAIN: the task has too many."""
         task = self.require(cred, pid)
         view = task.thread(tid).view
+        if len(task.threads) >= THREADS_MAX:
+            raise EngineError(EAGAIN, f"task {pid} has {THREADS_MAX} threads")
         thread = Thread(self._new_id(), task, view, view.union)
         task.threads[thread.tid] = thread
         self._journal.undo(lambda: task.threads.pop(thread.tid))
@@ -230,6 +235,10 @@ class Tasks:
         union = Union(space, counters)
         space.unions.append(union)
         return View(0, space, {0: union})
+
+    def _require_room(self) -> None:
+        if len(self._tasks) >= TASKS_MAX:
+            raise EngineError(EAGAIN, f"there are {TASKS_MAX} tasks")
 
     def _new_id(self) -> int:
         self._next += 1
