@@ -189,6 +189,8 @@ TASKS = (
     row("HEAD", "/events", ACCOUNT),
     row("GET", "/account", ACCOUNT),
     row("GET", "/audit", ACCOUNT),
+    row("GET", "/audit", ACCOUNT, query="?uid={own_uid}"),
+    row("GET", "/audit", OWNS, query="?uid=1001"),
     row("GET", "/audit", ROOT_ONLY, query="?uid=0"),
 )  # fmt: skip
 

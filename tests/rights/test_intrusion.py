@@ -11,7 +11,7 @@ import pytest
 from tests.app.following import now, told
 from tests.app.support import ANON_FIXED, BASE, PAGE, PROT_RW, Answer, Site, running
 from tests.rights.asking import ask
-from tests.rights.needs import STRANGERS, Caller
+from tests.rights.needs import ACCOUNTS, STRANGERS, Caller
 from tests.rights.rows import ROWS
 from tests.rights.test_routes import ask as ask_row
 from tests.rights.world import SECRET, TASKS, Callers, World
@@ -113,6 +113,45 @@ async def test_another_account_is_told_nothing_of_bytes_maps_roots_and_tasks(cal
             assert private == set(), caller
             assert not later & {"space.written", "space.regions", "space.root"}, caller
             assert "hidden-root" not in json.dumps([event.data for event in events])
+    await world.end()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_another_account_sees_neither_the_journal_nor_the_quota_of_the_owner(callers: Callers) -> None:
+    world = await World(callers, PRIVATE).make()
+    await world.ok("POST", "/vas", {"name": world.new(), "mode": PRIVATE})
+    await callers.site.service.auditing.flush()
+    for caller in (Caller.ROOT, Caller.OWNER, *INTRUDERS):
+        uid = ACCOUNTS.get(caller, (0, ()))[0]
+        account = (await callers.send(caller, "GET", "/v1/account")).json
+        assert account["uid"] == uid
+        answer = await callers.send(caller, "GET", "/v1/audit?limit=1000&call=vas_create")
+        uids = {item["uid"] for item in answer.json["items"]}
+        assert 1001 in uids if caller in (Caller.ROOT, Caller.OWNER) else uids <= {uid}, caller
+        assert not seen(answer)
+    await world.end()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_was_answered_under_a_key_is_answered_to_its_account_alone(callers: Callers) -> None:
+    """Idempotency-Key: the key of another account is a new one of one's own."""
+    world = await World(callers, PRIVATE).make()
+    key, name = {"idempotency-key": '"the-very-same-key"'}, world.new()
+    body = {"name": name, "mode": PRIVATE}
+    first = await callers.send(Caller.OWNER, "POST", "/v1/vas", body, headers=key)
+    again = await callers.send(Caller.OWNER, "POST", "/v1/vas", body, headers=key)
+    assert (first.status, again.status, again.body) == (201, 201, first.body)
+    assert again.headers["idempotent-replayed"] == "true"
+    for caller in INTRUDERS:
+        for wanted, status in ((body, 409), ({"name": world.new(), "mode": 0}, 201)):
+            answer = await callers.send(caller, "POST", "/v1/vas", wanted, headers=key)
+            assert answer.status == status, answer
+            assert "idempotent-replayed" not in answer.headers
+            assert answer.body != first.body
+    for caller in (*STRANGERS, Caller.READER):
+        answer = await callers.send(caller, "POST", "/v1/vas", body, headers=key)
+        assert answer.status in (401, 403)
+        assert "idempotent-replayed" not in answer.headers
     await world.end()
 
 

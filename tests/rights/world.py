@@ -148,7 +148,12 @@ class World:
 
     def path(self, text: str, caller: Caller = Caller.OWNER) -> str:
         """A path or a query with the names filled in."""
-        return text.format_map({**self.names, "mine": self.callers.mine.get(caller), "new": self.new()})
+        own = {
+            "mine": self.callers.mine.get(caller),
+            "own_uid": ACCOUNTS.get(caller, (0,))[0],
+            "new": self.new(),
+        }
+        return text.format_map({**self.names, **own})
 
     def new(self) -> str:
         """A name that nothing has."""
