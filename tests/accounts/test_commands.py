@@ -179,7 +179,7 @@ def test_the_journal_is_printed_in_pages(
 def test_a_database_that_is_not_there(
     everspaced: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for url in (f"sqlite:///{tmp_path}/no/where", f"postgresql://u:hunter2@/x?host={tmp_path}", "nonsense"):
+    for url in (f"sqlite:///{tmp_path}/no/where", f"postgresql://u:change-me@/x?host={tmp_path}", "nonsense"):
         monkeypatch.setenv("EVERSPACE_ACCOUNTS_URL", url)
         everspaced("account list", status=2)
     monkeypatch.setenv("EVERSPACE_DATA_DIR", str(tmp_path / "none"))
