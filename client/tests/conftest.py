@@ -79,8 +79,8 @@ def playhouse() -> Iterator[Callable[..., Playhouse]]:
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests do not see the developer's service."""
-    monkeypatch.delenv("EVERSPACE_URL", raising=False)
-    monkeypatch.delenv("EVERSPACE_TOKEN", raising=False)
+    for name in ("URL", "TOKEN", "CA", "CERT", "KEY"):
+        monkeypatch.delenv(f"EVERSPACE_{name}", raising=False)
 
 
 DESCENT = {"origin": 0, "snapshot": False, "lifetime": "persistent"}

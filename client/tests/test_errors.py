@@ -116,3 +116,20 @@ def test_transport_errors_are_connection_errors() -> None:
     assert issubclass(errors.TransportError, ConnectionError)
     assert issubclass(errors.TransportTimeoutError, TimeoutError)
     assert str(errors.CannotConnectError("nobody there")) == "nobody there"
+
+
+def test_any_refusal_tells_when_it_may_go_better() -> None:
+    assert errors.VasError("x").retry_after is None
+    for problem in ({"errno": "EAGAIN"}, {"errno": "EDQUOT"}, {}):
+        assert errors.problem_error(429, problem, retry_after=7.0).retry_after == 7.0
+
+
+def test_what_the_service_says_besides_is_there_by_name() -> None:
+    quota = errors.problem_error(429, {"errno": "EDQUOT", "quota": "spaces", "used": 3, "wanted": 1})
+    assert isinstance(quota, errors.QuotaExceededError)
+    assert (quota.quota, quota.problem["used"]) == ("spaces", 3)
+    stale = errors.problem_error(412, {"errno": "ESTALE", "etag": '"t"'})
+    assert isinstance(stale, errors.StaleError)
+    assert stale.etag == '"t"'
+    assert errors.QuotaExceededError("x").quota == ""
+    assert errors.StaleError("x").etag is None

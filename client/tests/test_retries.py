@@ -1,15 +1,20 @@
 """When a request is sent again: only if that is safe, only for a while, with pauses that differ."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 import everspace
 from everspace import errors
-from everspace._calls import memory, spaces
+from everspace._calls import clones, heaps, memory, spaces
+from everspace._calls.call import Call
 from everspace._driver import Driver
-from everspace._session import RETRIES_MAX, Session, Settings, retry_after
-from everspace.testing import HandlerTransport, json_response
+from everspace._session import LOST_RETRIES_MAX, RETRIES_MAX, Session, Settings, retry_after
+from everspace.aio.driver import AsyncDriver
+from everspace.testing import AsyncHandlerTransport, HandlerTransport, json_response, problem_response
 from everspace.transport import Request, Response
 
 UNREADY = json_response({"status": 503, "title": "recovering"}, 503, headers={"retry-after": "1"})
@@ -69,7 +74,7 @@ def test_it_gives_up_after_some_attempts() -> None:
 
 @pytest.mark.parametrize(
     "call",
-    [spaces.vas_create("n", 0o600), spaces.vas_delete(3), memory.mmap(0, 1, 1, 1), spaces.vas_detach(0, 1)],
+    [spaces.vas_delete(3), spaces.vas_setattr(3, mode=0, if_match='"t"'), spaces.vas_detach(0, 1)],
 )
 def test_a_call_that_is_not_repeatable_is_sent_once(call: object) -> None:
     made, transport, _ = driver(lambda _: UNREADY)
@@ -132,7 +137,95 @@ def test_with_respawn_a_lost_answer_is_asked_for_again_only_if_repeatable() -> N
     assert made.perform(spaces.vas_getattr(3)).vid == 3
     made, _, _ = driver(failing(1, lost, json_response(SPACE)), respawn=True)
     with pytest.raises(errors.ConnectionLostError):
+        made.perform(spaces.vas_delete(3))
+
+
+def keys(transport: HandlerTransport) -> list[str | None]:
+    return [dict(request.headers).get("Idempotency-Key") for request in transport.requests]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [spaces.vas_create("n", 0o600), memory.mmap(0, 1, 1, 1), heaps.vas_malloc(8), clones.vas_clone(3, "n")],
+)
+@pytest.mark.parametrize("failure", [UNREADY, errors.ConnectionLostError("lost")])
+def test_what_makes_something_is_asked_again_under_its_key(
+    call: Call[int], failure: Response | Exception
+) -> None:
+    made, transport, _ = driver(failing(3, failure, json_response({"id": 3, "addr": "0x3"})))
+    assert made.perform(call) == 3
+    assert made.perform(call) == 3
+    sent = keys(transport)
+    assert len(sent) == 5
+    assert len(set(sent[:4])) == 1
+    assert sent[0] != sent[4], "another call, another key"
+    assert all(re.fullmatch('"[0-9a-f]{32}"', key or "") for key in sent)
+
+
+def test_what_needs_no_key_has_none() -> None:
+    made, transport, _ = driver(lambda _: json_response(SPACE))
+    calls: list[Call[Any]] = [
+        spaces.vas_getattr(3),
+        spaces.vas_setattr(3, 0),
+        spaces.vas_delete(3),
+        memory.brk(),
+    ]
+    for call in calls:
+        made.perform(replace(call, answer=lambda _: 0))
+    assert keys(transport) == [None] * 4
+
+
+def test_while_the_first_is_under_way_the_second_waits() -> None:
+    busy = json_response({"status": 409, "title": "Conflict"}, 409, headers={"retry-after": "1"})
+    made, transport, clock = driver(failing(2, busy, json_response(SPACE, 201)))
+    assert made.perform(spaces.vas_create("n", 0o600)) == 3
+    assert (len(transport.requests), clock.slept) == (3, [1.25, 1.25])
+    made, transport, _ = driver(lambda _: problem_response("EEXIST", "taken"))
+    with pytest.raises(errors.ExistsError):
         made.perform(spaces.vas_create("n", 0o600))
+    assert len(transport.requests) == 1
+
+
+def test_a_lost_connection_is_tried_again_for_a_while() -> None:
+    """What is told in the end is that it was lost, since it is not known whether the call was done."""
+    outcomes: list[Exception] = [errors.ConnectionLostError("lost")]
+
+    def handle(_: Request) -> Response:
+        raise outcomes.pop() if outcomes else errors.CannotConnectError("nobody")
+
+    made, transport, clock = driver(handle)
+    with pytest.raises(errors.ConnectionLostError, match="lost") as caught:
+        made.perform(spaces.vas_create("n", 0o600))
+    assert len(transport.requests) == LOST_RETRIES_MAX + 1
+    assert clock.slept == [0.0625, 0.125, 0.25, 0.5, 1.0]
+    assert caught.value.request_id == dict(transport.requests[-1].headers)["X-Request-Id"]
+
+
+def test_silence_is_not_asked_again() -> None:
+    made, transport, _ = driver(failing(9, errors.TransportTimeoutError("silence"), json_response(SPACE)))
+    with pytest.raises(errors.TransportTimeoutError):
+        made.perform(spaces.vas_create("n", 0o600))
+    assert len(transport.requests) == 1
+
+
+async def test_the_async_client_does_the_same() -> None:
+    lost, left = errors.ConnectionLostError("lost"), [2]
+
+    def handle(_: Request) -> Response:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise lost
+        return json_response(SPACE, 201)
+
+    async def sleep(_: float) -> None: ...
+
+    transport = AsyncHandlerTransport(handle)
+    made = AsyncDriver(transport, Session(Settings()), sleep=sleep)
+    assert await made.perform(spaces.vas_create("n", 0o600)) == 3
+    assert len({dict(request.headers)["Idempotency-Key"] for request in transport.requests}) == 1
+    left[0] = 1
+    with pytest.raises(errors.ConnectionLostError):
+        await made.perform(spaces.vas_delete(3))
 
 
 def test_the_jitter_is_a_fraction() -> None:

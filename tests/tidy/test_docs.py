@@ -75,6 +75,9 @@ def test_documents_use_no_unknown_setting() -> None:
     known = {f"EVERSPACE_{name.upper()}" for name in settings.model_fields} | {
         "EVERSPACE_URL",
         "EVERSPACE_TOKEN",
+        "EVERSPACE_CA",
+        "EVERSPACE_CERT",
+        "EVERSPACE_KEY",
     }
     used = {
         name

@@ -39,15 +39,16 @@ class Driver:
 
     def perform(self, call: Call[T], task: TaskState | None = None, thread: ThreadState | None = None) -> T:
         """The call's result, or its error raised."""
+        key = self.session.key(call)
         for _ in range(ROUNDS_MAX):
             asked = "" if task is None else task.instance
             try:
-                return self._once(call, task, thread)
+                return self._once(call, task, thread, key)
             except NoSuchProcessError as error:
                 if task is None or not self.session.lost_its_task(error, call, task, asked):
                     raise
                 self._revive(task, error.instance)
-        return self._once(call, task, thread)
+        return self._once(call, task, thread, key)
 
     def keep(self, task: TaskState) -> None:
         """Renew its lease in the background from now on."""
@@ -111,8 +112,8 @@ class Driver:
             self._wake.wait(self.renew())
             self._wake.clear()
 
-    def _once(self, call: Call[T], task: TaskState | None, thread: ThreadState | None) -> T:
-        request = heartbeat_patience(self.session.request(call, task, thread), call, task)
+    def _once(self, call: Call[T], task: TaskState | None, thread: ThreadState | None, key: str = "") -> T:
+        request = heartbeat_patience(self.session.request(call, task, thread, key), call, task)
         return self.session.result(call, self._exchange(request), task, thread)
 
     def _exchange(self, request: Request) -> Response:
@@ -126,7 +127,8 @@ class Driver:
             except TransportError as error:
                 pause = tries.after_failure(error)
                 if pause is None:
-                    raise
+                    failure = tries.told(error)
+                    raise failure from failure.__cause__
             self._sleep(pause)
 
     def _revive(self, task: TaskState, instance: str) -> None:
@@ -144,7 +146,8 @@ class Driver:
                     return
                 result, error = None, None
                 try:
-                    result = self._once(replace(call, repeatable=True), task, thread)
+                    again = replace(call, repeatable=True)
+                    result = self._once(again, task, thread, self.session.key(call))
                 except VasError as failed:
                     error = failed
 

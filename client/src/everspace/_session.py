@@ -21,12 +21,14 @@ from everspace.errors import (
     problem_error,
 )
 from everspace.transport import Request, Response
-from everspace.wire import API_PREFIX, HEADER_INSTANCE, HEADER_REQUEST_ID, MEDIA_JSON
+from everspace.wire import API_PREFIX, HEADER_INSTANCE, HEADER_KEY, HEADER_REQUEST_ID, MEDIA_JSON
 
 T = TypeVar("T")
 SDK_VERSION: Final = "0.1.0"
 RETRIES_MAX: Final = 4
 """How often a repeatable call is tried again after a 503 that names a time."""
+LOST_RETRIES_MAX: Final = 5
+"""How often it is tried again after a connection was lost: in all for about two seconds."""
 RETRY_SECONDS_MAX: Final = 10.0
 """A service that asks for a longer pause is not waited for."""
 PATIENCE_SECONDS_MAX: Final = 1e8
@@ -68,9 +70,17 @@ class Session:
         if settings.token is not None:
             self._always = (("Authorization", f"Bearer {settings.token}"), *self._always)
 
-    def request(self, call: Call[Any], task: TaskState | None, thread: ThreadState | None) -> Request:
-        """The call as a request of this moment: pids and tids change when a service restarts."""
+    def key(self, call: Call[Any]) -> str:
+        """What the service knows the call by whenever it is asked; "" for one that needs no key."""
+        return os.urandom(16).hex() if call.keyed else ""
+
+    def request(
+        self, call: Call[Any], task: TaskState | None, thread: ThreadState | None, key: str = ""
+    ) -> Request:
+        """The call as a request of this moment: pids and tids change when a service restarts, the key does not."""
         headers = (*self._always, *call.headers, (HEADER_REQUEST_ID, f"{self._name}-{next(self._numbers):x}"))
+        if key:
+            headers = (*headers, (HEADER_KEY, f'"{key}"'))
         path, query, members = call.path, call.query, call.body
         if task is not None and thread is not None and call.of_task:
             path = path.replace("{pid}", str(task.pid)).replace("{tid}", str(thread.tid))
@@ -95,7 +105,7 @@ class Session:
             headers,
             body,
             self._patience(call.wait),
-            call.repeatable,
+            call.repeatable or bool(key),
             call.into,
             call.wait != 0.0,
             call.sink,
@@ -172,13 +182,16 @@ class Tries:
         self._jitter = jitter
         self._begun = clock()
         self._made = 0
+        self._lost: ConnectionLostError | None = None
 
     def after_response(self, response: Response) -> float | None:
         """Seconds to wait before sending it again, or None: the response stands.
 
-        Only a 503 with Retry-After, only for a repeatable call, with a jitter of up to a half on top.
+        Only a 503 with Retry-After, only for a repeatable call, with a jitter of up to a half on top; and a 409 that says
+        that the service still does what it was asked under the same key.
         """
-        if response.status != 503 or not self._request.repeatable or self._made >= RETRIES_MAX:
+        again = response.status == 503 or (response.status == 409 and self._is_keyed)
+        if not again or not self._request.repeatable or self._made >= RETRIES_MAX:
             return None
         pause = retry_after(response.headers)
         if pause is None or pause > RETRY_SECONDS_MAX:
@@ -187,21 +200,35 @@ class Tries:
         return max(pause, RECONNECT_SECONDS) * (1.0 + self._jitter() / 2)
 
     def after_failure(self, error: TransportError) -> float | None:
-        """The same when no answer came, for a client that outlives restarts (respawn), until its timeout.
+        """The same when no answer came.
 
-        Where nobody listened nothing was sent, so any call may be sent again; where the connection was lost
-        in the middle, only a repeatable one.
+        Where nobody listened nothing was sent, so any call may be sent again; where the connection was lost in the middle,
+        only a repeatable one. A client that outlives restarts (respawn) goes on until its timeout, any other one tries a
+        few times, and only after the connection was lost: where nobody listens from the beginning it says so at once.
         """
-        safe = isinstance(error, CannotConnectError) or (
-            isinstance(error, ConnectionLostError) and self._request.repeatable
-        )
+        if isinstance(error, ConnectionLostError) and self._request.repeatable:
+            self._lost = self._lost or error
+        elif not isinstance(error, CannotConnectError):
+            return None
         limit = self._settings.timeout
-        if not (self._settings.respawn and safe) or (
-            limit is not None and self._clock() - self._begun >= limit
-        ):
+        if limit is not None and self._clock() - self._begun >= limit:
+            return None
+        if not self._settings.respawn and (self._lost is None or self._made >= LOST_RETRIES_MAX):
             return None
         self._made += 1
         return min(1.0, RECONNECT_SECONDS * 2.0 ** min(self._made - 1, 10)) * (1.0 + self._jitter() / 2)
+
+    def told(self, error: TransportError) -> TransportError:
+        """The failure that the caller is told: once a connection was lost, it is not known whether the call was done."""
+        last = error if self._lost is None else self._lost
+        last.request_id = next(
+            (value for name, value in self._request.headers if name == HEADER_REQUEST_ID), ""
+        )
+        return last
+
+    @property
+    def _is_keyed(self) -> bool:
+        return any(name == HEADER_KEY for name, _ in self._request.headers)
 
 
 def refusal(response: Response) -> VasError:

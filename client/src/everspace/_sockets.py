@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from everspace._http1 import ResponseReader, encode_request
-from everspace._url import Endpoint
+from everspace._url import Endpoint, trust_of
 from everspace.errors import (
     CannotConnectError,
     ConnectionLostError,
@@ -77,7 +77,7 @@ class Connection:
         except TimeoutError as cause:
             raise TransportTimeoutError(f"no answer within {timeout} s") from cause
         except OSError as cause:
-            raise ConnectionLostError(f"the connection was lost before the answer: {cause}") from cause
+            raise lost(cause, not (self.used or reader.begun)) from cause
         return reader.received(count)
 
     def _send(self, pieces: list[bytes | memoryview]) -> bool:
@@ -100,6 +100,15 @@ class Connection:
     def close(self) -> None:
         """Close it; never fails."""
         self.sock.close()
+
+
+def lost(cause: Exception | None, first: bool) -> TransportError:
+    """The end of a connection. `first`: before any answer on it, where TLS tells of a hand-shake that was refused:
+    who wants a certificate of ours says so only after we have begun to send, and looks at nothing of it.
+    """
+    if first and type(cause).__module__ == "ssl":
+        return CannotConnectError(f"the service refuses the connection: {cause}")
+    return ConnectionLostError(f"the connection was lost before the answer: {cause or 'closed'}")
 
 
 class SocketStream:
@@ -267,7 +276,7 @@ class SocketTransport:
 
 
 class Connector:
-    """Opens sockets: TCP (small packets at once, dead peers found out), Unix, TLS with the system's roots."""
+    """Opens sockets: TCP (small packets at once, dead peers found out), Unix, TLS."""
 
     def __init__(self) -> None:
         self._tls: ssl.SSLContext | None = None
@@ -285,15 +294,13 @@ class Connector:
         sock = socket.create_connection((endpoint.host, endpoint.port), timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        return self._secure(sock, endpoint.host) if endpoint.tls else sock
+        return self._secure(sock, endpoint) if endpoint.tls else sock
 
-    def _secure(self, sock: socket.socket, host: str) -> socket.socket:
+    def _secure(self, sock: socket.socket, endpoint: Endpoint) -> socket.socket:
         try:
             if self._tls is None:
-                import ssl  # a tenth of the import time of everything else together
-
-                self._tls = ssl.create_default_context()
-            return self._tls.wrap_socket(sock, server_hostname=host)
+                self._tls = trust_of(endpoint)
+            return self._tls.wrap_socket(sock, server_hostname=endpoint.host)
         except BaseException:
             sock.close()
             raise

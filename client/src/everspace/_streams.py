@@ -7,11 +7,11 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from everspace._http1 import ResponseReader, encode_request
-from everspace._sockets import CONNECT_SECONDS, IDLE_SECONDS
-from everspace._url import Endpoint
+from everspace._sockets import CONNECT_SECONDS, IDLE_SECONDS, lost
+from everspace._url import Endpoint, trust_of
 from everspace.errors import (
     CannotConnectError,
     ConnectionLostError,
@@ -19,6 +19,9 @@ from everspace.errors import (
     TransportTimeoutError,
 )
 from everspace.transport import Request, Response
+
+if TYPE_CHECKING:
+    import ssl
 
 AT_ONCE_MAX: Final = 64
 """Requests under way together; more wait for their turn, since connections beyond that only cost."""
@@ -40,6 +43,7 @@ class Exchange(asyncio.BufferedProtocol):
         self._timeout: float | None = None
         self._heard = 0.0
         self._surplus = memoryview(bytearray(1))
+        self._first = True  # nothing has been answered yet
         self._timer: asyncio.TimerHandle | None = None
         self._poll = select.poll()
         self.heard: Callable[[], None] | None = None
@@ -69,6 +73,7 @@ class Exchange(asyncio.BufferedProtocol):
             for piece in encode_request(request, host):
                 await self._write(transport, memoryview(piece), answer)
             response = await answer
+            self._first = False
             if not reader.keep_alive:
                 self.is_open = False
             return response
@@ -137,7 +142,7 @@ class Exchange(asyncio.BufferedProtocol):
         self.is_open = False
         self.resume_writing()
         if self._answer is not None and not self._answer.done():
-            error = ConnectionLostError(f"the connection was lost before the answer: {exc or 'closed'}")
+            error = lost(exc, self._first and not (self._reader is not None and self._reader.begun))
             error.__cause__ = exc
             self._answer.set_exception(error)
 
@@ -231,6 +236,7 @@ class StreamTransport:
         self._kept: list[Exchange] = []
         self._streams: weakref.WeakSet[ExchangeStream] = weakref.WeakSet()
         self._turns = asyncio.Semaphore(AT_ONCE_MAX)
+        self._tls: ssl.SSLContext | None = None
         self._closed = False
 
     async def send(self, request: Request) -> Response:
@@ -280,6 +286,11 @@ class StreamTransport:
                 self._kept.append(exchange)
         return response
 
+    def _secure(self) -> "ssl.SSLContext | None":
+        if self._endpoint.tls and self._tls is None:
+            self._tls = trust_of(self._endpoint)
+        return self._tls
+
     def _take(self) -> Exchange | None:
         oldest = time.monotonic() - IDLE_SECONDS
         while self._kept:
@@ -298,7 +309,7 @@ class StreamTransport:
                     _, exchange = await loop.create_unix_connection(Exchange, where.path)
                 else:
                     _, exchange = await loop.create_connection(
-                        Exchange, where.host, where.port, ssl=True if where.tls else None
+                        Exchange, where.host, where.port, ssl=self._secure()
                     )
         except (OSError, UnicodeError) as cause:
             why = (

@@ -1,26 +1,40 @@
-"""Where the service is: the URL and token that the caller gave, or the environment."""
+"""Where the service is, and whom to trust there: what the caller gave, or the environment."""
 
 import os
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from everspace.wire import DEFAULT_HOST, DEFAULT_PORT
 
+if TYPE_CHECKING:
+    import ssl
+
+Files = str | os.PathLike[str]
+Certificate = Files | tuple[Files, Files]
+"""A PEM file with certificate and key, or one for each."""
+
 URL_VARIABLE: Final = "EVERSPACE_URL"
 TOKEN_VARIABLE: Final = "EVERSPACE_TOKEN"  # noqa: S105 - the name of a variable
+CA_VARIABLE: Final = "EVERSPACE_CA"
+CERT_VARIABLE: Final = "EVERSPACE_CERT"
+KEY_VARIABLE: Final = "EVERSPACE_KEY"
 _UNIX_SCHEMES: Final = ("unix", "http+unix")
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A TCP address (`host`, `port`, with TLS or not) or the `path` of a Unix socket; `prefix` goes before /v1."""
+    """A TCP address (`host`, `port`, with TLS or not) or the `path` of a Unix socket; `prefix` goes before /v1.
+
+    `trust` says whom to trust and who we are, by TLS; None is whom the system trusts.
+    """
 
     host: str
     port: int
     tls: bool = False
     path: str = ""
     prefix: str = ""
+    trust: "ssl.SSLContext | None" = field(default=None, compare=False, repr=False)
 
     @property
     def authority(self) -> str:
@@ -64,9 +78,35 @@ def parse_url(url: str) -> Endpoint:
     return Endpoint(parts.hostname, parts.port or default, tls=tls, prefix=parts.path.rstrip("/"))
 
 
-def find_endpoint(url: str | None) -> Endpoint:
-    """The argument, else EVERSPACE_URL, else this machine's default port."""
-    return parse_url(url or os.environ.get(URL_VARIABLE) or f"http://{DEFAULT_HOST}:{DEFAULT_PORT}")
+def find_endpoint(url: str | None, ca: Files | None = None, cert: Certificate | None = None) -> Endpoint:
+    """The argument, else EVERSPACE_URL, else this machine's default port.
+
+    With https:// also whom to trust, `ca`, else EVERSPACE_CA, and who we are, `cert`, else EVERSPACE_CERT with
+    EVERSPACE_KEY. ValueError for files that cannot be used, and for arguments that have no meaning without https://.
+    """
+    endpoint = parse_url(url or os.environ.get(URL_VARIABLE) or f"http://{DEFAULT_HOST}:{DEFAULT_PORT}")
+    if not endpoint.tls:
+        if ca is not None or cert is not None:
+            raise ValueError(f"certificates have no meaning at {endpoint}: it is not https")
+        return endpoint
+    ca = ca or os.environ.get(CA_VARIABLE) or None
+    if cert is None and (chain := os.environ.get(CERT_VARIABLE)):
+        key = os.environ.get(KEY_VARIABLE)
+        cert = (chain, key) if key else chain
+    if ca is None and cert is None:
+        return endpoint
+    from everspace._tls import context
+
+    return replace(endpoint, trust=context(ca, cert))
+
+
+def trust_of(endpoint: Endpoint) -> "ssl.SSLContext":
+    """The context of an https:// endpoint."""
+    if endpoint.trust is not None:
+        return endpoint.trust
+    from everspace._tls import context
+
+    return context()
 
 
 def find_token(token: str | None) -> str | None:

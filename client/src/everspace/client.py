@@ -11,7 +11,7 @@ from everspace._driver import Driver
 from everspace._following import Following
 from everspace._session import Session, Settings
 from everspace._sockets import SocketTransport
-from everspace._url import find_endpoint, find_token
+from everspace._url import Certificate, Files, find_endpoint, find_token
 from everspace.errors import CannotConnectError, ServiceUnavailable
 from everspace.events import Events
 from everspace.models import TaskInfo, Version
@@ -29,18 +29,22 @@ def connect(
     token: str | None = None,
     timeout: float | None = 30.0,
     *,
+    ca: Files | None = None,
+    cert: Certificate | None = None,
     respawn: bool = False,
     transport: Transport | None = None,
 ) -> "Client":
     """A client of the service at `url`; nothing is sent yet.
 
     `url`: http://host:port, https://host or unix:/path; default EVERSPACE_URL, else http://127.0.0.1:8765.
-    `token`: default EVERSPACE_TOKEN. `timeout`: the longest silence in seconds, None waits without end.
+    `token`: default EVERSPACE_TOKEN. `ca`: whom an https:// client trusts in the place of the system's certificates, a PEM
+    file or a directory of them; default EVERSPACE_CA. `cert`: who it says that it is, a PEM file with certificate and
+    key or one for each; default EVERSPACE_CERT and EVERSPACE_KEY. `timeout`: the longest silence in seconds, None waits without end.
     `respawn`: after a restart of the service bring this client's tasks back: spawn them again, attach what they
     had attached, switch to where they were. `transport` replaces the default one.
-    Raises ValueError for a URL or token that cannot be one.
+    Raises ValueError for a URL, token or certificate that cannot be one.
     """
-    endpoint = find_endpoint(url)
+    endpoint = find_endpoint(url, ca, cert)
     settings = Settings(find_token(token), timeout, endpoint.prefix, respawn)
     return Client(transport or SocketTransport(endpoint), settings)
 

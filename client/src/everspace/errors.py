@@ -1,6 +1,6 @@
 """What a call may raise. Every error is an OSError and a VasError.
 
-VasError (OSError)                      errno, detail, problem, status, request_id
+VasError (OSError)                      errno, detail, problem, status, request_id, retry_after
 │   refused by the service, with the errno of the call's source
 ├── AccessDeniedError                   EACCES     PermissionError
 ├── BadAddressError                     EFAULT
@@ -39,12 +39,14 @@ class VasError(OSError):
     """Base of all. `errno` is the number (None where the source has none), `errno_name` its name ("EBUSY").
 
     `detail` is one sentence, `problem` the members of the service's problem document (addresses as hex strings),
-    `status` the HTTP status (0 where there was no answer), `request_id` what the service logged the request under,
-    and `index` the place of the failing call in a batch, else None.
+    `status` the HTTP status (0 where there was no answer), `request_id` what the service logged the request under, if it
+    got it, `retry_after` the seconds after which the service says that it may go better, else None, and `index` the
+    place of the failing call in a batch, else None.
     """
 
     status: int = 0
     request_id: str = ""
+    retry_after: float | None = None
     problem: Mapping[str, Any] = MappingProxyType({})
 
     @property
@@ -124,9 +126,20 @@ class OutOfMemoryError(VasError):
 class QuotaExceededError(VasError):
     """EDQUOT: over the account's quota."""
 
+    @property
+    def quota(self) -> str:
+        """What there would be too much of: "spaces", "segments", "bytes", "tasks"; "" if the service did not say."""
+        return str(self.problem.get("quota") or "")
+
 
 class StaleError(VasError):
-    """ESTALE: changed since it was read (If-Match)."""
+    """ESTALE: changed since it was read (If-Match), or there already (create only)."""
+
+    @property
+    def etag(self) -> str | None:
+        """The tag of what there is, if there is something."""
+        found = self.problem.get("etag")
+        return found if isinstance(found, str) else None
 
 
 class TimedOutError(VasError, TimeoutError):
@@ -146,9 +159,7 @@ class AuthenticationError(VasError):
 
 
 class ServiceUnavailable(VasError):  # noqa: N818 - the name says what is
-    """503: the service starts, stops or recovers. Nothing was done; `retry_after` is in seconds, if named."""
-
-    retry_after: float | None = None
+    """503: the service starts, stops or recovers. Nothing was done."""
 
 
 class UnexpectedAnswerError(VasError):
@@ -230,8 +241,7 @@ def problem_error(
     error.status, error.request_id, error.problem = status, request_id, problem
     if isinstance(error, NoSuchProcessError):
         error.instance = instance
-    if isinstance(error, ServiceUnavailable):
-        error.retry_after = retry_after
+    error.retry_after = retry_after
     return error
 
 

@@ -13,7 +13,8 @@ class VasAttr:
     """Attributes of a space. `attach_count` is the number of tasks that hold it.
 
     `origin` is the vid of what it was cloned from (0: nothing), `lifetime` "persistent" or "transient". Nobody can change
-    a `snapshot`; an `image` was made by vas_fork, for vas_exec.
+    a `snapshot`; an `image` was made by vas_fork, for vas_exec. `etag` is the tag of this state, for `if_match`; "" of
+    what came in a list or a batch.
     """
 
     vid: int
@@ -27,18 +28,19 @@ class VasAttr:
     snapshot: bool = False
     lifetime: str = "persistent"
     image: bool = False
+    etag: str = field(default="", compare=False)
 
     @classmethod
-    def from_json(cls, item: Mapping[str, Any]) -> Self:
+    def from_json(cls, item: Mapping[str, Any], etag: str = "") -> Self:
         """From a space of the wire."""
-        return cls(*_common(item), *_descent(item), bool(item.get("image", False)))
+        return cls(*_common(item), *_descent(item), bool(item.get("image", False)), etag=etag)
 
 
 @dataclass(frozen=True, slots=True)
 class SegAttr:
     """Attributes of a segment, which lies at [start, end). `attach_count` is the number of spaces that hold it.
 
-    `origin`, `snapshot` and `lifetime` are those of `VasAttr`.
+    `origin`, `snapshot`, `lifetime` and `etag` are those of `VasAttr`.
     """
 
     sid: int
@@ -53,6 +55,7 @@ class SegAttr:
     origin: int = 0
     snapshot: bool = False
     lifetime: str = "persistent"
+    etag: str = field(default="", compare=False)
 
     @property
     def size(self) -> int:
@@ -60,9 +63,10 @@ class SegAttr:
         return self.end - self.start
 
     @classmethod
-    def from_json(cls, item: Mapping[str, Any]) -> Self:
+    def from_json(cls, item: Mapping[str, Any], etag: str = "") -> Self:
         """From a segment of the wire."""
-        return cls(*_common(item), parse_address(item["start"]), parse_address(item["end"]), *_descent(item))
+        start, end = parse_address(item["start"]), parse_address(item["end"])
+        return cls(*_common(item), start, end, *_descent(item), etag=etag)
 
 
 @dataclass(frozen=True, slots=True)

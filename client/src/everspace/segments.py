@@ -54,7 +54,11 @@ class Segments:
 
 
 class Segment:
-    """One segment. `sid`, `start` and `end` never change; `seen` are the attributes as last received, `name` among them."""
+    """One segment. `sid`, `start` and `end` never change; `seen` are the attributes as last received, `name` among them.
+
+    What takes `if_match`, an earlier `attr().etag`, is refused with ESTALE if the attributes have changed since; the bytes
+    have a tag of their own, `etag()`.
+    """
 
     def __init__(self, client: "Client", attr: SegAttr) -> None:
         self._client = client
@@ -90,26 +94,29 @@ class Segment:
         self.seen = self._client.perform(segments.vas_seg_getattr(self.sid))
         return self.seen
 
-    def chmod(self, mode: int) -> None:
-        """EINVAL, EPERM: not the owner and not root."""
-        self._client.perform(segments.vas_seg_setattr(self.sid, mode=mode))
+    def chmod(self, mode: int, if_match: str | None = None) -> None:
+        """EINVAL, EPERM: not the owner and not root, ESTALE."""
+        self._client.perform(segments.vas_seg_setattr(self.sid, mode=mode, if_match=if_match))
 
-    def chown(self, uid: int | None = None, gid: int | None = None) -> None:
-        """EINVAL, EPERM: not root."""
-        self._client.perform(segments.vas_seg_setattr(self.sid, uid=uid, gid=gid))
+    def chown(self, uid: int | None = None, gid: int | None = None, if_match: str | None = None) -> None:
+        """EINVAL, EPERM: not root, ESTALE."""
+        self._client.perform(segments.vas_seg_setattr(self.sid, uid=uid, gid=gid, if_match=if_match))
 
-    def set_sharing(self, sharing: str) -> None:
-        """EINVAL, EPERM, EBUSY while attached."""
-        self._client.perform(segments.vas_seg_setattr(self.sid, sharing=sharing))
+    def set_sharing(self, sharing: str, if_match: str | None = None) -> None:
+        """EINVAL, EPERM, EBUSY while attached, ESTALE."""
+        self._client.perform(segments.vas_seg_setattr(self.sid, sharing=sharing, if_match=if_match))
 
-    def rename(self, name: str) -> None:
-        """EINVAL, EEXIST, EPERM: not the owner and not root."""
-        self._client.perform(segments.vas_seg_setattr(self.sid, name=name))
+    def rename(self, name: str, if_match: str | None = None) -> None:
+        """EINVAL, EEXIST, EPERM: not the owner and not root, ESTALE."""
+        self._client.perform(segments.vas_seg_setattr(self.sid, name=name, if_match=if_match))
         self.seen = replace(self.seen, name=name)
 
-    def set_lifetime(self, lifetime: str) -> None:
-        """ "persistent", or "transient": gone with its last detach, at the latest with the service. EINVAL, EPERM."""
-        self._client.perform(segments.vas_seg_setattr(self.sid, lifetime=lifetime))
+    def set_lifetime(self, lifetime: str, if_match: str | None = None) -> None:
+        """ "persistent", or "transient": gone with its last detach, at the latest with the service.
+
+        EINVAL, EPERM, ESTALE.
+        """
+        self._client.perform(segments.vas_seg_setattr(self.sid, lifetime=lifetime, if_match=if_match))
 
     def clone(self, name: str) -> "Segment":
         """A copy at the same addresses, that shares pages until somebody writes. EINVAL, EEXIST, EACCES."""
@@ -193,9 +200,9 @@ class Segment:
         """A tag that changes with every store into the segment, by anyone. EINVAL, EACCES."""
         return self._client.perform(segments.seg_etag(self.sid))
 
-    def delete(self) -> None:
-        """EINVAL, EBUSY while attached, EACCES."""
-        self._client.perform(segments.vas_seg_delete(self.sid))
+    def delete(self, if_match: str | None = None) -> None:
+        """EINVAL, EBUSY while attached, EACCES, ESTALE."""
+        self._client.perform(segments.vas_seg_delete(self.sid, if_match))
 
     def __repr__(self) -> str:
         return f"<Segment {self.sid} {self.name!r} {self.start:#x}-{self.end:#x}>"

@@ -48,7 +48,10 @@ class Spaces:
 
 
 class Space:
-    """One space. `vid` never changes; `seen` are the attributes as last received, `name` among them."""
+    """One space. `vid` never changes; `seen` are the attributes as last received, `name` among them.
+
+    What takes `if_match`, an earlier `attr().etag`, is refused with ESTALE if the attributes have changed since.
+    """
 
     def __init__(self, client: "Client", attr: VasAttr) -> None:
         self._client = client
@@ -69,26 +72,29 @@ class Space:
         self.seen = self._client.perform(spaces.vas_getattr(self.vid))
         return self.seen
 
-    def chmod(self, mode: int) -> None:
-        """EINVAL, EPERM: not the owner and not root."""
-        self._client.perform(spaces.vas_setattr(self.vid, mode=mode))
+    def chmod(self, mode: int, if_match: str | None = None) -> None:
+        """EINVAL, EPERM: not the owner and not root, ESTALE."""
+        self._client.perform(spaces.vas_setattr(self.vid, mode=mode, if_match=if_match))
 
-    def chown(self, uid: int | None = None, gid: int | None = None) -> None:
-        """EINVAL, EPERM: not root."""
-        self._client.perform(spaces.vas_setattr(self.vid, uid=uid, gid=gid))
+    def chown(self, uid: int | None = None, gid: int | None = None, if_match: str | None = None) -> None:
+        """EINVAL, EPERM: not root, ESTALE."""
+        self._client.perform(spaces.vas_setattr(self.vid, uid=uid, gid=gid, if_match=if_match))
 
-    def set_sharing(self, sharing: str) -> None:
-        """EINVAL, EPERM, EBUSY while attached."""
-        self._client.perform(spaces.vas_setattr(self.vid, sharing=sharing))
+    def set_sharing(self, sharing: str, if_match: str | None = None) -> None:
+        """EINVAL, EPERM, EBUSY while attached, ESTALE."""
+        self._client.perform(spaces.vas_setattr(self.vid, sharing=sharing, if_match=if_match))
 
-    def rename(self, name: str) -> None:
-        """EINVAL, EEXIST, EPERM: not the owner and not root."""
-        self._client.perform(spaces.vas_setattr(self.vid, name=name))
+    def rename(self, name: str, if_match: str | None = None) -> None:
+        """EINVAL, EEXIST, EPERM: not the owner and not root, ESTALE."""
+        self._client.perform(spaces.vas_setattr(self.vid, name=name, if_match=if_match))
         self.seen = replace(self.seen, name=name)
 
-    def set_lifetime(self, lifetime: str) -> None:
-        """ "persistent", or "transient": gone with its last detach, at the latest with the service. EINVAL, EPERM."""
-        self._client.perform(spaces.vas_setattr(self.vid, lifetime=lifetime))
+    def set_lifetime(self, lifetime: str, if_match: str | None = None) -> None:
+        """ "persistent", or "transient": gone with its last detach, at the latest with the service.
+
+        EINVAL, EPERM, ESTALE.
+        """
+        self._client.perform(spaces.vas_setattr(self.vid, lifetime=lifetime, if_match=if_match))
 
     def clone(self, name: str) -> "Space":
         """A copy with its segments, roots and heaps, that shares pages until somebody writes. EINVAL, EEXIST, EACCES."""
@@ -132,17 +138,23 @@ class Space:
             if cursor is None:
                 return found
 
-    def set_root(self, name: str, addr: SupportsIndex) -> None:
-        """Name an address. EINVAL, EACCES, EPERM (snapshot)."""
-        self._client.perform(roots.space_set_root(self.vid, name, addr))
+    def set_root(
+        self, name: str, addr: SupportsIndex, if_match: str | None = None, create_only: bool = False
+    ) -> None:
+        """Name an address. EINVAL, EACCES, EPERM (snapshot); ESTALE: changed since, or there and was to be created."""
+        self._client.perform(roots.space_set_root(self.vid, name, addr, if_match, create_only))
 
     def get_root(self, name: str) -> int:
         """The address of a root. EINVAL, EACCES, ENOENT."""
         return self._client.perform(roots.space_get_root(self.vid, name))
 
-    def delete_root(self, name: str) -> None:
-        """EINVAL, EACCES, ENOENT, EPERM (snapshot)."""
-        self._client.perform(roots.vas_delete_root(self.vid, name))
+    def root_etag(self, name: str) -> str:
+        """A tag that changes when the root does, for `if_match`. EINVAL, EACCES, ENOENT."""
+        return self._client.perform(roots.space_root_etag(self.vid, name))
+
+    def delete_root(self, name: str, if_match: str | None = None) -> None:
+        """EINVAL, EACCES, ENOENT, EPERM (snapshot), ESTALE."""
+        self._client.perform(roots.vas_delete_root(self.vid, name, if_match))
 
     def mmap(self, addr: SupportsIndex, length: SupportsIndex, prot: int, flags: int) -> int:
         """Map into it from outside, whoever is inside; the address. EINVAL, EACCES, ENOMEM, EEXIST, EPERM (snapshot)."""
@@ -199,9 +211,9 @@ class Space:
         task.vas_attach(0, self.vid, type, lazy)
         return Attached(task, self.vid)
 
-    def delete(self) -> None:
-        """EINVAL, EBUSY while attached, EACCES."""
-        self._client.perform(spaces.vas_delete(self.vid))
+    def delete(self, if_match: str | None = None) -> None:
+        """EINVAL, EBUSY while attached, EACCES, ESTALE."""
+        self._client.perform(spaces.vas_delete(self.vid, if_match))
 
     def __repr__(self) -> str:
         return f"<Space {self.vid} {self.name!r}>"

@@ -62,8 +62,8 @@ class Call(Generic[T]):
     `path` is below /v1; {pid} and {tid} in it are filled in when it is sent, since a restart changes them.
     `parse` reads the JSON of the answer, or the `value` of a batch's result; `answer` overrides it for a response
     that is not JSON. `wait` is how long the service itself may wait, in seconds (None: without end).
-    `repeatable` says that doing it twice equals doing it once, in state and in answer. `effect` notes what a
-    success means for the task. `tid_in` is where the thread is named: "body", "query", or "" (in the path or nowhere).
+    `repeatable` says that doing it twice equals doing it once, in state and in answer; `keyed`, that the service sees
+    to that, by a key which is the same each time it is asked. `effect` notes what a success means for the task. `tid_in` is where the thread is named: "body", "query", or "" (in the path or nowhere).
     """
 
     name: str
@@ -79,6 +79,7 @@ class Call(Generic[T]):
     sink: Sink | None = None
     answer: Callable[[Response], T] | None = None
     repeatable: bool = False
+    keyed: bool = False
     wait: float | None = 0.0
     tid_in: str = ""
     effect: Effect | None = None
@@ -142,6 +143,15 @@ def writable(buffer: Buffer) -> memoryview:
     if view.readonly:
         raise TypeError("the buffer is read-only")
     return view.cast("B") if view.nbytes else memoryview(bytearray())
+
+
+def if_still(if_match: str | None) -> tuple[tuple[str, str], ...]:
+    """The header that makes a call conditional; ValueError for what is no tag."""
+    if if_match is None:
+        return ()
+    if not (text("if_match", if_match).isascii() and if_match.isprintable() and if_match):
+        raise ValueError(f"not an ETag: {if_match!r:.60}")
+    return (("If-Match", if_match),)
 
 
 def lasting(lifetime: str) -> dict[str, str]:

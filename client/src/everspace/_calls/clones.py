@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, SupportsIndex, TypeVar
 
+from everspace._calls import segments, spaces
 from everspace._calls.call import (
     Call,
     Page,
@@ -18,6 +19,7 @@ from everspace._calls.call import (
 )
 from everspace._calls.spaces import paging
 from everspace.models import Difference, Lineage, SegAttr, Usage, VasAttr
+from everspace.transport import Response
 
 T = TypeVar("T")
 
@@ -29,7 +31,7 @@ def vas_clone(vid: SupportsIndex, name: str) -> Call[int]:
 
 def clone_space(vid: SupportsIndex, name: str) -> Call[VasAttr]:
     """The same for the attributes."""
-    return _copy("vas_clone", "vas", "vid", vid, name, VasAttr.from_json)
+    return _copy("vas_clone", "vas", "vid", vid, name, VasAttr.from_json, spaces.attr_of)
 
 
 def vas_snapshot(vid: SupportsIndex, name: str) -> Call[int]:
@@ -39,7 +41,7 @@ def vas_snapshot(vid: SupportsIndex, name: str) -> Call[int]:
 
 def snapshot_space(vid: SupportsIndex, name: str) -> Call[VasAttr]:
     """The same for the attributes."""
-    return _copy("vas_snapshot", "vas", "vid", vid, name, VasAttr.from_json)
+    return _copy("vas_snapshot", "vas", "vid", vid, name, VasAttr.from_json, spaces.attr_of)
 
 
 def vas_seg_clone(sid: SupportsIndex, name: str) -> Call[int]:
@@ -49,7 +51,7 @@ def vas_seg_clone(sid: SupportsIndex, name: str) -> Call[int]:
 
 def clone_segment(sid: SupportsIndex, name: str) -> Call[SegAttr]:
     """The same for the attributes."""
-    return _copy("vas_seg_clone", "segments", "sid", sid, name, SegAttr.from_json)
+    return _copy("vas_seg_clone", "segments", "sid", sid, name, SegAttr.from_json, segments.attr_of)
 
 
 def vas_seg_snapshot(sid: SupportsIndex, name: str) -> Call[int]:
@@ -59,20 +61,22 @@ def vas_seg_snapshot(sid: SupportsIndex, name: str) -> Call[int]:
 
 def snapshot_segment(sid: SupportsIndex, name: str) -> Call[SegAttr]:
     """The same for the attributes."""
-    return _copy("vas_seg_snapshot", "segments", "sid", sid, name, SegAttr.from_json)
+    return _copy("vas_seg_snapshot", "segments", "sid", sid, name, SegAttr.from_json, segments.attr_of)
 
 
 def vas_reset(vid: SupportsIndex) -> Call[int]:
     """POST /vas/{vid}/reset. Doing it twice would undo what was stored in between."""
     vid = integer(vid)
-    return Call("vas_reset", "POST", f"/vas/{vid}/reset", no_value, {"vid": vid}, body={}, answer=no_answer)
+    path, args = f"/vas/{vid}/reset", {"vid": vid}
+    return Call("vas_reset", "POST", path, no_value, args, body={}, answer=no_answer, keyed=True)
 
 
 def vas_seg_reset(sid: SupportsIndex) -> Call[int]:
     """POST /segments/{sid}/reset."""
     sid = integer(sid)
     path = f"/segments/{sid}/reset"
-    return Call("vas_seg_reset", "POST", path, no_value, {"sid": sid}, body={}, answer=no_answer)
+    args = {"sid": sid}
+    return Call("vas_seg_reset", "POST", path, no_value, args, body={}, answer=no_answer, keyed=True)
 
 
 def vas_lineage(vid: SupportsIndex) -> Call[Lineage]:
@@ -134,7 +138,7 @@ class Joiner:
 def vas_fork(name: str | None = None) -> Call[int]:
     """POST /tasks/{pid}/vas_fork; the vid of the image."""
     args = given(name=None if name is None else text("name", name))
-    return Call("vas_fork", "POST", "/tasks/{pid}/vas_fork", an_id, args, args, tid_in="body")
+    return Call("vas_fork", "POST", "/tasks/{pid}/vas_fork", an_id, args, args, keyed=True, tid_in="body")
 
 
 def vas_exec(vid: SupportsIndex) -> Call[int]:
@@ -145,16 +149,22 @@ def vas_exec(vid: SupportsIndex) -> Call[int]:
         task.begin_anew()
 
     path = "/tasks/{pid}/vas_exec"
-    return Call("vas_exec", "POST", path, no_value, args, args, answer=no_answer, effect=effect)
+    return Call("vas_exec", "POST", path, no_value, args, args, answer=no_answer, keyed=True, effect=effect)
 
 
 def _copy(
-    name: str, noun: str, member: str, number: SupportsIndex, called: str, parse: Callable[[Any], T]
+    name: str,
+    noun: str,
+    member: str,
+    number: SupportsIndex,
+    called: str,
+    parse: Callable[[Any], T],
+    answer: Callable[[Response], T] | None = None,
 ) -> Call[T]:
     body = {"name": text("name", called)}
     which = integer(number)
     path = f"/{noun}/{which}/{name.rpartition('_')[2]}"
-    return Call(name, "POST", path, parse, {member: which, **body}, body)
+    return Call(name, "POST", path, parse, {member: which, **body}, body, answer=answer, keyed=True)
 
 
 def _diff(name: str, path: str, other: SupportsIndex, cursor: str | None) -> Call[Page[Difference]]:

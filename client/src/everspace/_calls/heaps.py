@@ -9,7 +9,7 @@ from everspace.models import HeapUsage
 def vas_malloc(size: SupportsIndex, sid: SupportsIndex | None = None) -> Call[int]:
     """POST /tasks/{pid}/heap; the address."""
     args = given(size=integer(size), sid=None if sid is None else integer(sid))
-    return Call("vas_malloc", "POST", "/tasks/{pid}/heap", an_address, args, args, tid_in="body")
+    return Call("vas_malloc", "POST", "/tasks/{pid}/heap", an_address, args, args, keyed=True, tid_in="body")
 
 
 def vas_free(addr: SupportsIndex) -> Call[int]:

@@ -11,7 +11,8 @@ def vas_mmap(
     """POST /vas/{vid}/mmap; the address."""
     vid = integer(vid)
     body = {"addr": address(addr), "length": integer(length), "prot": integer(prot), "flags": integer(flags)}
-    return Call("vas_mmap", "POST", f"/vas/{vid}/mmap", an_address, {"vid": vid, **body}, body)
+    args = {"vid": vid, **body}
+    return Call("vas_mmap", "POST", f"/vas/{vid}/mmap", an_address, args, body, keyed=True)
 
 
 def vas_munmap(vid: SupportsIndex, addr: SupportsIndex, length: SupportsIndex) -> Call[int]:

@@ -84,7 +84,7 @@ def mmap(addr: SupportsIndex, length: SupportsIndex, prot: int, flags: int) -> C
         "prot": integer(prot),
         "flags": integer(flags),
     }
-    return Call("mmap", "POST", "/tasks/{pid}/mmap", an_address, args, args, tid_in="body")
+    return Call("mmap", "POST", "/tasks/{pid}/mmap", an_address, args, args, keyed=True, tid_in="body")
 
 
 def munmap(addr: SupportsIndex, length: SupportsIndex) -> Call[int]:
@@ -112,7 +112,7 @@ def mremap(
         "flags": integer(flags),
         "new_addr": address(new_addr),
     }
-    return Call("mremap", "POST", "/tasks/{pid}/mremap", an_address, args, args, tid_in="body")
+    return Call("mremap", "POST", "/tasks/{pid}/mremap", an_address, args, args, keyed=True, tid_in="body")
 
 
 def madvise(addr: SupportsIndex, length: SupportsIndex, advice: int) -> Call[int]:

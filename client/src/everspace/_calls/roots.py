@@ -4,7 +4,18 @@ from collections.abc import Mapping
 from typing import Any, SupportsIndex
 from urllib.parse import quote
 
-from everspace._calls.call import Call, Page, address, an_address, integer, no_answer, no_value, page_of, text
+from everspace._calls.call import (
+    Call,
+    Page,
+    address,
+    an_address,
+    if_still,
+    integer,
+    no_answer,
+    no_value,
+    page_of,
+    text,
+)
 from everspace._calls.spaces import paging
 from everspace.wire import parse_address
 
@@ -33,11 +44,38 @@ def vas_get_root(name: str) -> Call[int]:
     return Call("vas_get_root", "GET", path, an_address, {"name": name}, repeatable=True, tid_in="query")
 
 
-def space_set_root(vid: SupportsIndex, name: str, addr: SupportsIndex) -> Call[int]:
-    """PUT /vas/{vid}/roots/{name}."""
+def space_set_root(
+    vid: SupportsIndex,
+    name: str,
+    addr: SupportsIndex,
+    if_match: str | None = None,
+    create_only: bool = False,
+) -> Call[int]:
+    """PUT /vas/{vid}/roots/{name}. ESTALE: it has changed since `if_match`, or is there and was to be created."""
+    headers = (*if_still(if_match), *((("If-None-Match", "*"),) if create_only else ()))
+    return Call(
+        "space_set_root",
+        "PUT",
+        f"/vas/{integer(vid)}/roots/{_encoded(name)}",
+        no_value,
+        body={"addr": address(addr)},
+        headers=headers,
+        answer=no_answer,
+        repeatable=not headers,
+    )
+
+
+def space_root_etag(vid: SupportsIndex, name: str) -> Call[str]:
+    """GET /vas/{vid}/roots/{name}; the tag of what it is now."""
     path = f"/vas/{integer(vid)}/roots/{_encoded(name)}"
-    body = {"addr": address(addr)}
-    return Call("space_set_root", "PUT", path, no_value, body=body, answer=no_answer, repeatable=True)
+    return Call(
+        "space_root_etag",
+        "GET",
+        path,
+        str,
+        answer=lambda response: response.headers["etag"],
+        repeatable=True,
+    )
 
 
 def space_get_root(vid: SupportsIndex, name: str) -> Call[int]:
@@ -46,12 +84,12 @@ def space_get_root(vid: SupportsIndex, name: str) -> Call[int]:
     return Call("space_get_root", "GET", path, an_address, repeatable=True)
 
 
-def vas_delete_root(vid: SupportsIndex, name: str) -> Call[int]:
-    """DELETE /vas/{vid}/roots/{name}."""
-    vid = integer(vid)
+def vas_delete_root(vid: SupportsIndex, name: str, if_match: str | None = None) -> Call[int]:
+    """DELETE /vas/{vid}/roots/{name}. With `if_match`, ESTALE if it has changed since."""
+    vid, headers = integer(vid), if_still(if_match)
     path = f"/vas/{vid}/roots/{_encoded(name)}"
     args = {"vid": vid, "name": name}
-    return Call("vas_delete_root", "DELETE", path, no_value, args, answer=no_answer)
+    return Call("vas_delete_root", "DELETE", path, no_value, args, headers=headers, answer=no_answer)
 
 
 def vas_roots(vid: SupportsIndex, cursor: str | None = None) -> Call[Page[NamedAddress]]:

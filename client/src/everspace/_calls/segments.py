@@ -12,6 +12,7 @@ from everspace._calls.call import (
     address,
     an_id,
     given,
+    if_still,
     integer,
     lasting,
     no_answer,
@@ -52,7 +53,12 @@ def create_segment(
     lifetime: str = "persistent",
 ) -> Call[SegAttr]:
     """The same for the attributes."""
-    return _create(name, start, end, mode, sharing, lifetime, SegAttr.from_json)
+    return _create(name, start, end, mode, sharing, lifetime, SegAttr.from_json, attr_of)
+
+
+def attr_of(response: Response) -> SegAttr:
+    """Attributes with the tag of this state of them."""
+    return SegAttr.from_json(response.json(), response.headers.get("etag", ""))
 
 
 def _create(
@@ -63,6 +69,7 @@ def _create(
     sharing: str,
     lifetime: str,
     parse: Callable[[Any], T],
+    answer: Callable[[Response], T] | None = None,
 ) -> Call[T]:
     body = {
         "name": text("name", name),
@@ -72,13 +79,14 @@ def _create(
         "sharing": text("sharing", sharing),
         **lasting(lifetime),
     }
-    return Call("vas_seg_create", "POST", "/segments", parse, body, body)
+    return Call("vas_seg_create", "POST", "/segments", parse, body, body, answer=answer, keyed=True)
 
 
-def vas_seg_delete(sid: SupportsIndex) -> Call[int]:
-    """DELETE /segments/{sid}."""
-    sid = integer(sid)
-    return Call("vas_seg_delete", "DELETE", f"/segments/{sid}", no_value, {"sid": sid}, answer=no_answer)
+def vas_seg_delete(sid: SupportsIndex, if_match: str | None = None) -> Call[int]:
+    """DELETE /segments/{sid}. With `if_match`, ESTALE if it has changed since."""
+    sid, headers = integer(sid), if_still(if_match)
+    path = f"/segments/{sid}"
+    return Call("vas_seg_delete", "DELETE", path, no_value, {"sid": sid}, headers=headers, answer=no_answer)
 
 
 def vas_seg_find(name: str) -> Call[int]:
@@ -116,9 +124,8 @@ def vas_seg_detach(vid: SupportsIndex, sid: SupportsIndex) -> Call[int]:
 def vas_seg_getattr(sid: SupportsIndex) -> Call[SegAttr]:
     """GET /segments/{sid}."""
     sid = integer(sid)
-    return Call(
-        "vas_seg_getattr", "GET", f"/segments/{sid}", SegAttr.from_json, {"sid": sid}, repeatable=True
-    )
+    args, path = {"sid": sid}, f"/segments/{sid}"
+    return Call("vas_seg_getattr", "GET", path, SegAttr.from_json, args, answer=attr_of, repeatable=True)
 
 
 def vas_seg_setattr(
@@ -129,13 +136,24 @@ def vas_seg_setattr(
     sharing: str | None = None,
     name: str | None = None,
     lifetime: str | None = None,
+    if_match: str | None = None,
 ) -> Call[int]:
-    """PATCH /segments/{sid}; None leaves as it is."""
+    """PATCH /segments/{sid}; None leaves as it is. With `if_match`, ESTALE if it has changed since."""
     sid = integer(sid)
     body = given(mode=mode, uid=uid, gid=gid, sharing=sharing, name=name, lifetime=lifetime)
     args = {"sid": sid, **body}
     path = f"/segments/{sid}"
-    return Call("vas_seg_setattr", "PATCH", path, no_value, args, body, answer=no_answer, repeatable=True)
+    return Call(
+        "vas_seg_setattr",
+        "PATCH",
+        path,
+        no_value,
+        args,
+        body,
+        headers=if_still(if_match),
+        answer=no_answer,
+        repeatable=if_match is None,
+    )
 
 
 def vas_seg_list(cursor: str | None = None, limit: int | None = None) -> Call[Page[SegAttr]]:
@@ -186,18 +204,15 @@ def seg_pwrite(
     """PATCH /segments/{sid}/data with Content-Range. With `if_match`, ESTALE if the segment changed since."""
     view = readable(data)
     first = _offset(offset)
-    headers = [("Content-Type", MEDIA_BYTES), ("Content-Range", f"bytes {first}-{first + len(view) - 1}/*")]
-    if if_match is not None:
-        if not (if_match.isascii() and if_match.isprintable()):
-            raise ValueError(f"not an ETag: {if_match!r:.60}")
-        headers.append(("If-Match", if_match))
+    where = f"bytes {first}-{first + len(view) - 1}/*"
+    headers = (("Content-Type", MEDIA_BYTES), ("Content-Range", where), *if_still(if_match))
     return Call(
         "seg_pwrite",
         "PATCH",
         f"/segments/{integer(sid)}/data",
         integer,
         query="" if a_durability(durability) == "commit" else "durability=relaxed",
-        headers=tuple(headers),
+        headers=headers,
         payload=view,
         answer=lambda _: len(view),
         repeatable=if_match is None,

@@ -13,6 +13,7 @@ from everspace._calls.call import (
     access_type,
     an_id,
     given,
+    if_still,
     integer,
     lasting,
     no_answer,
@@ -37,23 +38,36 @@ def create_space(
     name: str, mode: int, sharing: str = "exclusive", lifetime: str = "persistent"
 ) -> Call[VasAttr]:
     """The same for the attributes."""
-    return _create(name, mode, sharing, lifetime, VasAttr.from_json)
+    return _create(name, mode, sharing, lifetime, VasAttr.from_json, attr_of)
 
 
-def _create(name: str, mode: int, sharing: str, lifetime: str, parse: Callable[[Any], T]) -> Call[T]:
+def attr_of(response: Response) -> VasAttr:
+    """Attributes with the tag of this state of them."""
+    return VasAttr.from_json(response.json(), response.headers.get("etag", ""))
+
+
+def _create(
+    name: str,
+    mode: int,
+    sharing: str,
+    lifetime: str,
+    parse: Callable[[Any], T],
+    answer: Callable[[Response], T] | None = None,
+) -> Call[T]:
     body = {
         "name": text("name", name),
         "mode": integer(mode),
         "sharing": text("sharing", sharing),
         **lasting(lifetime),
     }
-    return Call("vas_create", "POST", "/vas", parse, body, body)
+    return Call("vas_create", "POST", "/vas", parse, body, body, answer=answer, keyed=True)
 
 
-def vas_delete(vid: SupportsIndex) -> Call[int]:
-    """DELETE /vas/{vid}."""
-    vid = integer(vid)
-    return Call("vas_delete", "DELETE", f"/vas/{vid}", no_value, {"vid": vid}, answer=no_answer)
+def vas_delete(vid: SupportsIndex, if_match: str | None = None) -> Call[int]:
+    """DELETE /vas/{vid}. With `if_match`, ESTALE if it has changed since."""
+    vid, headers = integer(vid), if_still(if_match)
+    path = f"/vas/{vid}"
+    return Call("vas_delete", "DELETE", path, no_value, {"vid": vid}, headers=headers, answer=no_answer)
 
 
 def vas_find(name: str) -> Call[int]:
@@ -156,7 +170,8 @@ def active_vas() -> Call[int]:
 def vas_getattr(vid: SupportsIndex) -> Call[VasAttr]:
     """GET /vas/{vid}."""
     vid = integer(vid)
-    return Call("vas_getattr", "GET", f"/vas/{vid}", VasAttr.from_json, {"vid": vid}, repeatable=True)
+    path = f"/vas/{vid}"
+    return Call("vas_getattr", "GET", path, VasAttr.from_json, {"vid": vid}, answer=attr_of, repeatable=True)
 
 
 def vas_setattr(
@@ -167,13 +182,22 @@ def vas_setattr(
     sharing: str | None = None,
     name: str | None = None,
     lifetime: str | None = None,
+    if_match: str | None = None,
 ) -> Call[int]:
-    """PATCH /vas/{vid}; None leaves as it is."""
+    """PATCH /vas/{vid}; None leaves as it is. With `if_match`, ESTALE if it has changed since."""
     vid = integer(vid)
     body = given(mode=mode, uid=uid, gid=gid, sharing=sharing, name=name, lifetime=lifetime)
     args = {"vid": vid, **body}
     return Call(
-        "vas_setattr", "PATCH", f"/vas/{vid}", no_value, args, body, answer=no_answer, repeatable=True
+        "vas_setattr",
+        "PATCH",
+        f"/vas/{vid}",
+        no_value,
+        args,
+        body,
+        headers=if_still(if_match),
+        answer=no_answer,
+        repeatable=if_match is None,
     )
 
 

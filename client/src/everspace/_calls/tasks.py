@@ -37,12 +37,12 @@ def spawn(name: str | None = None, lease: float = LEASE_SECONDS_DEFAULT) -> Call
         made.wanted_name = name
         return made
 
-    return Call("spawn", "POST", "/tasks", parse, body, body)
+    return Call("spawn", "POST", "/tasks", parse, body, body, keyed=True)
 
 
 def fork() -> Call[TaskState]:
     """POST /tasks/{pid}/fork."""
-    return Call("fork", "POST", "/tasks/{pid}/fork", new_task, body={}, tid_in="body")
+    return Call("fork", "POST", "/tasks/{pid}/fork", new_task, body={}, keyed=True, tid_in="body")
 
 
 def thread() -> Call[ThreadState]:
@@ -51,7 +51,8 @@ def thread() -> Call[ThreadState]:
     def effect(task: TaskState, _: ThreadState, made: ThreadState) -> None:
         task.threads.append(made)
 
-    return Call("thread", "POST", "/tasks/{pid}/threads", new_thread, body={}, tid_in="body", effect=effect)
+    path = "/tasks/{pid}/threads"
+    return Call("thread", "POST", path, new_thread, body={}, keyed=True, tid_in="body", effect=effect)
 
 
 def exit_task() -> Call[int]:
@@ -81,7 +82,8 @@ def exec_task() -> Call[int]:
     def effect(task: TaskState, _: ThreadState, __: Any) -> None:
         task.begin_anew()
 
-    return Call("exec", "POST", "/tasks/{pid}/exec", no_value, body={}, answer=no_answer, effect=effect)
+    path = "/tasks/{pid}/exec"
+    return Call("exec", "POST", path, no_value, body={}, answer=no_answer, keyed=True, effect=effect)
 
 
 def prlimit(resource: str, value: SupportsIndex | None = None) -> Call[int]:

@@ -59,7 +59,7 @@ def switch_as(n: SupportsIndex) -> Call[int]:
 
 
 def _of_value(name: str, args: dict[str, Any]) -> Call[int]:
-    return Call(name, "POST", f"/tasks/{{pid}}/{name}", _value, args, args, tid_in="body")
+    return Call(name, "POST", f"/tasks/{{pid}}/{name}", _value, args, args, keyed=True, tid_in="body")
 
 
 def _value(value: Any) -> int:

@@ -9,7 +9,7 @@ from everspace._calls.call import Call, TaskState, ThreadState
 from everspace._following import Following
 from everspace._session import Session, Settings
 from everspace._streams import StreamTransport
-from everspace._url import find_endpoint, find_token
+from everspace._url import Certificate, Files, find_endpoint, find_token
 from everspace.aio.driver import AsyncDriver
 from everspace.aio.entering import Entering
 from everspace.aio.events import AsyncEvents
@@ -29,6 +29,8 @@ def aconnect(
     token: str | None = None,
     timeout: float | None = 30.0,
     *,
+    ca: Files | None = None,
+    cert: Certificate | None = None,
     respawn: bool = False,
     transport: AsyncTransport | None = None,
 ) -> "AsyncClient":
@@ -36,7 +38,7 @@ def aconnect(
 
     `async with everspace.aconnect() as client:` and `client = await everspace.aconnect()` both work.
     """
-    endpoint = find_endpoint(url)
+    endpoint = find_endpoint(url, ca, cert)
     settings = Settings(find_token(token), timeout, endpoint.prefix, respawn)
     return AsyncClient(transport or StreamTransport(endpoint), settings)
 

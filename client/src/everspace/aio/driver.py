@@ -41,15 +41,16 @@ class AsyncDriver:
         self, call: Call[T], task: TaskState | None = None, thread: ThreadState | None = None
     ) -> T:
         """The call's result, or its error raised."""
+        key = self.session.key(call)
         for _ in range(ROUNDS_MAX):
             asked = "" if task is None else task.instance
             try:
-                return await self._once(call, task, thread)
+                return await self._once(call, task, thread, key)
             except NoSuchProcessError as error:
                 if task is None or not self.session.lost_its_task(error, call, task, asked):
                     raise
                 await self._revive(task, error.instance)
-        return await self._once(call, task, thread)
+        return await self._once(call, task, thread, key)
 
     def keep(self, task: TaskState) -> None:
         """Renew its lease in the background from now on."""
@@ -118,8 +119,10 @@ class AsyncDriver:
                 continue
             self._wake.clear()
 
-    async def _once(self, call: Call[T], task: TaskState | None, thread: ThreadState | None) -> T:
-        request = heartbeat_patience(self.session.request(call, task, thread), call, task)
+    async def _once(
+        self, call: Call[T], task: TaskState | None, thread: ThreadState | None, key: str = ""
+    ) -> T:
+        request = heartbeat_patience(self.session.request(call, task, thread, key), call, task)
         return self.session.result(call, await self._exchange(request), task, thread)
 
     async def _exchange(self, request: Request) -> Response:
@@ -133,7 +136,8 @@ class AsyncDriver:
             except TransportError as error:
                 pause = tries.after_failure(error)
                 if pause is None:
-                    raise
+                    failure = tries.told(error)
+                    raise failure from failure.__cause__
             await self._sleep(pause)
 
     async def _revive(self, task: TaskState, instance: str) -> None:
@@ -151,6 +155,7 @@ class AsyncDriver:
                     return
                 result, error = None, None
                 try:
-                    result = await self._once(replace(call, repeatable=True), task, thread)
+                    again = replace(call, repeatable=True)
+                    result = await self._once(again, task, thread, self.session.key(call))
                 except VasError as failed:
                     error = failed

@@ -90,26 +90,31 @@ class AsyncSegment:
         self.seen = await self._client.perform(segments.vas_seg_getattr(self.sid))
         return self.seen
 
-    async def chmod(self, mode: int) -> None:
-        """EINVAL, EPERM: not the owner and not root."""
-        await self._client.perform(segments.vas_seg_setattr(self.sid, mode=mode))
+    async def chmod(self, mode: int, if_match: str | None = None) -> None:
+        """EINVAL, EPERM: not the owner and not root, ESTALE."""
+        await self._client.perform(segments.vas_seg_setattr(self.sid, mode=mode, if_match=if_match))
 
-    async def chown(self, uid: int | None = None, gid: int | None = None) -> None:
-        """EINVAL, EPERM: not root."""
-        await self._client.perform(segments.vas_seg_setattr(self.sid, uid=uid, gid=gid))
+    async def chown(
+        self, uid: int | None = None, gid: int | None = None, if_match: str | None = None
+    ) -> None:
+        """EINVAL, EPERM: not root, ESTALE."""
+        await self._client.perform(segments.vas_seg_setattr(self.sid, uid=uid, gid=gid, if_match=if_match))
 
-    async def set_sharing(self, sharing: str) -> None:
-        """EINVAL, EPERM, EBUSY while attached."""
-        await self._client.perform(segments.vas_seg_setattr(self.sid, sharing=sharing))
+    async def set_sharing(self, sharing: str, if_match: str | None = None) -> None:
+        """EINVAL, EPERM, EBUSY while attached, ESTALE."""
+        await self._client.perform(segments.vas_seg_setattr(self.sid, sharing=sharing, if_match=if_match))
 
-    async def rename(self, name: str) -> None:
-        """EINVAL, EEXIST, EPERM: not the owner and not root."""
-        await self._client.perform(segments.vas_seg_setattr(self.sid, name=name))
+    async def rename(self, name: str, if_match: str | None = None) -> None:
+        """EINVAL, EEXIST, EPERM: not the owner and not root, ESTALE."""
+        await self._client.perform(segments.vas_seg_setattr(self.sid, name=name, if_match=if_match))
         self.seen = replace(self.seen, name=name)
 
-    async def set_lifetime(self, lifetime: str) -> None:
-        """ "persistent", or "transient": gone with its last detach, at the latest with the service. EINVAL, EPERM."""
-        await self._client.perform(segments.vas_seg_setattr(self.sid, lifetime=lifetime))
+    async def set_lifetime(self, lifetime: str, if_match: str | None = None) -> None:
+        """ "persistent", or "transient": gone with its last detach, at the latest with the service.
+
+        EINVAL, EPERM, ESTALE.
+        """
+        await self._client.perform(segments.vas_seg_setattr(self.sid, lifetime=lifetime, if_match=if_match))
 
     async def clone(self, name: str) -> "AsyncSegment":
         """A copy at the same addresses, that shares pages until somebody writes. EINVAL, EEXIST, EACCES."""
@@ -194,9 +199,9 @@ class AsyncSegment:
         """A tag that changes with every store into the segment, by anyone. EINVAL, EACCES."""
         return await self._client.perform(segments.seg_etag(self.sid))
 
-    async def delete(self) -> None:
-        """EINVAL, EBUSY while attached, EACCES."""
-        await self._client.perform(segments.vas_seg_delete(self.sid))
+    async def delete(self, if_match: str | None = None) -> None:
+        """EINVAL, EBUSY while attached, EACCES, ESTALE."""
+        await self._client.perform(segments.vas_seg_delete(self.sid, if_match))
 
     def __repr__(self) -> str:
         return f"<AsyncSegment {self.sid} {self.name!r} {self.start:#x}-{self.end:#x}>"

@@ -72,26 +72,31 @@ class AsyncSpace:
         self.seen = await self._client.perform(spaces.vas_getattr(self.vid))
         return self.seen
 
-    async def chmod(self, mode: int) -> None:
-        """EINVAL, EPERM: not the owner and not root."""
-        await self._client.perform(spaces.vas_setattr(self.vid, mode=mode))
+    async def chmod(self, mode: int, if_match: str | None = None) -> None:
+        """EINVAL, EPERM: not the owner and not root, ESTALE."""
+        await self._client.perform(spaces.vas_setattr(self.vid, mode=mode, if_match=if_match))
 
-    async def chown(self, uid: int | None = None, gid: int | None = None) -> None:
-        """EINVAL, EPERM: not root."""
-        await self._client.perform(spaces.vas_setattr(self.vid, uid=uid, gid=gid))
+    async def chown(
+        self, uid: int | None = None, gid: int | None = None, if_match: str | None = None
+    ) -> None:
+        """EINVAL, EPERM: not root, ESTALE."""
+        await self._client.perform(spaces.vas_setattr(self.vid, uid=uid, gid=gid, if_match=if_match))
 
-    async def set_sharing(self, sharing: str) -> None:
-        """EINVAL, EPERM, EBUSY while attached."""
-        await self._client.perform(spaces.vas_setattr(self.vid, sharing=sharing))
+    async def set_sharing(self, sharing: str, if_match: str | None = None) -> None:
+        """EINVAL, EPERM, EBUSY while attached, ESTALE."""
+        await self._client.perform(spaces.vas_setattr(self.vid, sharing=sharing, if_match=if_match))
 
-    async def rename(self, name: str) -> None:
-        """EINVAL, EEXIST, EPERM: not the owner and not root."""
-        await self._client.perform(spaces.vas_setattr(self.vid, name=name))
+    async def rename(self, name: str, if_match: str | None = None) -> None:
+        """EINVAL, EEXIST, EPERM: not the owner and not root, ESTALE."""
+        await self._client.perform(spaces.vas_setattr(self.vid, name=name, if_match=if_match))
         self.seen = replace(self.seen, name=name)
 
-    async def set_lifetime(self, lifetime: str) -> None:
-        """ "persistent", or "transient": gone with its last detach, at the latest with the service. EINVAL, EPERM."""
-        await self._client.perform(spaces.vas_setattr(self.vid, lifetime=lifetime))
+    async def set_lifetime(self, lifetime: str, if_match: str | None = None) -> None:
+        """ "persistent", or "transient": gone with its last detach, at the latest with the service.
+
+        EINVAL, EPERM, ESTALE.
+        """
+        await self._client.perform(spaces.vas_setattr(self.vid, lifetime=lifetime, if_match=if_match))
 
     async def clone(self, name: str) -> "AsyncSpace":
         """A copy with its segments, roots and heaps, that shares pages until somebody writes. EINVAL, EEXIST, EACCES."""
@@ -136,17 +141,23 @@ class AsyncSpace:
             if cursor is None:
                 return found
 
-    async def set_root(self, name: str, addr: SupportsIndex) -> None:
-        """Name an address. EINVAL, EACCES, EPERM (snapshot)."""
-        await self._client.perform(roots.space_set_root(self.vid, name, addr))
+    async def set_root(
+        self, name: str, addr: SupportsIndex, if_match: str | None = None, create_only: bool = False
+    ) -> None:
+        """Name an address. EINVAL, EACCES, EPERM (snapshot); ESTALE: changed since, or there and was to be created."""
+        await self._client.perform(roots.space_set_root(self.vid, name, addr, if_match, create_only))
 
     async def get_root(self, name: str) -> int:
         """The address of a root. EINVAL, EACCES, ENOENT."""
         return await self._client.perform(roots.space_get_root(self.vid, name))
 
-    async def delete_root(self, name: str) -> None:
-        """EINVAL, EACCES, ENOENT, EPERM (snapshot)."""
-        await self._client.perform(roots.vas_delete_root(self.vid, name))
+    async def root_etag(self, name: str) -> str:
+        """A tag that changes when the root does, for `if_match`. EINVAL, EACCES, ENOENT."""
+        return await self._client.perform(roots.space_root_etag(self.vid, name))
+
+    async def delete_root(self, name: str, if_match: str | None = None) -> None:
+        """EINVAL, EACCES, ENOENT, EPERM (snapshot), ESTALE."""
+        await self._client.perform(roots.vas_delete_root(self.vid, name, if_match))
 
     async def mmap(self, addr: SupportsIndex, length: SupportsIndex, prot: int, flags: int) -> int:
         """Map into it from outside, whoever is inside; the address. EINVAL, EACCES, ENOMEM, EEXIST, EPERM (snapshot)."""
@@ -208,9 +219,9 @@ class AsyncSpace:
         await task.vas_attach(0, self.vid, type, lazy)
         return AsyncAttached(task, self.vid)
 
-    async def delete(self) -> None:
-        """EINVAL, EBUSY while attached, EACCES."""
-        await self._client.perform(spaces.vas_delete(self.vid))
+    async def delete(self, if_match: str | None = None) -> None:
+        """EINVAL, EBUSY while attached, EACCES, ESTALE."""
+        await self._client.perform(spaces.vas_delete(self.vid, if_match))
 
     def __repr__(self) -> str:
         return f"<AsyncSpace {self.vid} {self.name!r}>"

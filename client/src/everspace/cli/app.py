@@ -12,7 +12,7 @@ import everspace
 from everspace.cli import hexdump, task, transfer, vas
 from everspace.cli.events import events
 from everspace.cli.maps import maps
-from everspace.cli.shell import Common, Json, Token, Url, command
+from everspace.cli.shell import Ca, Cert, Common, Json, Key, Token, Url, command
 
 DONE: Final = 0
 REFUSED: Final = 1
@@ -46,6 +46,9 @@ def common(
     ctx: typer.Context,
     url: Url = None,
     token: Token = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
     as_json: Json = False,
     version: Annotated[
         bool,
@@ -55,7 +58,9 @@ def common(
     ] = False,
 ) -> None:
     """Everspace: address spaces that outlive processes and restarts."""
-    ctx.obj = Common(url, token, as_json)
+    if key is not None and cert is None:
+        raise ValueError("--key has no meaning without --cert")
+    ctx.obj = Common(url, token, as_json, ca, (cert, key) if cert is not None and key is not None else cert)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -57,7 +57,7 @@ TypeOption = Annotated[str, typer.Option("--type", metavar="TYPE", help="ro, wo 
 
 def describe(attr: everspace.SegAttr) -> dict[str, Any]:
     """A segment as JSON, in the members of the service."""
-    members = asdict(attr)
+    members = {name: value for name, value in asdict(attr).items() if name != "etag" or value}
     return {
         "id": members.pop("sid"),
         **members,

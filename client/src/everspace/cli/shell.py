@@ -27,16 +27,36 @@ Token = Annotated[
     str | None,
     typer.Option("--token", metavar="TOKEN", help="Who you are. [EVERSPACE_TOKEN]", show_default=False),
 ]
+Ca = Annotated[
+    str | None,
+    typer.Option(
+        "--ca", metavar="FILE", help="Whom to trust, with https. [EVERSPACE_CA]", show_default=False
+    ),
+]
+Cert = Annotated[
+    str | None,
+    typer.Option(
+        "--cert", metavar="FILE", help="Who you are, with https. [EVERSPACE_CERT]", show_default=False
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key", metavar="FILE", help="The key of that certificate. [EVERSPACE_KEY]", show_default=False
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
 
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """The options that every command takes, before or after its name."""
+    """The options that every command takes, before its name; --url, --token and --json also after it."""
 
     url: str | None = None
     token: str | None = None
     json: bool = False
+    ca: str | None = None
+    cert: str | tuple[str, str] | None = None
 
 
 class Shell:
@@ -51,7 +71,8 @@ class Shell:
     def client(self) -> everspace.Client:
         """The client of this command."""
         if self._client is None:
-            self._client = everspace.connect(self._common.url, self._common.token)
+            told = self._common
+            self._client = everspace.connect(told.url, told.token, ca=told.ca, cert=told.cert)
         return self._client
 
     def space(self, which: Which) -> everspace.Space:

@@ -62,7 +62,7 @@ OwnerArgument = Annotated[
 
 def describe(attr: everspace.VasAttr) -> dict[str, Any]:
     """A space as JSON, in the members of the service."""
-    members = asdict(attr)
+    members = {name: value for name, value in asdict(attr).items() if name != "etag" or value}
     return {"id": members.pop("vid"), **members}
 
 
