@@ -36,7 +36,9 @@ class AccountDatabase:
 
     def __init__(self, url: str | URL) -> None:
         self._watcher: PoolProxiedConnection | None = None
-        self._seen: tuple[int, int] | None = None
+        self._cursor: Any = None
+        self._commits: int | None = None
+        self._number = 0
         self.reading: Final[Engine] = _engine(url)
         self.writing: Final[Engine] = self.reading.execution_options(**{WRITING: True})
         self.is_sqlite: Final = self.reading.dialect.name == "sqlite"
@@ -64,28 +66,23 @@ class AccountDatabase:
         """
         if not self.is_sqlite:
             return None
-        with reaching():
-            if self._watcher is None:
+        try:  # without SQLAlchemy or anything else in between: every request asks
+            if self._cursor is None:
                 self._watcher = self.reading.raw_connection()
-            cursor = self._watcher.cursor()  # without SQLAlchemy in between: every request asks
-            try:
-                cursor.execute("PRAGMA data_version")
-                (commits,) = cursor.fetchone() or (0,)
-                if (
-                    self._seen is None or self._seen[0] != commits
-                ):  # the journal grows more often than this changes
-                    cursor.execute("SELECT number FROM account_version")
-                    (number,) = cursor.fetchone() or (0,)
-                    self._seen = (commits, number)
-            finally:
-                cursor.close()
-            return self._seen[1]
+                self._cursor = self._watcher.cursor()
+            ((commits,),) = self._cursor.execute("PRAGMA data_version").fetchall()
+            if commits != self._commits:  # the journal grows more often than the number does
+                ((self._number,),) = self._cursor.execute("SELECT number FROM account_version").fetchall()
+                self._commits = commits
+            return self._number
+        except UNREACHABLE as error:
+            raise _unreachable(error) from error
 
     def close(self) -> None:
         """Give all connections back."""
         if self._watcher is not None:
             self._watcher.close()
-            self._watcher = None
+            self._watcher = self._cursor = self._commits = None
         self.reading.dispose()
 
 
@@ -95,7 +92,11 @@ def reaching() -> Iterator[None]:
     try:
         yield
     except UNREACHABLE as error:
-        raise AccountsUnreachable(f"the accounts cannot be reached: {cause(error)}") from error
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: Exception) -> AccountsUnreachable:
+    return AccountsUnreachable(f"the accounts cannot be reached: {cause(error)}")
 
 
 def cause(error: Exception) -> str:
