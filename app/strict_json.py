@@ -17,7 +17,7 @@ class JsonError(json.JSONDecodeError):
 def loads(text: bytes | bytearray) -> Any:
     """The value of a JSON text. Raises JsonError, whatever is wrong with it."""
     try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        return _DECODER.decode(text.decode("utf-8"))
     except JsonError:
         raise
     except json.JSONDecodeError as cause:
@@ -39,3 +39,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> NoReturn:
     raise JsonError(f"{constant} is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)
+"""Made once: it costs more than a short text."""
