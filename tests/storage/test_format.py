@@ -1,5 +1,7 @@
 """The bytes of every layout, one by one: whoever changes them has to make a new format version."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from storage.chunks import (
     encode_drops,
 )
 from storage.errors import RowDamaged
+from storage.failpoints import FAILPOINTS, KILLPOINTS
 from storage.format import FIRST_LAYER, U64, State, Superblock
 from storage.layers import decode_layer, encode_layer
 from storage.lineage import decode_birth, decode_root, encode_birth, encode_root
@@ -241,6 +244,12 @@ def test_receipt() -> None:
     for too_long in ((b"", b""), (b"x" * 65, b""), (b"x", bytes((1 << 20) + 1))):
         with pytest.raises(ValueError):
             encode_receipt(*too_long)
+
+
+@pytest.mark.parametrize("name", [*FAILPOINTS, *KILLPOINTS])
+def test_every_edge_is_in_the_docs(name: str) -> None:
+    docs = Path(__file__).parents[2] / "docs" / "format.md"
+    assert f"`{name}`" in docs.read_text(encoding="utf-8").partition("## Edges")[2]
 
 
 def test_the_version_is_three() -> None:
