@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,6 +14,8 @@ from engine.errors import EngineError
 from engine.machine import Machine
 
 Json = Any
+LISTED_BYTES: Final = 16
+"""What a member of a list counts for, beside the texts in it."""
 Bound = Callable[[], Json]
 """A call with its arguments, ready to run; raises EngineError and PagesNeeded."""
 
@@ -64,18 +66,36 @@ class Call:
             raise bad_input(first_complaint(invalid)) from None
 
     def bind(self, frame: Frame, args: BaseModel) -> Bound:
-        """The call ready to run. E2BIG: it would answer with too many bytes."""
-        run, render = self.run, self.render
+        """The call ready to run. E2BIG: it would answer with too many bytes, or does."""
+        run, render, measured = self.run, self.render, self.size is not None
         if self.size is not None:
             frame.spend(self.size(frame.machine, args))
+        spent = 0
 
         def bound() -> Json:
+            nonlocal spent
             value = run(frame.machine, frame, args)
             if value is None:
                 return 0
-            return value if render is None else render(value)
+            value = value if render is None else render(value)
+            if not measured and not isinstance(value, int):
+                more = weight(value) - spent  # a call that lacked pages is run again
+                frame.spend(more)
+                spent += max(0, more)
+            return value
 
         return bound
+
+
+def weight(value: Json) -> int:
+    """About how many bytes a result has: texts and lists of one batch must not add up to more than an answer may hold."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(weight, value), sum(map(weight, value.values())))
+    if isinstance(value, list):
+        return sum(map(weight, value), LISTED_BYTES * len(value))
+    return 0
 
 
 def failing(refused: EngineError) -> Bound:

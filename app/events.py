@@ -7,7 +7,7 @@ back. Publishing is a store into a ring; JSON is made for readers only, once for
 import asyncio
 import json
 import logging
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -99,6 +99,8 @@ class Events:
         """The number of the last event: how many there were."""
         self.streams = 0
         """Streams that are open."""
+        self.streams_of: Counter[int] = Counter()
+        """The same by uid: one account, but for root's, has at most half of what there may be."""
         self.closed = False
 
     def settled(self, txn: Transaction) -> None:

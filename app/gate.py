@@ -22,6 +22,7 @@ from app.headers import security_headers, with_common
 from app.hot import HotRoute
 from app.http import SCOPE_EXCHANGE, ClientGoneError, Exchange
 from app.rates import RateRefusedError, Rates
+from app.room import Room
 from app.service import Service
 from engine.errors import EPERM, ESRCH, EngineError
 from everspace.wire import API_PREFIX, HEADER_INSTANCE, HEADER_REQUEST_ID
@@ -74,6 +75,7 @@ class Gate:
         self.answers: Counter[int] = Counter()
         self.observers: list[Observer] = [service.auditing.observe]
         self.rates = Rates()
+        self.room = Room(service.settings.bodies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the lifespan. WebSockets are refused."""
@@ -84,10 +86,12 @@ class Gate:
             await send({"type": "websocket.close", "code": 1000})
             return
         exchange = Exchange(scope, receive, send, [])
+        exchange.room = self.room
         began = perf_counter()
         try:
             await self._answered(exchange)
         finally:
+            exchange.over()
             self.answers[exchange.status] += 1
             self._tell(exchange, perf_counter() - began)
 

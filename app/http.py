@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.auth import GrantPort
 from app.errors import CLOSE, Header, HttpProblem, bad_input, too_big
+from app.room import Room
 from engine.credentials import Credentials
 from engine.errors import ESRCH, EngineError
 from everspace.wire import MEDIA_BYTES, MEDIA_JSON, parse_address
@@ -19,6 +20,8 @@ MEDIA_UNSAID: Final = "application/x-www-form-urlencoded"
 BYTES_HEADER: Header = (b"content-type", MEDIA_BYTES.encode("ascii"))
 JSON_HEADER: Header = (b"content-type", MEDIA_JSON.encode("ascii"))
 ID_DIGITS_MAX = 19
+PIECE_BYTES: Final = 1 << 20
+"""An answer that is larger is sent in pieces of so many bytes."""
 
 
 Watching = Callable[[bytes | None], AbstractContextManager["asyncio.Future[None]"]]
@@ -35,7 +38,8 @@ class Exchange:
 
     `grant` is what the token stands for, None while nobody is known; `operation` the operationId, "" where no route was
     reached; `errno` that of a refusal which has one; `status` 0 while nothing was answered. `watching` is that of the
-    authenticator: who waits long for something learns by it that the token is good no longer.
+    authenticator: who waits long for something learns by it that the token is good no longer. `held` are the bytes of `room`
+    that its bodies take until the end.
     """
 
     __slots__ = (
@@ -43,8 +47,10 @@ class Exchange:
         "cred",
         "errno",
         "grant",
+        "held",
         "operation",
         "receive",
+        "room",
         "scope",
         "send",
         "status",
@@ -62,6 +68,8 @@ class Exchange:
         self.errno: str | None = None
         self.status = 0
         self.watching: Watching | None = None
+        self.room: Room | None = None
+        self.held = 0
 
     @property
     def method(self) -> str:
@@ -82,7 +90,7 @@ class Exchange:
         return parse_query(self.scope["query_string"])
 
     async def body(self, limit: int, media: str) -> bytes | bytearray:
-        """The whole body, in one buffer. E2BIG: over `limit` bytes; EINVAL: of another media type.
+        """The whole body, in one buffer. E2BIG: over `limit` bytes; EINVAL: of another media type; EAGAIN: no room.
 
         Reading stops at the limit. Raises ClientGoneError if the body ends early.
         """
@@ -99,6 +107,7 @@ class Exchange:
             buffer += message.get("body", b"")
             if len(buffer) > limit:
                 raise too_big(f"a body of more than {limit} bytes")
+            self.hold(len(buffer) - self.held)
             if not message.get("more_body", False):
                 return _complete(buffer, expected, limit)
             message = await self.receive()
@@ -107,13 +116,38 @@ class Exchange:
     async def reply(
         self, status: int, body: bytes | memoryview = b"", *headers: Header, length: int | None = None
     ) -> None:
-        """Answer, completely. A 204 or 304 has neither body nor length; `length` is what a HEAD tells."""
+        """Answer, completely. A 204 or 304 has neither body nor length; `length` is what a HEAD tells.
+
+        A large body goes out in pieces, as fast as the client takes them. EAGAIN: no room for it.
+        """
+        if self.method == "HEAD":
+            length, body = len(body) if length is None else length, b""
+        if len(body) > PIECE_BYTES:
+            self.hold(len(body))
         self.status = status
         fields = [*headers, *self.common]
         if status not in (204, 304):
             fields.append((b"content-length", b"%d" % (len(body) if length is None else length)))
         await self.send({"type": "http.response.start", "status": status, "headers": fields})
-        await self.send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+        first, last = 0, len(body) - PIECE_BYTES
+        view = memoryview(body) if last > 0 else body
+        while first < last:
+            piece = view[first : first + PIECE_BYTES]
+            await self.send({"type": "http.response.body", "body": piece, "more_body": True})
+            first += PIECE_BYTES
+        await self.send({"type": "http.response.body", "body": view[first:] if first else body})
+
+    def hold(self, count: int) -> None:
+        """Take room for `count` bytes of a body until the exchange is over. EAGAIN: there is none."""
+        if self.room is not None and count > 0:
+            self.room.take(self.cred, count)
+            self.held += count
+
+    def over(self) -> None:
+        """The exchange has ended: what it held is free."""
+        if self.room is not None and self.held:
+            self.room.give(self.cred, self.held)
+            self.held = 0
 
     def _content_length(self) -> int | None:
         text = self.header(b"content-length")

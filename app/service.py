@@ -5,6 +5,7 @@ import contextlib
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -114,6 +115,8 @@ class Service:
         self.ready = False
         self.cores = 0
         """Core files being sent."""
+        self.cores_of: Counter[int] = Counter()
+        """The same by uid."""
         self.at_end: list[Callable[[], object]] = []
         """Called in a thread when all is over."""
         self.leases_expired = 0

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """SQLAlchemy URL of the accounts; by default `accounts.sqlite` in the data directory."""
     body_limit: int = Field(default=BODY_BYTES_MAX, ge=1, le=2**40)
     """Bytes of one request body, and of one memory or segment read."""
+    bodies: int = Field(default=1 << 30, ge=1 << 20, le=2**46)
+    """Bytes of large bodies, of requests and of answers, that are held at a time; one more is EAGAIN."""
     batch_limit: int = Field(default=BATCH_CALLS_MAX, ge=1, le=10_000_000)
     """Calls in one batch."""
     memory: int = Field(default=1 << 30, ge=1 << 20, le=2**46)

@@ -22,6 +22,10 @@ FRAMES_HEADER: Final[Header] = (b"content-type", MEDIA_FRAMES.encode("ascii"))
 _CALL_MEMBERS = frozenset({"call", "args"})
 _IN_RUNS = frozenset({"read", "write"})
 """Calls that have changed nothing when they are refused."""
+PARTS_MAX: Final = 256
+"""Commas and brackets for each call that a batch may have: a text with more would take many times its size in memory."""
+FEW_BYTES: Final = 1 << 20
+"""A text of so many bytes may have any number."""
 Results = Iterator[tuple[Any, EngineError | None]]
 """Value or refusal of each call, in order."""
 
@@ -117,7 +121,9 @@ async def _wait(frame: Frame, args: SwitchTo, exchange: Exchange) -> int:
 
 
 def _calls_of(body: bytes | bytearray, limit: int) -> list[Any]:
-    """The list of calls. EINVAL: not JSON of this shape; E2BIG: more than `limit` calls."""
+    """The list of calls. EINVAL: not JSON of this shape; E2BIG: more than `limit` calls, or as many parts as those never have."""
+    if len(body) > FEW_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > limit * PARTS_MAX:
+        raise too_big(f"a JSON text of more than {limit * PARTS_MAX} parts")
     try:
         document = strict_json.loads(body)
     except strict_json.JsonError as cause:

@@ -23,6 +23,8 @@ PIECE_BYTES: Final = 1 << 20
 """Bytes read in one go."""
 CORES_MAX: Final = 8
 """Core files under way at once: each may hold memory that others have given up meanwhile."""
+CORES_PER_ACCOUNT: Final = CORES_MAX // 2
+"""Those of one account, but for root's: nobody takes them all."""
 
 Run = tuple[int, int, int]
 """Region, first page in it, pages."""
@@ -44,9 +46,13 @@ async def vas_core(exchange: Exchange, service: Service, vid_text: str) -> None:
 
 
 async def _answer(exchange: Exchange, service: Service, name: str, take: Callable[[], CoreImage]) -> None:
-    if service.cores >= CORES_MAX:
-        raise EngineError(EAGAIN, f"{service.cores} core files are being sent already")
+    cred, own = exchange.cred, service.cores_of[exchange.cred.uid]
+    if service.cores >= CORES_MAX or (own >= CORES_PER_ACCOUNT and not cred.is_root):
+        raise EngineError(
+            EAGAIN, f"{service.cores} core files are being sent already, {own} for uid {cred.uid}"
+        )
     service.cores += 1
+    service.cores_of[cred.uid] += 1
     try:
         image = await service.executor.run(take)
         try:
@@ -58,6 +64,7 @@ async def _answer(exchange: Exchange, service: Service, name: str, take: Callabl
             image.release()
     finally:
         service.cores -= 1
+        service.cores_of[cred.uid] -= 1
 
 
 async def _layout(service: Service, image: CoreImage) -> Layout:

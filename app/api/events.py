@@ -31,9 +31,13 @@ async def follow(exchange: Exchange, service: Service, _: str) -> None:
     events, query = service.events, exchange.query()
     given = (exchange.header(b"last-event-id") or b"").decode("latin-1")
     reader = events.reader(Wanted.of(query), given or query.get("since"))
-    if events.streams >= service.settings.event_streams:
-        raise EngineError(EAGAIN, f"{events.streams} streams of events are open already")
+    limit, cred, own = service.settings.event_streams, exchange.cred, events.streams_of[exchange.cred.uid]
+    if events.streams >= limit or (own >= max(1, limit // 2) and not cred.is_root):
+        raise EngineError(
+            EAGAIN, f"{events.streams} streams of events are open already, {own} of uid {cred.uid}"
+        )
     events.streams += 1
+    events.streams_of[cred.uid] += 1
     leaving = asyncio.create_task(leaves(exchange))
     try:
         exchange.status = 200
@@ -45,6 +49,7 @@ async def follow(exchange: Exchange, service: Service, _: str) -> None:
     finally:
         leaving.cancel()
         events.streams -= 1
+        events.streams_of[cred.uid] -= 1
 
 
 async def _send_all(
