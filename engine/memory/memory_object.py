@@ -81,7 +81,9 @@ class MemoryObject(PagedMemory):
         self.journal.change(CloneObject(self.object_id, copy.object_id), self, copy)
 
     def become(self, source: "MemoryObject") -> None:
-        """Read as the persistent `source`, which was cloned when this was, does now. O(1)."""
+        """Read as the persistent `source`, which was cloned when this was, does now. O(1) in pages, but for dirty ones."""
+        for number in {page >> LEAF_SHIFT for page in self.dirty}:
+            self.pages.writable_leaf(number)  # nobody with whom it is shared may let go of what may have to come back
         pages, dirty, kept = self.pages, self.dirty, (self._in_store, self._holes)
 
         def put_back() -> None:
@@ -137,6 +139,7 @@ class MemoryObject(PagedMemory):
         if not self.persistent:
             return
         pages = range(first, first + len(frames))
+        self.journal.undo(self._clean_again, self.dirty, [page for page in pages if page not in self.dirty])
         self.dirty.update(dict.fromkeys(pages, self.version))
         self.note_stored(pages)
         if durable:
@@ -155,9 +158,11 @@ class MemoryObject(PagedMemory):
         pool.memory[start:end] = data
         self.version += 1
         if self.object_id:
-            self.dirty[page] = self.version
             if txn is not None:
+                if page not in self.dirty:
+                    self.journal.undo(self.dirty.pop, page, None)
                 txn.stored.append((self.object_id, (page,)))
+            self.dirty[page] = self.version
             if durable:
                 base = start - start % self.page_size
                 self._put((page,), pool.memory[base : base + self.page_size].tobytes())
@@ -285,6 +290,11 @@ class MemoryObject(PagedMemory):
         if self.journal.active:
             self._asked.update(dict.fromkeys(pages, (self.version, self.journal.serial)))
         self.journal.defer(self._now_clean, pages, self.version)
+
+    def _clean_again(self, dirty: dict[int, int], pages: Sequence[int]) -> None:
+        """Take back that pages became dirty."""
+        for page in pages:
+            dirty.pop(page, None)
 
     def _is_asked(self, page: int) -> bool:
         """Whether a transaction that is still open puts the page as it is now."""
