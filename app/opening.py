@@ -18,6 +18,9 @@ from app.headers import security_headers, with_common
 from app.metrics import MEDIA_METRICS, Metrics
 
 T = TypeVar("T")
+Opener = Callable[[Metrics, Callable[[], None]], Gate]
+"""Makes the gate, in a thread; calls what it is given between its steps, which raises LeavingError when there is no use
+in going on."""
 
 TEXT: Final[Header] = (b"content-type", b"text/plain; charset=utf-8")
 METRICS: Final[Header] = (b"content-type", MEDIA_METRICS.encode("ascii"))
@@ -31,15 +34,11 @@ class LeavingError(Exception):
 
 
 class Opening:
-    """The ASGI application. `opener` makes the gate, in a thread; between its steps it calls what it is given,
-    which raises LeavingError when there is no use in going on.
-
-    `failure` is what kept the service from starting. `on_ready` is called on the event loop's thread.
-    """
+    """The ASGI application. `failure` is what kept the service from starting. `on_ready` is called on the event loop's thread."""
 
     def __init__(
         self,
-        opener: Callable[[Callable[[], None]], Gate],
+        opener: Opener,
         metrics: Metrics,
         grace: float,
         on_ready: Callable[[], None],
@@ -86,7 +85,7 @@ class Opening:
 
     async def _open(self) -> None:
         try:
-            gate = await in_thread(lambda: self._opener(self._go_on))
+            gate = await in_thread(lambda: self._opener(self._metrics, self._go_on))
             self._gate = gate
             await gate.service.start()
         except LeavingError:

@@ -2,11 +2,15 @@
 
 import argparse
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from app.commands.options import ENVIRONMENT, Commands, add_data_dir, settings_of
 from engine.geometry import GEOMETRIES
 from storage.errors import StoreUnusable
+
+if TYPE_CHECKING:
+    from app.opening import Opener
+    from app.settings import Settings
 
 OPTIONS: Final = (
     ("--host", "ADDRESS", "address to listen on; by default 127.0.0.1"),
@@ -17,6 +21,7 @@ OPTIONS: Final = (
     ("--uds", "PATH", "Unix socket; then TCP only if --host or --port is given too"),
     ("--arch", "NAME", "geometry of the address spaces; by default x86_64"),
     ("--body-limit", "BYTES", "greatest request body, and greatest read"),
+    ("--bodies", "BYTES", "of large bodies that are held at a time, all connections together"),
     ("--batch-limit", "CALLS", "most calls in one batch"),
     ("--memory", "BYTES", "page frames kept resident"),
     ("--swap-bytes", "BYTES", "of tasks' memory that may be put aside on disk, 0 for none"),
@@ -58,16 +63,23 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM. Raises CannotListenError; StoreError if the data directory cannot be used."""
-    from app import logs, server
-    from app.connections import Bounds, Connections
     from app.main import create_app
-    from app.metrics import Metrics
-    from app.opening import Opening
-    from app.tls import tls_of
 
     settings = settings_of(arguments)
     if settings.arch not in GEOMETRIES:
         raise StoreUnusable(f"--arch (EVERSPACE_ARCH): {settings.arch!r} is none of {', '.join(GEOMETRIES)}")
+    serve(settings, lambda metrics, go_on: create_app(settings, metrics=metrics, go_on=go_on))
+    return 0
+
+
+def serve(settings: "Settings", opener: "Opener") -> None:
+    """Listen, open the service with `opener` while its sockets answer already, and serve until SIGTERM."""
+    from app import logs, server
+    from app.connections import Bounds, Connections
+    from app.metrics import Metrics
+    from app.opening import Opening
+    from app.tls import tls_of
+
     tls = tls_of(settings)
     sockets = server.bind(settings)
     try:
@@ -80,18 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
 
         logs.configure(settings)
         connections = Connections(Bounds.of(settings))
-        metrics = Metrics(connections)
-        opening = Opening(
-            lambda go_on: create_app(settings, metrics=metrics, go_on=go_on),
-            metrics,
-            settings.shutdown_grace,
-            say,
-        )
+        opening = Opening(opener, Metrics(connections), settings.shutdown_grace, say)
         server.run(opening, settings, sockets, connections, tls)
     finally:
         for opened in sockets:
             opened.close()
-    return 0
 
 
 def _place(name: Any, host: str, *, tls: bool) -> str:
