@@ -69,7 +69,10 @@ class RowDamaged(Exception):
 
 
 class AccountsUnreachable(StoreError):
-    """The database of the accounts does not answer (errno EIO). Nothing was changed; a later try may succeed."""
+    """The database of the accounts does not answer (errno EIO). A later try may succeed.
+
+    A change is whole or absent; only if the connection broke while it was committed may it have been made.
+    """
 
     errno = "EIO"
 
