@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
+from app.gate import Gate
 from app.service import Service
 from storage.errors import StoreError
 
@@ -18,11 +19,13 @@ class Figure:
     labels: tuple[str, ...] = ()
 
 
-def figures_of(service: Service) -> Iterator[Figure]:
+def figures_of(gate: Gate) -> Iterator[Figure]:
     """On the event loop's thread."""
+    service = gate.service
     yield from _of_the_way(service)
     yield from _of_the_machine(service)
     yield from _of_the_store(service)
+    yield from _of_accounts(gate)
 
 
 def _count(name: str, text: str, value: float) -> Figure:
@@ -68,12 +71,25 @@ def _of_the_machine(service: Service) -> Iterator[Figure]:
 
 
 def _of_the_store(service: Service) -> Iterator[Figure]:
+    failing = int(service.store_failing is not None)
+    yield _gauge("store_failing", "Whether writing to the store fails at the moment", failing)
     try:
         statistics = service.store_statistics()
     except StoreError:
-        yield _gauge("store_up", "Whether the store answers.", 0)
         return
-    yield _gauge("store_up", "Whether the store answers.", 1)
     for field in fields(statistics):
         value = getattr(statistics, field.name)
         yield _gauge(f"store_{field.name}", f"{field.name} of the store; see docs/operations.md.", value)
+
+
+def _of_accounts(gate: Gate) -> Iterator[Figure]:
+    auditing, quotas = gate.service.auditing, gate.service.executor.quotas
+    over = [((limit,), number) for limit, number in quotas.refusals.items()]
+    yield Figure("quota_refusals", "Calls that a quota did not let through.", True, over, ("limit",))
+    yield _count("rate_refusals", "Requests beyond an account's rate.", gate.rates.refusals)
+    yield _gauge("audit_pending", "Audit records that wait to be written.", auditing.pending)
+    yield _gauge("audit_lag_seconds", "Age of the oldest audit record that waits.", auditing.lag_s)
+    yield _count("audit_records", "Deeds that are to be in the audit journal.", auditing.counts.records)
+    yield _count("audit_rows", "Rows of the audit journal that were written.", auditing.counts.rows)
+    yield _count("audit_lost", "Deeds that the audit journal does not have.", auditing.counts.lost)
+    yield _count("audit_failures", "Times that the audit journal took nothing.", auditing.counts.failures)

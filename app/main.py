@@ -85,8 +85,7 @@ def create_app(
         raise
     if tracing is not None:
         service.at_end.append(tracing.close)
-    metrics.service = service
-    gate = Gate(service, control_app(service, metrics))
+    gate = metrics.gate = Gate(service, control_app(service, metrics))
     gate.observers += [*(each.observe for each in told), log_request]
     return gate
 

@@ -17,8 +17,8 @@ from prometheus_client.registry import Collector
 
 from app.connections import Connections
 from app.figures import figures_of
+from app.gate import Gate
 from app.http import Exchange
-from app.service import Service
 
 MEDIA_METRICS: Final = CONTENT_TYPE_PLAIN_0_0_4
 PREFIX: Final = "everspace_"
@@ -55,13 +55,13 @@ class Tally:
 
 
 class Metrics(Collector):
-    """All metrics of the process. `service` is what figures are asked of, as soon as there is one.
+    """All metrics of the process. `gate` is what figures are asked of, as soon as there is one.
 
     `observe` is for the event loop's thread, `committed` for the writer's.
     """
 
     def __init__(self, connections: Connections | None = None) -> None:
-        self.service: Service | None = None
+        self.gate: Gate | None = None
         self._connections = connections
         self._requests: dict[tuple[str, int], int] = {}
         self._seconds: dict[str, Tally] = {}
@@ -96,15 +96,15 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The families of the service; see docs/operations.md."""
-        service = self.service
-        ready = int(service is not None and service.ready)
+        gate = self.gate
+        ready = int(gate is not None and gate.service.ready)
         yield GaugeMetricFamily(f"{PREFIX}ready", "Whether calls are taken.", value=ready)
         yield from self._of_requests()
         yield from self._of_commits()
         if self._connections is not None:
             yield from _of_connections(self._connections)
-        if service is not None:
-            for figure in figures_of(service):
+        if gate is not None:
+            for figure in figures_of(gate):
                 family = CounterMetricFamily if figure.counts else GaugeMetricFamily
                 told = family(PREFIX + figure.name, figure.text, labels=figure.labels)
                 for labels, value in figure.values:

@@ -27,6 +27,7 @@ from engine.geometry import GEOMETRIES
 from engine.machine import Machine
 from engine.ports import SwapArea
 from engine.regions.limits import default_limits
+from storage.errors import StoreError
 from storage.statistics import Statistics
 from storage.store import Store
 
@@ -184,6 +185,11 @@ class Service:
         uid = self.machine.require_task(ROOT, pid).cred.uid
         self.machine.journal.note("task.expired", pid=pid, uid=uid)
         self.machine.exit(ROOT, pid)
+
+    @property
+    def store_failing(self) -> StoreError | None:
+        """Why nothing can be written at the moment, None if all is well."""
+        return self._parts.store.failing
 
     def store_statistics(self) -> Statistics:
         """How much is stored. Raises StoreError."""
