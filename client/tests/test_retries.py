@@ -131,6 +131,16 @@ def test_with_respawn_the_timeout_still_holds() -> None:
     assert 5.0 <= clock.now <= 6.5
 
 
+def test_with_respawn_a_service_that_recovers_is_waited_for_whatever_the_call() -> None:
+    made, transport, clock = driver(failing(9, UNREADY, Response(204)), respawn=True)
+    assert made.perform(spaces.vas_delete(3)) == 0
+    assert (len(transport.requests), clock.now) == (10, 9 * 1.25)
+    made, _, clock = driver(lambda _: UNREADY, respawn=True, timeout=5.0)
+    with pytest.raises(errors.ServiceUnavailable):
+        made.perform(spaces.vas_delete(3))
+    assert clock.now == 5.0
+
+
 def test_with_respawn_a_lost_answer_is_asked_for_again_only_if_repeatable() -> None:
     lost = errors.ConnectionLostError("lost")
     made, _, _ = driver(failing(2, lost, json_response(SPACE)), respawn=True)

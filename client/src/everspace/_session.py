@@ -187,14 +187,18 @@ class Tries:
     def after_response(self, response: Response) -> float | None:
         """Seconds to wait before sending it again, or None: the response stands.
 
-        Only a 503 with Retry-After, only for a repeatable call, with a jitter of up to a half on top; and a 409 that says
-        that the service still does what it was asked under the same key.
+        Only a 503 with Retry-After, with a jitter of up to a half on top; and a 409 that says that the service still does
+        what it was asked under the same key. Either says that nothing was done. A client that outlives restarts
+        (respawn) waits until its timeout, whatever the call; any other one a few times, for a repeatable call.
         """
-        again = response.status == 503 or (response.status == 409 and self._is_keyed)
-        if not again or not self._request.repeatable or self._made >= RETRIES_MAX:
-            return None
         pause = retry_after(response.headers)
-        if pause is None or pause > RETRY_SECONDS_MAX:
+        again = response.status == 503 or (response.status == 409 and self._is_keyed)
+        if not again or pause is None or pause > RETRY_SECONDS_MAX:
+            return None
+        if self._settings.respawn:
+            if self._is_late:
+                return None
+        elif not self._request.repeatable or self._made >= RETRIES_MAX:
             return None
         self._made += 1
         return max(pause, RECONNECT_SECONDS) * (1.0 + self._jitter() / 2)
@@ -210,8 +214,7 @@ class Tries:
             self._lost = self._lost or error
         elif not isinstance(error, CannotConnectError):
             return None
-        limit = self._settings.timeout
-        if limit is not None and self._clock() - self._begun >= limit:
+        if self._is_late:
             return None
         if not self._settings.respawn and (self._lost is None or self._made >= LOST_RETRIES_MAX):
             return None
@@ -225,6 +228,11 @@ class Tries:
             (value for name, value in self._request.headers if name == HEADER_REQUEST_ID), ""
         )
         return last
+
+    @property
+    def _is_late(self) -> bool:
+        limit = self._settings.timeout
+        return limit is not None and self._clock() - self._begun >= limit
 
     @property
     def _is_keyed(self) -> bool:
