@@ -58,21 +58,22 @@ KILLPOINTS: Final = (
 
 
 @dataclass(slots=True)
-class _Armed:
+class Armed:
     """Kill at the `passages`-th passage of `name`, or raise `error` at that passage of any seam."""
 
     name: str | None
     passages: int
     error: Exception | None = None
     reached: int = 0
+    """Passages so far."""
 
 
-def _parse(seam: str) -> _Armed | None:
+def _parse(seam: str) -> Armed | None:
     name, _, passages = seam.partition(":")
-    return _Armed(name, int(passages or "1")) if name else None
+    return Armed(name, int(passages or "1")) if name else None
 
 
-_armed: _Armed | None = _parse(os.environ.get(VARIABLE, ""))
+_armed: Armed | None = _parse(os.environ.get(VARIABLE, ""))
 
 
 def arm(seam: str) -> None:
@@ -93,7 +94,7 @@ def killpoint(name: str) -> None:
         _reach(_armed, name, may_raise=False)
 
 
-def _reach(armed: _Armed, name: str, *, may_raise: bool) -> None:
+def _reach(armed: Armed, name: str, *, may_raise: bool) -> None:
     if armed.error is None:
         if name != armed.name:
             return
@@ -107,12 +108,12 @@ def _reach(armed: _Armed, name: str, *, may_raise: bool) -> None:
 
 
 @contextmanager
-def fail_at(passages: int, error: Exception) -> Iterator[None]:
+def fail_at(passages: int, error: Exception) -> Iterator[Armed]:
     """Raise `error` at the `passages`-th failpoint that is passed inside the block, whatever its name."""
     global _armed
     before = _armed
-    _armed = _Armed(None, passages, error)
+    _armed = armed = Armed(None, passages, error)
     try:
-        yield
+        yield armed
     finally:
         _armed = before

@@ -302,7 +302,7 @@ class Family:
             origin = self.life.machine.vas_seg_getattr(ROOT, sid).origin
             assert origin in source.segments
             self._segment_cloned(origin, sid, snapshot=snapshot)
-            made.segments[sid] = 0 if snapshot else source.segments[origin]
+            made.segments[sid] = source.segments[origin]
         assert len(made.segments) == len(source.segments)
         if not snapshot:
             made.born = Birth(dict(made.pages), dict(made.roots), list(made.segments))

@@ -457,3 +457,25 @@ def test_no_segment_is_reset_under_a_thread(host: Host) -> None:
     host.do("vas_switch", pid, None, 0)
     host.do("vas_seg_reset", clone)
     assert host.do("seg_read", clone, 0, 7) == bytes(7)
+
+
+def test_pages_that_a_reset_took_away_are_not_evicted_from_under_its_undo(host: Host) -> None:
+    """A clone that shares them knows nothing of what was written relaxed before both are taken back."""
+    parent, vid = filled(host)
+    child = enter_new(host, host.do("vas_clone", vid, "copy"))
+    copy = host.do("vas_find", "copy")
+    host.do("write", child, None, host.base, b"relaxed", durable=False)
+    host.do("exit", child)
+    with host.machine.transaction() as cloning:
+        host.machine.vas_clone(ROOT, copy, "copy of the copy")
+    with host.machine.transaction() as resetting:
+        host.machine.vas_reset(ROOT, copy)
+    host.machine.objects.evict(100)
+    resetting.rollback()
+    cloning.rollback()
+    sound(host)
+    assert host.do("read", enter_new(host, copy), None, host.base, 7) == b"relaxed"
+    with host.machine.transaction() as txn:
+        host.machine.flush()
+    host.settle(txn)
+    sound(host)
