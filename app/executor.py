@@ -58,7 +58,7 @@ class ManyPagesNeeded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Calls in a row that have changed nothing when they are refused: loads and stores.
+    """Calls in a row that change nothing: loads.
 
     They are made `together`, in one transaction; if one of them is refused, each of `calls` by itself instead.
     """

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from app import strict_json
 from app.call import Bound, Frame, failing
@@ -27,6 +27,8 @@ from everspace.frames import (
     frames_of,
 )
 
+CALL_BYTES_MAX: Final = 1 << 20
+"""Of a call in JSON: all are short but stores, which have frames of their own."""
 Asked = tuple[str, Bound, Waiting | None]
 """A call's name, the call ready to run, and how it waits if it may."""
 
@@ -67,23 +69,33 @@ def _calls_of(frame: Frame, body: bytes | bytearray, bind: Callable[[Any], Asked
                 raise FramesError(f"a store with flags {flags:#x}")
             add(("write", store(frame, tid or frame.tid, addr, view[data:end], not flags), None))
         elif kind == CALL:
-            try:
-                add(bind(strict_json.loads(body[start:end])))
-            except strict_json.JsonError:
-                add(bind(None))
+            add(_in_json(body, start, end, bind))
         else:
             raise FramesError(f"a frame of kind {kind}")
     return asked
 
 
-def answer(results: Iterable[tuple[int, bytes]], count: int) -> bytes:
-    """The document of `count` results, each with its kind."""
+def _in_json(body: bytes | bytearray, start: int, end: int, bind: Callable[[Any], Asked]) -> Asked:
+    if end - start > CALL_BYTES_MAX:
+        return (
+            "",
+            failing(too_big(f"a call of {end - start} bytes; a frame of JSON has at most {CALL_BYTES_MAX}")),
+            None,
+        )
+    try:
+        return bind(strict_json.loads(body[start:end]))
+    except strict_json.JsonError:
+        return bind(None)
+
+
+def answer(results: Iterable[tuple[int, bytes]]) -> bytes:
+    """The document of the results, each with its kind."""
     pieces: list[bytes] = []
     head = FRAME.pack
     for kind, payload in results:
         pieces.append(head(len(payload), kind))
         pieces.append(payload)
-    return document(count, pieces)
+    return document(len(pieces) // 2, pieces)
 
 
 def value(found: Any) -> tuple[int, bytes]:

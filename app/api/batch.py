@@ -8,11 +8,13 @@ from typing import Any, Final
 from app import frames, hot, strict_json
 from app.call import Bound, Frame, failing
 from app.calls import CALLS, SwitchTo, bind, refusal_of
+from app.context import REPLAYED
 from app.errors import Header, bad_input, errno_problem, too_big
 from app.executor import CALLS_IN_A_ROW, ManyPagesNeeded, Outcome, Run, Waiting
 from app.frames import Asked
 from app.hot import HotRoute
 from app.http import JSON_HEADER, Exchange, flag, optional_number, task_id
+from app.idempotency import Key, key_of
 from app.service import Service
 from engine.errors import EngineError, Lacking, PagesNeeded
 from everspace.frames import MEDIA_FRAMES, PAYLOAD_BYTES_MAX
@@ -20,14 +22,32 @@ from everspace.wire import MEDIA_JSON
 
 FRAMES_HEADER: Final[Header] = (b"content-type", MEDIA_FRAMES.encode("ascii"))
 _CALL_MEMBERS = frozenset({"call", "args"})
-_IN_RUNS = frozenset({"read", "write"})
-"""Calls that have changed nothing when they are refused."""
+_LOOKS = frozenset(
+    [
+        "read",
+        "active_vas",
+        "vas_find",
+        "vas_getattr",
+        "vas_seg_find",
+        "vas_seg_getattr",
+        "vas_lineage",
+        "vas_seg_lineage",
+        "vas_get_root",
+        "vas_roots",
+        "heap_usage",
+        "maps",
+        "smaps",
+        "mincore",
+        "heartbeat",
+    ]
+)
+"""Calls that change nothing; the others are in the audit journal, and what was refused."""
 PARTS_MAX: Final = 256
 """Commas and brackets for each call that a batch may have: a text with more would take many times its size in memory."""
 FEW_BYTES: Final = 1 << 20
 """A text of so many bytes may have any number."""
-Results = Iterator[tuple[Any, EngineError | None]]
-"""Value or refusal of each call, in order."""
+Result = tuple[Any, EngineError | None]
+"""Value or refusal of a call."""
 
 
 async def batch(exchange: Exchange, service: Service, pid_text: str) -> None:
@@ -50,17 +70,47 @@ async def batch(exchange: Exchange, service: Service, pid_text: str) -> None:
         asked = frames.calls_of(frame, body, settings.batch_limit, ask)
     else:
         asked = [ask(call) for call in _calls_of(body, settings.batch_limit)]
+    media = FRAMES_HEADER if framed else JSON_HEADER
+    key = key_of(exchange, cred.uid, body)
     if atomic:
-        values = await service.executor.run(lambda: _together([bound for _, bound, _ in asked]))
-        results: Results = ((value, None) for value in values)
+        await _whole(exchange, service, asked, key, media)
+        return
+    if key is not None:
+        raise bad_input("Idempotency-Key goes with atomic batches: the others are no single change")
+    results = list(_results(await _one_by_one(service, asked)))
+    _audit(exchange, service, asked, results)
+    await exchange.reply(200, _rendered(results, framed=framed), media)
+
+
+async def _whole(
+    exchange: Exchange, service: Service, asked: Sequence[Asked], key: Key | None, media: Header
+) -> None:
+    """All calls or none. Under a key the answer of the first time is given again."""
+    bound = [call for _, call, _ in asked]
+
+    def made() -> bytes:
+        return _rendered([(value, None) for value in _together(bound)], framed=media is FRAMES_HEADER)
+
+    run = service.executor.run
+    if key is None:
+        answer, replayed = await run(made), False
     else:
-        results = _results(await _one_by_one(service, asked))
-    if framed:
-        answer = frames.answer((_in_frame(*result) for result in results), len(asked))
-        await exchange.reply(200, answer, FRAMES_HEADER)
-    else:
-        text = json.dumps({"results": [_in_json(*result) for result in results]})
-        await exchange.reply(200, text.encode("ascii"), JSON_HEADER)
+        receipt, replayed = await service.receipts.once(key, 200, run, made)
+        answer = receipt.body
+    if not replayed:
+        _audit(exchange, service, asked, [(None, None)] * len(asked))
+    await exchange.reply(200, answer, media, *([REPLAYED] if replayed else []))
+
+
+def _audit(exchange: Exchange, service: Service, asked: Sequence[Asked], results: Sequence[Result]) -> None:
+    """What was changed and what was refused, each kind once."""
+    deeds = {
+        (name or "batch", None if refused is None else refused.errno)
+        for (name, _, _), (_, refused) in zip(asked, results, strict=True)
+        if refused is not None or name not in _LOOKS
+    }
+    for name, errno in deeds:
+        service.auditing.called(exchange, name, errno)
 
 
 def _is_framed(exchange: Exchange) -> bool:
@@ -69,25 +119,24 @@ def _is_framed(exchange: Exchange) -> bool:
 
 
 async def _one_by_one(service: Service, asked: Sequence[Asked]) -> list[Outcome]:
-    """Each call by itself; loads in a row go together as long as none of them is refused, and so do stores."""
+    """Each call by itself; loads in a row go together as long as none of them is refused."""
     units: list[Bound | Run] = []
     waits: dict[int, Waiting] = {}
-    run: list[Bound] = []
-    running = ""
+    loads: list[Bound] = []
 
     def close() -> None:
-        if run:
-            calls = tuple(run)
+        if loads:
+            calls = tuple(loads)
             units.append(Run(calls, partial(_together, calls)) if len(calls) > 1 else calls[0])
-            run.clear()
+            loads.clear()
 
     for name, bound, wait in asked:
-        if name != running or len(run) == CALLS_IN_A_ROW:
-            close()
-            running = name
-        if name in _IN_RUNS:
-            run.append(bound)
+        if name == "read":
+            loads.append(bound)
+            if len(loads) == CALLS_IN_A_ROW:
+                close()
         else:
+            close()
             units.append(bound)
             if wait is not None:
                 waits[len(units)] = wait
@@ -165,7 +214,7 @@ def _together(bound: Sequence[Bound]) -> list[Any]:
     return values
 
 
-def _results(outcomes: Sequence[Outcome]) -> Results:
+def _results(outcomes: Sequence[Outcome]) -> Iterator[Result]:
     """Value or refusal of each call."""
     for outcome in outcomes:
         if outcome.refused is not None:
@@ -176,12 +225,15 @@ def _results(outcomes: Sequence[Outcome]) -> Results:
             yield outcome.value, None
 
 
-def _in_json(value: Any, refused: EngineError | None) -> dict[str, Any]:
-    return {"value": value} if refused is None else _refusal(refused)
-
-
-def _in_frame(value: Any, refused: EngineError | None) -> tuple[int, bytes]:
-    return frames.value(value) if refused is None else frames.refusal(_refusal(refused))
+def _rendered(results: Sequence[Result], *, framed: bool) -> bytes:
+    """The body of an answer."""
+    if framed:
+        return frames.answer(
+            frames.value(value) if refused is None else frames.refusal(_refusal(refused))
+            for value, refused in results
+        )
+    listed = [{"value": value} if refused is None else _refusal(refused) for value, refused in results]
+    return json.dumps({"results": listed}).encode("ascii")
 
 
 def _refusal(refused: EngineError) -> dict[str, Any]:
@@ -227,6 +279,10 @@ BATCH = HotRoute(
                 hot.path_id("pid"),
                 hot.query("atomic", {"type": "boolean", "default": False}, "All calls or none."),
                 hot.TID,
+                hot.header(
+                    "Idempotency-Key",
+                    "Of an atomic batch: it is done once; asked again, it is answered as it was.",
+                ),
             ],
             "requestBody": {
                 "required": True,
