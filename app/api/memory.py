@@ -1,10 +1,11 @@
 """Load and store: GET and PUT /v1/tasks/{pid}/memory. What the thread's active space shows, as plain bytes."""
 
 from app import hot
-from app.errors import bad_input, too_big
+from app.errors import ESTALE, bad_input, too_big
 from app.hot import HotRoute
 from app.http import BYTES_HEADER, Exchange, address, number, optional_number, task_id
 from app.service import Service
+from engine.errors import EngineError
 from everspace.wire import DURABILITY_NAMES, MEDIA_BYTES
 
 
@@ -27,6 +28,8 @@ async def write_memory(exchange: Exchange, service: Service, pid_text: str) -> N
     pid = task_id(pid_text)
     query = exchange.query()
     addr, tid, durable = address(query, "addr"), optional_number(query, "tid"), is_durable(query)
+    if exchange.header(b"if-match") is not None:
+        raise EngineError(ESTALE, "memory has no tag that If-Match could name")
     machine, cred = service.machine, exchange.cred
     service.renew(cred, pid)
     data = await exchange.body(service.settings.body_limit, MEDIA_BYTES)
@@ -64,7 +67,7 @@ MEMORY = HotRoute(
             "operationId": "write",
             "tags": ["memory"],
             "summary": "Store bytes",
-            "description": "All of the body or nothing. ESRCH, EPERM, EINVAL; EFAULT: names the first address that cannot be written; E2BIG.",
+            "description": "All of the body or nothing. ESRCH, EPERM, EINVAL; EFAULT: names the first address that cannot be written; E2BIG; ESTALE: with If-Match.",
             "parameters": [
                 *PARAMETERS,
                 hot.query("len", hot.INTEGER, "If given, the length that the body must have."),

@@ -59,7 +59,7 @@ async def mmview_create(pid: Pid, caller: CallerDep, args: OfThread | None = Non
     openapi_extra=KEYED,
 )
 async def mmview_migrate(pid: Pid, args: OfView, caller: CallerDep) -> Response:
-    """Go into a view; the former one's id. A negative id only asks. EINVAL."""
+    """Go into a view; the former one's id. A negative id only asks. EINVAL; EBUSY: the task uses slots."""
     return await _run("mmview_migrate", caller, pid, args)
 
 
@@ -71,7 +71,7 @@ async def mmview_migrate(pid: Pid, args: OfView, caller: CallerDep) -> Response:
     openapi_extra=KEYED,
 )
 async def mmview_delete(pid: Pid, args: OfView, caller: CallerDep) -> Response:
-    """Delete a view; it goes when the last thread has left it. EINVAL: unknown, deleted, or the base."""
+    """Delete a view; it goes when the last thread has left it. EINVAL: unknown, deleted, or the base; EBUSY: the task uses slots."""
     return await _run("mmview_delete", caller, pid, args)
 
 
@@ -83,7 +83,7 @@ async def mmview_delete(pid: Pid, args: OfView, caller: CallerDep) -> Response:
     openapi_extra=KEYED,
 )
 async def mmview_unshare(pid: Pid, args: MmviewUnshare, caller: CallerDep) -> Response:
-    """Let each view have its own copy of a range. EINVAL, EACCES, ENOMEM; EPERM: there are views already."""
+    """Let each view have its own copy of a range. EINVAL, EACCES, ENOMEM; EPERM: there are views already; EBUSY: the task uses slots."""
     return await _run("mmview_unshare", caller, pid, args)
 
 

@@ -3,13 +3,13 @@
 import secrets
 from dataclasses import dataclass
 
-from app import etags, hot, ranges
+from app import hot, ranges
 from app.api.memory import is_durable
-from app.errors import ESTALE, Header, too_big
+from app.errors import Header, too_big
+from app.etags import Conditions
 from app.hot import HotRoute
 from app.http import BYTES_HEADER, Exchange, object_id
 from app.service import Service
-from engine.errors import EngineError
 from everspace.wire import MEDIA_BYTES
 
 ACCEPT_RANGES: Header = (b"accept-ranges", b"bytes")
@@ -49,11 +49,13 @@ async def write_data(exchange: Exchange, service: Service, sid_text: str) -> Non
     durable = is_durable(exchange.query())
     data = await exchange.body(service.settings.body_limit, MEDIA_BYTES)
     machine, cred = service.machine, exchange.cred
+    conditions = Conditions.of(exchange.scope["headers"])
 
     def write() -> str:
         size = machine.vas_seg_getattr(cred, sid).size
         machine.seg_write(cred, sid, 0, b"")  # EACCES goes before everything that tells of the bytes
-        _precondition(exchange, _etag(service, machine.seg_version(cred, sid), sid))
+        if conditions is not None:
+            conditions.judge(_etag(service, machine.seg_version(cred, sid), sid))
         offset = ranges.written(exchange.header(b"content-range"), len(data), size)
         machine.seg_write(cred, sid, offset, data, durable)
         return _etag(service, machine.seg_version(cred, sid), sid)
@@ -67,8 +69,10 @@ def _read(exchange: Exchange, service: Service, sid: int) -> Answer:
     size = machine.vas_seg_getattr(cred, sid).size
     machine.seg_read(cred, sid, 0, 0)  # EACCES goes before everything that tells of the bytes
     etag = _etag(service, machine.seg_version(cred, sid), sid)
-    _precondition(exchange, etag)
-    if etags.names(exchange.header(b"if-none-match"), etag, weak=True):
+    conditions = Conditions.of(exchange.scope["headers"])
+    if conditions is not None:
+        conditions.require_match(etag)
+    if conditions is not None and conditions.unchanged(etag):
         return Answer(etag, size, 304, None, [])
     wanted = None
     if exchange.method == "GET" and ranges.still_same(exchange.header(b"if-range"), etag):
@@ -82,12 +86,6 @@ def _read(exchange: Exchange, service: Service, sid: int) -> Answer:
         raise too_big(f"{total} bytes; at most {limit} are given at once: use Range")
     pieces = [machine.seg_read(cred, sid, start, stop - start) for start, stop in spans]
     return Answer(etag, size, 200 if wanted is None else 206, wanted, pieces)
-
-
-def _precondition(exchange: Exchange, etag: str) -> None:
-    given = exchange.header(b"if-match")
-    if given is not None and not etags.names(given, etag):
-        raise EngineError(ESTALE, "the segment has changed since", etag=etag)
 
 
 def _etag(service: Service, version: int, sid: int) -> str:
@@ -134,7 +132,7 @@ SEGMENT_DATA = HotRoute(
                 "200": {"description": "All bytes.", "content": hot.BINARY},
                 "206": {
                     "description": "The bytes of one range; multipart/byteranges for several.",
-                    "content": hot.BINARY,
+                    "content": {**hot.BINARY, "multipart/byteranges": hot.BINARY[MEDIA_BYTES]},
                 },
                 "304": {"description": "Not changed."},
             },
@@ -149,6 +147,7 @@ SEGMENT_DATA = HotRoute(
                 {**hot.header("Content-Range", "bytes FIRST-LAST/* or /SIZE."), "required": True},
                 hot.DURABILITY,
                 *_CONDITIONS,
+                hot.header("If-None-Match", "Tags; ESTALE if one of them is the segment's."),
             ],
             "requestBody": {"required": True, "content": hot.BINARY},
             "responses": {"204": {"description": "Written, all of it."}},

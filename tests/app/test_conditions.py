@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.etags import Conditions, etag_of
 from engine.errors import EngineError
 from storage.errors import StoreFull
-from tests.app.support import BASE, JSON, PAGE, Answer, Site, held, running, until
+from tests.app.support import BASE, BYTES, JSON, PAGE, Answer, Site, held, running, until
 
 STALE = '"000000000000000000000000"'
 
@@ -258,3 +258,34 @@ def test_conditions_are_those_of_rfc_9110(
     assert judged(Conditions.of([(b"if-match", b"*")]), there) is (there is not None)
     assert judged(Conditions.of([(b"if-none-match", b" * ")]), there) is (there is None)
     assert Conditions.of([(b"host", b"x")]) is None
+
+
+async def test_bytes_have_conditions_of_their_own(site: Site) -> None:
+    sid = await site.segment()
+    path = f"/v1/segments/{sid}/data"
+    before = (await site.send("HEAD", path)).headers["etag"]
+    part = {**BYTES, "content-range": "bytes 0-1/*"}
+    assert (await site.send("PATCH", path, [b"ab"], {**part, "if-none-match": before})).errno == "ESTALE"
+    assert (await site.send("PATCH", path, [b"ab"], {**part, "if-none-match": "*"})).errno == "ESTALE"
+    assert (await site.send("PATCH", path, [b"ab"], {**part, "if-match": STALE})).errno == "ESTALE"
+    done = await site.send("PATCH", path, [b"ab"], {**part, "if-match": f"{STALE}, {before}"})
+    assert (done.status, done.headers["etag"] != before) == (204, True)
+    pid, _ = await site.inside()
+    stored = await site.send("PUT", f"/v1/tasks/{pid}/memory?addr={BASE}", [b"x"], {**BYTES, "if-match": "*"})
+    assert stored.errno == "ESTALE", "memory has no tag"
+
+
+async def test_a_replay_tells_no_more_than_was_told(site: Site) -> None:
+    """Rights that were taken away since do not matter for it: it is what the same account was answered."""
+    vid = await site.space(mode=0o644)
+    token = site.account(7)
+    headers = {**JSON, "idempotency-key": "k"}
+    first = await site.send("POST", f"/v1/vas/{vid}/clone", [b'{"name": "c"}'], headers, token=token)
+    await site.ok("PATCH", f"/vas/{vid}", {"mode": 0o600})
+    again = await site.send("POST", f"/v1/vas/{vid}/clone", [b'{"name": "c"}'], headers, token=token)
+    assert (again.status, again.body) == (first.status, first.body) == (201, first.body)
+    fresh = await site.send("POST", f"/v1/vas/{vid}/clone", [b'{"name": "d"}'], JSON, token=token)
+    assert fresh.errno == "EACCES"
+    other = site.account(8)
+    theirs = await site.send("POST", f"/v1/vas/{vid}/clone", [b'{"name": "c"}'], headers, token=other)
+    assert theirs.errno == "EACCES", "another account's key"
