@@ -85,21 +85,6 @@ def test_the_container_does_not_run_as_root_and_is_not_open_to_the_network() -> 
     assert all(port.startswith("127.0.0.1:") for port in compose_service()["ports"])
 
 
-def test_the_commented_database_is_valid_when_the_comments_go() -> None:
-    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    loaded = yaml.safe_load(
-        re.sub(
-            r"^( *)# (?=( *)(EVERSPACE_|depends_on|accounts:|  |everspace-acc))",
-            r"\1",
-            text,
-            flags=re.MULTILINE,
-        )
-    )
-    assert set(loaded["services"]) == {"everspace", "accounts"}
-    assert "postgresql" in loaded["services"]["everspace"]["environment"]["EVERSPACE_ACCOUNTS_URL"]
-    assert set(loaded["volumes"]) == {"everspace-data", "everspace-accounts"}
-
-
 def test_continuous_integration_calls_the_verbs_of_the_makefile() -> None:
     steps = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "\nmake check\n" in steps
