@@ -117,12 +117,13 @@ class Watched:
         decide: Decide,
         env: Mapping[str, str] | None = None,
         stderr: int | None = None,
+        preload: str = "",
     ) -> "Watched":
-        """Run `command`, a script and its arguments, by this Python."""
+        """Run `command`, a script and its arguments, by this Python; the module `preload` is imported unwatched."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             process = subprocess.Popen(
-                [sys.executable, str(LAUNCHER), str(theirs.fileno()), *command],
+                [sys.executable, str(LAUNCHER), str(theirs.fileno()), preload, *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

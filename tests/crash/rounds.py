@@ -38,6 +38,8 @@ class Figures:
     """System calls that were made to fail."""
     images: int = 0
     """Files that a power failure could have left, each opened and checked."""
+    histories: int = 0
+    """Random histories of machine and store that were lived through."""
     checked: int = 0
     """Acknowledged transactions and requests that were looked for after something went wrong, and found."""
 

@@ -81,7 +81,7 @@ class Store:
         self._suffix = suffix
         self._ended = False
         script = [str(HERE / "obeying.py"), str(data_dir), str(seed), *options]
-        self._watched = Watched.start(script, self._decide, environment())
+        self._watched = Watched.start(script, self._decide, environment(), preload="tests.crash.workload")
 
     def _decide(self, call: Call) -> int:
         return self.decide(call) if call.path.endswith(self._suffix) else 0
