@@ -18,12 +18,14 @@ from engine.changes import (
     CloneObject,
     DropObject,
     DropPages,
+    DropReceipt,
     DropRegion,
     DropRoot,
     DropSegment,
     DropSpace,
     PutBirth,
     PutPages,
+    PutReceipt,
     PutRegion,
     PutRoot,
     PutSegment,
@@ -34,6 +36,8 @@ from engine.changes import (
 )
 from engine.geometry import TOY
 from storage import open_store
+from storage.backup import back_up_store
+from storage.compaction import compact
 from storage.directory import STORE_FILE
 from storage.errors import StoreFailed
 from storage.failpoints import fail_at
@@ -41,6 +45,7 @@ from storage.fsck import check_dir
 from storage.housekeeping import Tuning
 from storage.lmdb_store import LmdbStore
 from storage.memory import MemoryStore
+from storage.restoring import restore
 
 PAGES = (*range(6), *range(253, 259), 511, 512, 1 << 20, 1 << 40)
 TUNINGS = (
@@ -67,7 +72,7 @@ class Chooser:
         ]
 
     def _change(self) -> Change:
-        kinds: list[Callable[[], Change]] = [self._new_space, self._new_segment]
+        kinds: list[Callable[[], Change]] = [self._new_space, self._new_segment, self._receipt]
         if self._objects():
             kinds += [self._put_pages] * 6 + [self._drop_pages] * 2 + [self._clone] * 3
         if len(self._objects()) > 1:
@@ -113,7 +118,7 @@ class Chooser:
         record, birth = self._rng.choice([*self._spaces.values()]), self._rng.choice(self._unowned)
         self._unowned.remove(birth)
         self._unowned += [record.birth] * bool(record.birth)
-        self._spaces[record.vid] = record._replace(birth=birth, origin=record.vid, flags=2)
+        self._spaces[record.vid] = record._replace(birth=birth, origin=record.vid - 1, flags=2)
         return PutSpace(self._spaces[record.vid])
 
     def _put_birth(self) -> Change:
@@ -128,6 +133,10 @@ class Chooser:
 
     def _drop_root(self) -> Change:
         return DropRoot(self._rng.choice([*self._spaces]), self._rng.choice("abc"))
+
+    def _receipt(self) -> Change:
+        key = self._rng.choice((b"a", b"b", b"\xff" * 64))
+        return self._rng.choice((PutReceipt(key, self._rng.randbytes(9)), DropReceipt(key)))
 
     def _new_space(self) -> Change:
         vid, object_id = self._fresh(), self._fresh()
@@ -233,12 +242,29 @@ class StoreMachine(RuleBasedStateMachine):
         assert list(check_dir(self.path)) == []
         self.store = open_store(self.path, TOY, tuning=tuning)
 
+    @rule(tuning=st.sampled_from(TUNINGS))
+    def go_on_from_a_backup(self, tuning: Tuning) -> None:
+        """A backup of the open store is restored, and takes its place."""
+        file = self.path.with_suffix(".backup")
+        back_up_store(self.store.tables, self.path, file)
+        self.lives += 1
+        restore(file, self.path)
+        self.store.close()
+        self.store = open_store(self.path, TOY, tuning=tuning)
+
+    @rule(tuning=st.sampled_from(TUNINGS))
+    def compact(self, tuning: Tuning) -> None:
+        self.store.close()
+        compact(self.path)
+        self.store = open_store(self.path, TOY, tuning=tuning)
+
     @invariant()
     def both_show_the_same(self) -> None:
         if not hasattr(self, "store"):
             return
         assert self.store.load() == self.model.load()
         known = sorted(self.model.objects())
+        assert self.store.pages_held(known) >= self.model.pages_held(known)
         for object_id, other in pairwise(known):
             pages = self.store.differing(object_id, other, 0, 1 << 58)
             assert pages == self.model.differing(object_id, other, 0, 1 << 58)
