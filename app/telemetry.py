@@ -5,6 +5,7 @@ what it is about is over, so that nothing has to be carried along; whoever sends
 """
 
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +21,7 @@ VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_EN
 TRACES_PATH: Final = "/v1/traces"
 SERVICE_NAME: Final = "everspaced"
 PARENT: Final = (b"traceparent", b"tracestate")
-FLUSH_MS: Final = 2000
+FLUSH_S: Final = 2.0
 """How long the end of the service waits for a collector."""
 NANOSECONDS: Final = 1_000_000_000
 
@@ -78,9 +79,10 @@ class Tracing:
         span.end(end)
 
     def close(self) -> None:
-        """Send what is left, if somebody takes it."""
-        self._provider.force_flush(FLUSH_MS)
-        self._provider.shutdown()
+        """Send what is left, if somebody takes it soon."""
+        sending = threading.Thread(target=self._provider.shutdown, name="everspace-traces", daemon=True)
+        sending.start()
+        sending.join(FLUSH_S)
 
 
 def tracing_of(settings: Settings) -> Tracing | None:
