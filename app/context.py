@@ -63,9 +63,11 @@ class Caller:
 
         return await self.service.executor.run(conditional)
 
-    async def create(self, make: Callable[[Machine, Credentials], BaseModel], status: int = 201) -> Response:
+    async def create(
+        self, make: Callable[[Machine, Credentials], BaseModel], status: int = 201, *, lasting: bool = True
+    ) -> Response:
         """One transaction that makes what must not be made twice: its answer, or the one given before under the same
-        Idempotency-Key. EINVAL: no such key can be; HttpProblem 422, 409.
+        Idempotency-Key. EINVAL: no such key can be; HttpProblem 422, 409. `lasting`: see `Receipts.once`.
         """
         conditions = self._conditions()
         if conditions is not None:
@@ -76,7 +78,7 @@ class Caller:
         if key is None:
             return _answer(status, await run(lambda: rendered(make(machine, cred))))
         receipt, replayed = await self.service.receipts.once(
-            key, status, run, lambda: rendered(make(machine, cred))
+            key, status, run, lambda: rendered(make(machine, cred)), lasting=lasting
         )
         return _answer(receipt.status, receipt.body, replayed=replayed)
 

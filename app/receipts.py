@@ -2,7 +2,7 @@
 
 A receipt is kept in the transaction of what it is the receipt of. A call that changed what is stored has a stored
 receipt: after a crash both are there or neither. A call that changed only what goes with the service (tasks and their
-memory) has one that goes with the service. Refusals change nothing and are not kept, so the call is judged anew; only
+memory), or that first of all, has one that goes with the service. Refusals change nothing and are not kept, so the call is judged anew; only
 one that changed something on its way (`partial`) is kept like a success.
 
 A stored receipt is named by 36 bytes, see idempotency.py; its value, big-endian:
@@ -100,8 +100,11 @@ class Receipts:
         for receipt in sorted(found, key=lambda receipt: receipt.made):
             self._add(receipt)
 
-    async def once(self, key: Key, status: int, run: Run, make: Callable[[], bytes]) -> tuple[Receipt, bool]:
-        """The answer to a call that `make` makes, and whether it was given before.
+    async def once(
+        self, key: Key, status: int, run: Run, make: Callable[[], bytes], *, lasting: bool = True
+    ) -> tuple[Receipt, bool]:
+        """The answer to a call that `make` makes, and whether it was given before. `lasting` is false for what is done to a
+        task first of all: it has to be done again after a restart, whatever it did to what is stored.
 
         Raises what the call raises; HttpProblem 422 if something else was asked under the key, 409 while it is asked.
         """
@@ -117,9 +120,9 @@ class Receipts:
             except EngineError as refused:
                 if refused.partial:
                     told, problem, _ = answer_of(refused)
-                    self._keep(key, told, problem)
+                    self._keep(key, told, problem, lasting)
                 raise
-            return self._keep(key, status, body)
+            return self._keep(key, status, body, lasting)
 
         replayed: list[Receipt] = []
         with self._asked(key):
@@ -170,12 +173,12 @@ class Receipts:
             return receipt
         return None
 
-    def _keep(self, key: Key, status: int, body: bytes) -> Receipt:
+    def _keep(self, key: Key, status: int, body: bytes, lasting: bool) -> Receipt:
         """Keep an answer in the transaction in progress, and make room for it. E2BIG: it is too long."""
         if len(body) > BODY_BYTES_MAX:
             raise too_big(f"an answer of {len(body)} bytes cannot be kept: ask without an Idempotency-Key")
         changing = self._journal.current
-        stored = changing is not None and bool(changing.changes)
+        stored = lasting and changing is not None and bool(changing.changes)
         shelf = key.uid, stored
         receipt = Receipt(key.name, self.clock(), status, key.fingerprint, body, shelf, key.subject)
         for oldest in self._superfluous(shelf, len(body)):

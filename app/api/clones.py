@@ -175,4 +175,4 @@ async def vas_exec(pid: Pid, args: VasExec, caller: CallerDep) -> Response:
         m.vas_exec(cred, pid, args.vid)
         return Task.of(m.task_status(cred, pid))
 
-    return await caller.of(pid).create(run, 200)
+    return await caller.of(pid).create(run, 200, lasting=False)

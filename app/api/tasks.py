@@ -97,7 +97,7 @@ async def exec_task(pid: Pid, caller: CallerDep, _: Nothing | None = None) -> Re
         m.exec(cred, pid)
         return Task.of(m.task_status(cred, pid))
 
-    return await caller.of(pid).create(begin, 200)
+    return await caller.of(pid).create(begin, 200, lasting=False)
 
 
 @router.post("/tasks/{pid}/heartbeat", operation_id="heartbeat", summary="Renew the lease")

@@ -252,6 +252,38 @@ async def test_a_restart_keeps_receipts_of_what_it_keeps(tmp_path: Path) -> None
         await refused(site, f"/tasks/{pid}/mmap", {**mapping, "length": 2 * PAGE}, "region", 422)
 
 
+async def test_what_is_done_to_a_task_first_of_all_is_not_remembered_longer_than_the_task(
+    tmp_path: Path,
+) -> None:
+    """exec lets go of a transient space, which is stored; another task after a restart has not been executed by that."""
+    async with running(tmp_path) as site:
+        vid = (await site.ok("POST", "/vas", {**create(), "lifetime": "transient"}))["id"]
+        pid = await site.task()
+        await site.ok("PUT", f"/tasks/{pid}/vas/{vid}", {"type": "rw"})
+        done = await post(site, f"/tasks/{pid}/exec", {}, "k")
+        assert done.status == 200
+        assert told(await post(site, f"/tasks/{pid}/exec", {}, "k")) == told(done)
+        assert (await site.ok("GET", "/vas"))["items"] == []
+    async with running(tmp_path) as site:
+        pid = await site.task()
+        again = await post(site, f"/tasks/{pid}/exec", {}, "k")
+        assert (again.json["pid"], is_replay(again)) == (pid, False)
+
+
+async def test_an_atomic_batch_is_done_once(tmp_path: Path) -> None:
+    calls = {"calls": [{"call": "vas_create", "args": create("in a batch")}, {"call": "fork", "args": {}}]}
+    async with running(tmp_path) as site:
+        pid = await site.task()
+        done = await post(site, f"/tasks/{pid}/batch?atomic=true", calls, "k")
+        assert done.status == 200, done
+        assert told(await post(site, f"/tasks/{pid}/batch?atomic=true", calls, "k")) == told(done)
+        assert (await post(site, f"/tasks/{pid}/batch", calls, "k2")).errno == "EINVAL", "no single change"
+        assert len((await site.ok("GET", "/tasks"))["items"]) == 2
+    async with running(tmp_path) as site:
+        pid = await site.task()
+        assert is_replay(await post(site, f"/tasks/{pid}/batch?atomic=true", calls, "k"))
+
+
 async def test_a_day_later_a_key_is_new(tmp_path: Path) -> None:
     async with running(tmp_path) as site:
         now = 1e9
