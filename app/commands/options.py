@@ -72,12 +72,14 @@ def accounts_of(arguments: argparse.Namespace) -> "Iterator[AccountStore]":
     The settings are read here: `Settings` takes longer to load than a command to run.
     """
     from app.accounts import open_accounts
+    from storage.directory import DataDir
 
     data_dir = arguments.data_dir or os.environ.get("EVERSPACE_DATA_DIR")
     if data_dir is None:
         raise StoreUnusable("--data-dir (EVERSPACE_DATA_DIR): Field required")
     if not Path(data_dir).is_dir():
         raise StoreUnusable(f"{data_dir} is not a directory")
+    DataDir.settle(Path(data_dir))
     url = arguments.accounts_url or os.environ.get("EVERSPACE_ACCOUNTS_URL")
     accounts = open_accounts(AccountsPlace(Path(data_dir), url))
     try:

@@ -1,6 +1,7 @@
 """Backups: what one moment had, however much is written meanwhile; restored as a whole or not at all."""
 
 import os
+import pty
 import signal
 import sqlite3
 import subprocess
@@ -293,6 +294,18 @@ def test_nothing_is_replaced_under_a_backup(made: Path, tmp_path: Path) -> None:
     back_up(made, tmp_path / "another", meanwhile)
     assert refused
     assert shown(made) == before
+
+
+def test_a_person_sees_how_far_it_is(made: Path, tmp_path: Path) -> None:
+    """A bar on a terminal, and nothing of it elsewhere."""
+    command = [sys.executable, "-m", "app.cli", "backup", str(made), str(tmp_path / "backup")]
+    assert subprocess.run(command, capture_output=True, check=True).stderr == b""
+    leader, follower = pty.openpty()
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=follower, check=True)
+    os.close(follower)
+    assert b"backup" in os.read(leader, 1 << 16)
+    os.close(leader)
+    assert done.stdout.count(b"\n") == 1
 
 
 def test_a_backup_of_another_version(made: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from storage.housekeeping import Tuning
 from storage.layers import encode_layer
 from storage.lmdb_store import LmdbStore
 from storage.nodes import HOLE, NODE_KEY, encode_node
+from storage.records import encode_segment
 
 NODE = 256
 SMALL = Tuning(tail_entries=8, obsolete_rows=2, slack_pages=2, step_rows=2, step_chunks=1)
@@ -318,6 +319,9 @@ def node(layer: int, entry: int) -> tuple[bytes, bytes]:
         ([("layers", encode_layer(3, 1)[0], b"x" * 16)], "the row of layer 0000000000000003 is damaged"),
         ([("births", bytes(7) + b"\1", b"x" * 16)], "the row of birth 0000000000000001 is damaged"),
         ([("roots", bytes(7) + b"\1a", b"x" * 16)], "the row of root 000000000000000161 is damaged"),
+        ([("receipts", b"key", b"x" * 16)], "the row of receipt 6b6579 is damaged"),
+        ([("segments", *encode_segment(segment(1).record._replace(origin=1)))], "which is not older"),
+        ([("segments", *encode_segment(segment(1).record._replace(flags=8)))], "segment 1 has the flags 0x8"),
         (
             [("meta", STATE_KEY, State(2, 2, 3, 0, FIRST_LAYER).encode())],
             f"layer {FIRST_LAYER} exists, but the next one would be {FIRST_LAYER}",

@@ -228,6 +228,23 @@ def test_whoever_opens_next_completes_it(
     assert shown(tmp_path / "new") == shown(tmp_path / "source")
 
 
+def test_accounts_made_after_it_are_not_lost(with_accounts: Path, tmp_path: Path, other: Path) -> None:
+    """Commands about accounts do not claim the directory, yet must not change accounts that are about to be replaced."""
+    script = (
+        f"from storage.restoring import restore; restore({str(with_accounts)!r}, {str(other)!r}, force=True)"
+    )
+    environment = {**os.environ, VARIABLE: "restore.committed"}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=False)
+    command = [sys.executable, "-m", "app.cli", "account"]
+    place = ["--data-dir", str(other)]
+    subprocess.run(
+        [*command, "create", *place, "--uid", "7", "--gid", "7"], check=True, stdout=subprocess.DEVNULL
+    )
+    open_store(other, TOY).close()
+    listed = subprocess.run([*command, "list", *place], check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert [line.split()[0] for line in listed.splitlines()] == ["UID", "7", "1000"]
+
+
 def test_the_nth_seam_fails(with_accounts: Path, tmp_path: Path, other: Path) -> None:
     passages = sum(name in FAILPOINTS for name in SEAMS)
     before = shown_raw(other)
