@@ -109,6 +109,8 @@ class FakeService:
             return json_response({"version": "0", "instance": "1", "arch": "x86_64", "page_size": 4096})
         if parts[1] == "events":
             return Response(200, {"content-type": "text/event-stream"}, self.events)
+        if parts[1] in ("account", "audit"):
+            return json_response(self.told[parts[1]])
         sent = bytes(request.body)
         body = json.loads(sent) if sent.startswith(b"{") else {}
         known = {"vas": self.spaces, "segments": self.segments, "tasks": self.tasks, "proc": self.tasks}[

@@ -114,7 +114,8 @@ def public_names(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["constants", "errors", "models", "client", "task", "spaces", "segments", "batch", "events"]
+    "module",
+    ["accounts", "constants", "errors", "models", "client", "task", "spaces", "segments", "batch", "events"],
 )
 def test_every_public_name_of_the_public_modules_is_exported(module: str) -> None:
     internal = {"Calls", "ERRNO_CLASSES", "errno_error", "problem_error", "leaving_failed"}

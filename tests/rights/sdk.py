@@ -198,7 +198,8 @@ ROWS: tuple[Row, ...] = sum(
     (
         client(Client, "spawn", ACCOUNT), client(Client, "task", ACCOUNT, args=("{pid}",)),
         client(Client, "task_info", ACCOUNT, args=("{pid}",)), client(Client, "tasks", ACCOUNT),
-        client(Client, "events", ACCOUNT),
+        client(Client, "events", ACCOUNT), client(Client, "account", ACCOUNT), client(Client, "audit", ACCOUNT),
+        client(Client, "audit", ROOT_ONLY, args=(0,)),
         client(Spaces, "create", ACCOUNT, args=("{new}",)), client(Spaces, "get", ACCOUNT, args=("{vid}",)),
         client(Spaces, "find", ACCOUNT, args=("{space_name}",)), client(Spaces, "list", ACCOUNT),
         client(Segments, "create", ACCOUNT, args=SEGMENT), client(Segments, "get", ACCOUNT, args=("{sid}",)),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from everspace import errors, wire
 from everspace._gathered import Handle
+from everspace.accounts import Account, AuditEntry, Holdings, Quota
 from everspace.batch import Batch
 from everspace.client import Client, connect
 from everspace.constants import (
@@ -206,6 +207,7 @@ __all__ = [
     "PROT_WRITE",
     "RLIM_INFINITY",
     "AccessDeniedError",
+    "Account",
     "AsyncAttached",
     "AsyncBatch",
     "AsyncClient",
@@ -222,6 +224,7 @@ __all__ = [
     "AsyncTransport",
     "Attached",
     "Attachment",
+    "AuditEntry",
     "AuthenticationError",
     "BadAddressError",
     "Batch",
@@ -235,6 +238,7 @@ __all__ = [
     "ExistsError",
     "Handle",
     "HeapUsage",
+    "Holdings",
     "InputOutputError",
     "Inside",
     "InvalidArgumentError",
@@ -247,6 +251,7 @@ __all__ = [
     "NotPermittedError",
     "OutOfMemoryError",
     "ProtocolError",
+    "Quota",
     "QuotaExceededError",
     "Region",
     "Request",

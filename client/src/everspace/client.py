@@ -2,16 +2,18 @@
 
 import weakref
 from collections.abc import Iterator
+from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
 
-from everspace._calls import tasks
+from everspace._calls import accounts, tasks
 from everspace._calls.call import Call, TaskState, ThreadState
 from everspace._driver import Driver
 from everspace._following import Following
 from everspace._session import Session, Settings
 from everspace._sockets import SocketTransport
 from everspace._url import Certificate, Files, find_endpoint, find_token
+from everspace.accounts import Account, AuditEntry
 from everspace.errors import CannotConnectError, ServiceUnavailable
 from everspace.events import Events
 from everspace.models import TaskInfo, Version
@@ -102,6 +104,30 @@ class Client:
         When the connection is lost it goes on where it was. EINVAL, EAGAIN (too many streams).
         """
         return Events(self._driver, Following(self.session, kinds, vid, sid, pid, since))
+
+    def account(self) -> Account:
+        """Whom the token stands for, what it is good for, the quota, and what the account owns now."""
+        return self.perform(accounts.account())
+
+    def audit(
+        self,
+        uid: int | None = None,
+        call: str | None = None,
+        errno: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[AuditEntry]:
+        """What this account did and was refused, newest first; for root what all did, or `uid`. EPERM: another's.
+
+        Only of one call, only refusals with one errno, only of `since` or later and before `until`.
+        """
+        cursor = None
+        while True:
+            page = self.perform(accounts.audit(uid, call, errno, since, until, cursor))
+            yield from page.items
+            cursor = page.next
+            if cursor is None:
+                return
 
     def version(self) -> Version:
         """What runs at the other end; needs no token."""

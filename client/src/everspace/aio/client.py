@@ -1,15 +1,17 @@
 """The async client: `everspace.client` with every call awaited."""
 
 from collections.abc import AsyncIterator, Generator
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from everspace._calls import tasks
+from everspace._calls import accounts, tasks
 from everspace._calls.call import Call, TaskState, ThreadState
 from everspace._following import Following
 from everspace._session import Session, Settings
 from everspace._streams import StreamTransport
 from everspace._url import Certificate, Files, find_endpoint, find_token
+from everspace.accounts import Account, AuditEntry
 from everspace.aio.driver import AsyncDriver
 from everspace.aio.entering import Entering
 from everspace.aio.events import AsyncEvents
@@ -100,6 +102,31 @@ class AsyncClient:
         When the connection is lost it goes on where it was. EINVAL, EAGAIN (too many streams).
         """
         return AsyncEvents(self._driver, Following(self.session, kinds, vid, sid, pid, since))
+
+    async def account(self) -> Account:
+        """Whom the token stands for, what it is good for, the quota, and what the account owns now."""
+        return await self.perform(accounts.account())
+
+    async def audit(
+        self,
+        uid: int | None = None,
+        call: str | None = None,
+        errno: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> AsyncIterator[AuditEntry]:
+        """What this account did and was refused, newest first; for root what all did, or `uid`. EPERM: another's.
+
+        Only of one call, only refusals with one errno, only of `since` or later and before `until`.
+        """
+        cursor = None
+        while True:
+            page = await self.perform(accounts.audit(uid, call, errno, since, until, cursor))
+            for entry in page.items:
+                yield entry
+            cursor = page.next
+            if cursor is None:
+                return
 
     async def version(self) -> Version:
         """What runs at the other end; needs no token."""

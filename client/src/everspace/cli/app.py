@@ -10,6 +10,8 @@ import typer
 
 import everspace
 from everspace.cli import hexdump, task, transfer, vas
+from everspace.cli.account import account
+from everspace.cli.audit import audit
 from everspace.cli.events import events
 from everspace.cli.maps import maps
 from everspace.cli.shell import Ca, Cert, Common, Json, Key, Token, Url, command
@@ -33,6 +35,8 @@ app.add_typer(task.group, name="task")
 app.add_typer(hexdump.group, name="hexdump")
 command(app, "maps")(maps)
 command(app, "events")(events)
+command(app, "account")(account)
+command(app, "audit")(audit)
 
 
 def _version(wanted: bool) -> None:
