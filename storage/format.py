@@ -97,7 +97,7 @@ class Superblock:
         _, _, node_pages, page_size, arch = SUPERBLOCK.unpack(body)
         if node_pages != NODE_PAGES:
             raise RowDamaged(f"nodes of {node_pages} pages")
-        return Superblock(arch.rstrip(b"\0").decode(), page_size)
+        return Superblock(text(arch.rstrip(b"\0")), page_size)
 
 
 # --- state: 0 next vid u64 | 8 next sid u64 | 16 next object u64 | 24 checkpoint u64 | 32 next layer u64
@@ -150,3 +150,11 @@ def split(layout: struct.Struct, body: bytes) -> tuple[tuple[int, ...], bytes]:
     if len(body) < layout.size:
         raise RowDamaged(f"{len(body)} bytes")
     return layout.unpack_from(body), body[layout.size :]
+
+
+def text(raw: bytes) -> str:
+    """A name. Raises RowDamaged."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise RowDamaged("a name that is no UTF-8") from None

@@ -5,7 +5,7 @@ from typing import Final
 
 from engine.changes import BirthRecord
 from storage.errors import RowDamaged
-from storage.format import pack, seal, split, unpack, unseal
+from storage.format import pack, seal, split, text, unpack, unseal
 from storage.records import ID_KEY, REGION, region_body, region_of
 
 # --- root: key vid u64 | 8 name, UTF-8; value 0 address u64
@@ -33,7 +33,7 @@ def decode_root(key: bytes, value: bytes) -> tuple[int, str, int]:
     """(vid, name, address). Raises RowDamaged."""
     (vid,), name = split(ID_KEY, key)
     (address,) = unpack(ADDRESS, unseal(key, value))
-    return vid, name.decode(), address
+    return vid, text(name), address
 
 
 # --- birth: 0 regions u32 | 4 roots u32 | each region: first byte u64, then as in table `regions` |
@@ -70,7 +70,7 @@ def decode_birth(key: bytes, value: bytes) -> tuple[int, BirthRecord]:
             raise RowDamaged(f"{root_count} roots in {len(rest)} bytes")
         address, length = _BORN_ROOT.unpack_from(rest, high)
         high = low + length
-        roots.append((rest[low:high].decode(), address))
+        roots.append((text(rest[low:high]), address))
     if high != len(rest):
         raise RowDamaged(f"{len(rest)} bytes")
     return vid, BirthRecord(tuple(regions), tuple(roots))

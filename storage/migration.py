@@ -26,6 +26,7 @@ from storage.format import (
     State,
     Superblock,
     split,
+    text,
     unpack,
     unseal,
 )
@@ -131,14 +132,14 @@ def _state(tables: Tables, txn: Txn) -> Row:
 def _space(key: bytes, value: bytes) -> Row:
     (vid,) = unpack(ID_KEY, key)
     (object_id, uid, gid, mode, sharing), name = split(OLD_SPACE, unseal(key, value))
-    return encode_space(SpaceRecord(vid, name.decode(), mode, uid, gid, sharing_name(sharing), object_id))
+    return encode_space(SpaceRecord(vid, text(name), mode, uid, gid, sharing_name(sharing), object_id))
 
 
 def _segment(key: bytes, value: bytes) -> Row:
     (sid,) = unpack(ID_KEY, key)
     (start, end, object_id, uid, gid, mode, sharing), name = split(OLD_SEGMENT, unseal(key, value))
     return encode_segment(
-        SegmentRecord(sid, name.decode(), start, end, mode, uid, gid, sharing_name(sharing), object_id)
+        SegmentRecord(sid, text(name), start, end, mode, uid, gid, sharing_name(sharing), object_id)
     )
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from engine.changes import RegionRecord, SegmentRecord, SpaceRecord
 from storage.errors import RowDamaged
-from storage.format import pack, seal, split, unpack, unseal
+from storage.format import pack, seal, split, text, unpack, unseal
 
 ID_KEY: Final = struct.Struct(">Q")
 """Tables `spaces` and `segments`: vid or sid."""
@@ -46,7 +46,7 @@ def decode_space(key: bytes, value: bytes) -> SpaceRecord:
     object_id, origin, birth, low, high, uid, gid, mode, flags, sharing = fields
     return SpaceRecord(
         vid,
-        name.decode(),
+        text(name),
         mode,
         uid,
         gid,
@@ -91,7 +91,7 @@ def decode_segment(key: bytes, value: bytes) -> SegmentRecord:
     start, end, object_id, origin, birth, uid, gid, mode, flags, sharing = fields
     return SegmentRecord(
         sid,
-        name.decode(),
+        text(name),
         start,
         end,
         mode,
