@@ -3,7 +3,8 @@
 A commit of LMDB first writes its pages to places that the transaction before does not use, syncs them, and then writes
 one meta page; the two take turns. So until the next commit the file holds both states whole, and the other meta page
 says which one counts. When that last write fails nobody knows what the disk has got of it. `take_back` makes it sure:
-it writes the meta page of the transaction before over it, synchronously.
+it writes the meta page of the transaction before over it, synchronously, with the number of the one before that, since
+even numbers belong to the first page and odd ones to the second.
 
 Layout of LMDB 0.9 on 64-bit machines, after a page header of 16 bytes: u32 magic, u32 version, u64 address, u64 map
 size, two tables of 48 bytes, u64 last page, u64 transaction.
@@ -65,10 +66,11 @@ def take_back(path: Path, page_bytes: int, transaction: int) -> None:
         try:
             pages = read_meta_pages(file, page_bytes)
             kept = next((page for page in pages if page.is_whole and page.transaction == transaction), None)
-            if kept is None:
+            if kept is None or not transaction:
                 raise StoreFailed(f"the file does not hold transaction {transaction} any more")
             (other,) = (page for page in pages if page is not kept)
-            written = os.pwrite(file, kept.content[FIXED_BYTES:], other.place + FIXED_BYTES)
+            older = kept.content[FIXED_BYTES : -_TRANSACTION.size] + _TRANSACTION.pack(transaction - 1)
+            written = os.pwrite(file, older, other.place + FIXED_BYTES)
         finally:
             os.close(file)
     except OSError as error:

@@ -10,6 +10,7 @@ watch      a thread reads from now on               "ok"
 seen       ends it                                  "nothing", or the error that it met
 """
 
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -88,6 +89,7 @@ def answer(what: Callable[[], str]) -> str:
 
 def main() -> None:
     """Obey until the end of standard input."""
+    logging.disable(logging.WARNING)  # failures are what this process is for
     tuning = EAGER if sys.argv[3:] == ["eager"] else Tuning()
     obeying = Obeying(Path(sys.argv[1]), int(sys.argv[2]), tuning)
     for line in sys.stdin:

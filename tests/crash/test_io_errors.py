@@ -3,6 +3,8 @@ writing works again as soon as the disk does, in the same process.
 """
 
 import errno
+import os
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -132,4 +134,37 @@ def test_a_commit_that_failed_is_not_there_after_a_crash(watched_store: MakeStor
     store.decide = lambda call: 0
     assert store.told("probe") == "ok"
     assert store.told("check") == "same"
+    sound(store, 3)
+
+
+def test_killed_when_it_was_taken_back(watched_store: MakeStore) -> None:
+    store = watched_store(SEED, failpoint="recover.taken_back:2")
+    assert [store.told("commit") for _ in range(3)] == ["ok"] * 3
+    store.decide = lambda call: errno.EIO if call.name == "fdatasync" else 0
+    assert store.told("commit") == "StoreFailed"
+    assert store.told("check") == "same"
+    assert store.told("commit") == ""
+    sound(store, 3)
+
+
+@pytest.mark.parametrize("place", range(1, 7))
+def test_killed_while_it_is_taken_back(watched_store: MakeStore, place: int) -> None:
+    """At each call behind the one that failed, which is the last write of the commit."""
+    store = watched_store(SEED)
+    assert [store.told("commit") for _ in range(3)] == ["ok"] * 3
+    behind = 0
+
+    def decide(call: Call) -> int:
+        nonlocal behind
+        if behind:
+            behind += 1
+        if behind == place + 1:
+            os.kill(call.pid, signal.SIGKILL)
+        if not behind and is_meta(call):
+            behind = 1
+            return errno.EIO
+        return 0
+
+    store.decide = decide
+    assert store.told("commit") in ("", "StoreFailed")
     sound(store, 3)

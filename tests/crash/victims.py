@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from storage.failpoints import VARIABLE
 from tests.crash.below import Call, Decide, Watched
 
 HERE = Path(__file__).parent
@@ -75,13 +76,15 @@ class Store:
         *options: str,
         decide: Decide = lambda call: 0,
         suffix: str = "/store.lmdb",
+        failpoint: str = "",
     ) -> None:
         self.data_dir = data_dir
         self.decide: Callable[[Call], int] = decide
         self._suffix = suffix
         self._ended = False
         script = [str(HERE / "obeying.py"), str(data_dir), str(seed), *options]
-        self._watched = Watched.start(script, self._decide, environment(), preload="tests.crash.workload")
+        env = environment() | {VARIABLE: failpoint}
+        self._watched = Watched.start(script, self._decide, env, preload="tests.crash.workload")
 
     def _decide(self, call: Call) -> int:
         return self.decide(call) if call.path.endswith(self._suffix) else 0
