@@ -333,7 +333,7 @@ class LmdbStore:
         patience = BUSY if urgent_only else IDLE
         with self._writing:
             self._require_open()
-            if not urgent_only:
+            if not urgent_only and self._failing is None:
                 self._forget_dead_readers()
             group = self._moves(patience)
             if not group.moves and not self._housekeeper.due(patience):

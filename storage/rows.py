@@ -109,7 +109,7 @@ def build(path: Path, rows: Iterable[Row]) -> None:
 
     Raises StoreFull, StoreFailed and StoreDamaged, the last one when rows do not ascend. Then the file is of no use.
     """
-    with named_errors(f"writing {path}", lacks_room=partial(_lacks_room, path)):
+    with named_errors(f"writing {path}", lacks_room=partial(lacks_room, path)):
         env = lmdb.open(
             str(path),
             map_size=MAP_BYTES,
@@ -143,8 +143,8 @@ def _put_some(tables: Tables, rows: Iterator[Row]) -> bool:
     return False
 
 
-def _lacks_room(path: Path) -> bool:
-    """Whether the disk takes no more of the file: LMDB reports a write that was cut short as EIO."""
+def lacks_room(path: Path) -> bool:
+    """Whether the disk takes no more of a file: LMDB and SQLite report a write that was cut short as an I/O error."""
     try:
         opened = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:

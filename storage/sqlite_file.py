@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from storage.errors import StoreDamaged, StoreFailed, StoreFull
+from storage.rows import lacks_room
 
 
 def copy_database(source: Path, copy: Path) -> None:
@@ -19,7 +20,7 @@ def copy_database(source: Path, copy: Path) -> None:
             copied.execute("PRAGMA journal_mode = DELETE")
         check_database(copy, source)
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        if lacks_room(copy):
             raise StoreFull(f"no space left: copying {source}") from error
         raise StoreFailed(f"copying {source} failed: {error}") from error
 

@@ -1,6 +1,7 @@
 """`everspaced compact DIR`: makes the store file of a data directory that no service owns as small as its content."""
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     from app.commands.progress import mebibytes, progress_bar
     from storage.compaction import compact
 
+    logging.getLogger("storage").addHandler(logging.NullHandler())  # what went wrong is raised, in one line
     with progress_bar("compact") as progress:
         done = compact(arguments.data_dir, progress)
     sys.stdout.write(f"{arguments.data_dir}: {mebibytes(done.after)}, was {mebibytes(done.before)}\n")

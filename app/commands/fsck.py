@@ -1,6 +1,7 @@
 """`everspaced fsck DIR`: checks a data directory that no service owns; `--repair` mends what is provably safe to mend."""
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from storage.fsck import check_dir
     from storage.repair import repair
 
+    logging.getLogger("storage").addHandler(logging.NullHandler())  # what went wrong is told, in one line
     repairs = problems = 0
     for done in repair(arguments.data_dir) if arguments.repair else ():
         sys.stdout.write(f"repaired: {done}\n")

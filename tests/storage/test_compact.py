@@ -20,6 +20,7 @@ from storage.fsck import check_dir
 from storage.repair import repair
 from storage.restoring import restore
 from tests.crash.workload import EAGER, Expectation, transaction
+from tests.storage.test_backup import fill
 
 SEAMS = [name for name in (*FAILPOINTS, *KILLPOINTS) if name.startswith("compact.")]
 PAGE = X86_64.page_size
@@ -154,6 +155,28 @@ def test_a_disk_that_is_full_for_a_backup(made: Path, tmp_path: Path, seed: int)
         assert sorted(entry.name for entry in tmp_path.iterdir()) == ["backup", "data"]
     restore(tmp_path / "backup", tmp_path / "restored")
     assert Expectation(seed).examine(tmp_path / "restored", LAST, LAST) == LAST
+
+
+def test_a_disk_that_is_full_for_the_accounts(tmp_path: Path) -> None:
+    fill(tmp_path / "data")
+    back_up(tmp_path / "data", tmp_path / "backup")
+    whole = (tmp_path / "backup").read_bytes()
+    for limit in (kilobytes(20), kilobytes(40)):
+        done = run(f"back_up({str(tmp_path / 'data')!r}, {str(tmp_path / 'backup')!r})", limit=limit)
+        assert done.stdout == f"{StoreFull.__name__}\n"
+        assert (tmp_path / "backup").read_bytes() == whole
+        done = run(f"restore({str(tmp_path / 'backup')!r}, {str(tmp_path / 'new')!r})", limit=limit)
+        assert done.stdout == f"{StoreFull.__name__}\n"
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["backup", "data"]
+
+
+def test_one_line_about_a_full_disk(made: Path) -> None:
+    script = "import resource, sys; from app.cli import main; resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999))"
+    command = [sys.executable, "-c", f"{script}; sys.exit(main())", "compact", str(made)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("everspaced: no space left")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_disk_that_is_full_for_a_restore(made: Path, tmp_path: Path, seed: int) -> None:
