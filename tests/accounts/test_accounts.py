@@ -37,27 +37,14 @@ def test_a_uid_is_given_once(accounts: AccountStore) -> None:
     assert [group.gid for group in accounts.list_groups()] == [7]
 
 
-@pytest.mark.parametrize(
-    ("uid", "gids", "name"),
-    [
-        (-1, (1,), None),
-        (1, (), None),
-        (2**32 - 1, (1,), None),
-        (2**70, (1,), None),
-        (1, (-1,), None),
-        (1, (2, 2), None),
-        (1, (1,), "a\nb"),
-        (1, (1,), "a\0b"),
-        (1, (1,), "\ud800"),
-        (1, (1,), ""),
-        (1, (1,), "x" * 256),
-    ],
-)
-def test_what_cannot_be_an_account_is_refused(
-    accounts: AccountStore, uid: int, gids: tuple[int, ...], name: str | None
-) -> None:
-    with pytest.raises(AccountInvalid):
-        accounts.create_account(uid, gids, name)
+def test_what_cannot_be_an_account_is_refused(accounts: AccountStore, subtests: pytest.Subtests) -> None:
+    cases: list[tuple[int, tuple[int, ...], str | None]] = [
+        (-1, (1,), None), (1, (), None), (2**32 - 1, (1,), None), (2**70, (1,), None), (1, (-1,), None), (1, (2, 2), None),
+        (1, (1,), "a\nb"), (1, (1,), "a\0b"), (1, (1,), "\ud800"), (1, (1,), ""), (1, (1,), "x" * 256),
+    ]  # fmt: skip
+    for uid, gids, name in cases:
+        with subtests.test(uid=uid, gids=gids, name=name), pytest.raises(AccountInvalid):
+            accounts.create_account(uid, gids, name)
     assert accounts.list_accounts() == []
     assert accounts.list_groups() == []
 
@@ -104,16 +91,17 @@ def test_root_stays(accounts: AccountStore) -> None:
     assert bearer(accounts, token).uid == 0
 
 
-@pytest.mark.parametrize("uid", [-1, 9, 2**32, 2**64, 2**200])
-def test_numbers_that_no_account_has(accounts: AccountStore, uid: int) -> None:
+def test_numbers_that_no_account_has(accounts: AccountStore, subtests: pytest.Subtests) -> None:
     accounts.create_account(7, (7,))
-    with pytest.raises(AccountUnknown):
-        accounts.delete_account(uid)
-    with pytest.raises(AccountUnknown):
-        accounts.rename_account(uid, "x")
-    with pytest.raises(AccountUnknown):
-        accounts.create_token(uid)
-    with pytest.raises(AccountUnknown):
-        accounts.set_quota(uid, Quota(spaces=1))
-    with pytest.raises(AccountUnknown):
-        accounts.add_member(7, uid)
+    for uid in (-1, 9, 2**32, 2**64, 2**200):
+        with subtests.test(uid=uid):
+            with pytest.raises(AccountUnknown):
+                accounts.delete_account(uid)
+            with pytest.raises(AccountUnknown):
+                accounts.rename_account(uid, "x")
+            with pytest.raises(AccountUnknown):
+                accounts.create_token(uid)
+            with pytest.raises(AccountUnknown):
+                accounts.set_quota(uid, Quota(spaces=1))
+            with pytest.raises(AccountUnknown):
+                accounts.add_member(7, uid)

@@ -58,21 +58,20 @@ def test_a_gid_is_given_once(accounts: AccountStore) -> None:
     assert accounts.list_groups() == [Group(70, "staff", ())]
 
 
-@pytest.mark.parametrize("gid", [-1, 9, 2**32, 2**64, 2**200])
-def test_numbers_that_no_group_has(accounts: AccountStore, gid: int) -> None:
+def test_numbers_that_no_group_has(accounts: AccountStore, subtests: pytest.Subtests) -> None:
     accounts.create_account(7, (7,))
-    with pytest.raises(GroupUnknown):
-        accounts.delete_group(gid)
-    with pytest.raises(GroupUnknown):
-        accounts.add_member(gid, 7)
-    with pytest.raises(GroupUnknown):
-        accounts.remove_member(gid, 7)
+    for gid in (-1, 9, 2**32, 2**64, 2**200):
+        with subtests.test(gid=gid):
+            with pytest.raises(GroupUnknown):
+                accounts.delete_group(gid)
+            with pytest.raises(GroupUnknown):
+                accounts.add_member(gid, 7)
+            with pytest.raises(GroupUnknown):
+                accounts.remove_member(gid, 7)
 
 
-@pytest.mark.parametrize(
-    ("gid", "name"), [(-1, None), (2**32 - 1, None), (1, ""), (1, "a\tb"), (1, "x" * 256)]
-)
-def test_what_cannot_be_a_group_is_refused(accounts: AccountStore, gid: int, name: str | None) -> None:
-    with pytest.raises(AccountInvalid):
-        accounts.create_group(gid, name)
+def test_what_cannot_be_a_group_is_refused(accounts: AccountStore, subtests: pytest.Subtests) -> None:
+    for gid, name in ((-1, None), (2**32 - 1, None), (1, ""), (1, "a\tb"), (1, "x" * 256)):
+        with subtests.test(gid=gid, name=name), pytest.raises(AccountInvalid):
+            accounts.create_group(gid, name)
     assert accounts.list_groups() == []

@@ -11,7 +11,7 @@ from storage.accounts import AccountStore
 from tests.accounts.conftest import Place
 
 ROOT = Path(__file__).parent.parent.parent
-ROUNDS = 5
+ROUNDS = 3
 SCRIPT = """
 import sys
 from storage.accounts import AccountStore, Quota

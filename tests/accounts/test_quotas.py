@@ -41,12 +41,12 @@ def test_the_greatest_limit(accounts: AccountStore) -> None:
     assert accounts.quotas() == {7: Quota(bytes=2**63 - 1)}
 
 
-@pytest.mark.parametrize("quota", [Quota(spaces=-1), Quota(bytes=2**63), Quota(rate=0), Quota(tasks=2**200)])
-def test_what_cannot_be_a_limit(accounts: AccountStore, quota: Quota) -> None:
+def test_what_cannot_be_a_limit(accounts: AccountStore, subtests: pytest.Subtests) -> None:
     accounts.create_account(7, (7,))
     accounts.set_quota(7, Quota(segments=1))
-    with pytest.raises(AccountInvalid):
-        accounts.set_quota(7, quota)
+    for quota in (Quota(spaces=-1), Quota(bytes=2**63), Quota(rate=0), Quota(tasks=2**200)):
+        with subtests.test(quota=quota), pytest.raises(AccountInvalid):
+            accounts.set_quota(7, quota)
     assert accounts.quotas() == {7: Quota(segments=1)}
 
 
