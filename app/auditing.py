@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, Protocol
 from app.errors import status_of
 from app.http import Exchange
 from engine.errors import EngineError
+from everspace.wire import API_PREFIX
 from storage.audit import AuditEntry, AuditRecord
 
 MERGED_S: Final = 1.0
@@ -33,6 +34,11 @@ GROUP_MAX: Final = 1_000
 STRANGERS_MAX: Final = 64
 """Different records of callers without a good token that may be open at once; the others' targets are not told apart."""
 SAFE: Final = ("GET", "HEAD")
+MAKES: Final = {
+    **dict.fromkeys(("vas_create", "vas_clone", "vas_snapshot", "vas_fork"), "vas"),
+    **dict.fromkeys(("vas_seg_create", "vas_seg_clone", "vas_seg_snapshot"), "segments"),
+}
+"""Calls of a batch whose value is the id of what they made."""
 
 log = logging.getLogger("everspace.auditing")
 
@@ -138,16 +144,15 @@ class Auditing:
         """An observer of the gate. A request that was left before its end did nothing, and is not told."""
         status = exchange.status
         if status >= 400 or (status and exchange.method not in SAFE):
-            self._note(exchange, exchange.operation or exchange.method, status, exchange.errno)
+            call = exchange.operation or exchange.method
+            self._note(exchange, f"{call} (replayed)" if exchange.replayed else call, status, exchange.errno)
 
-    def called(self, exchange: Exchange, call: str, errno: str | None = None) -> None:
-        """One call of a batch that changed something, or was refused with `errno`."""
+    def called(self, exchange: Exchange, call: str, errno: str | None = None, value: object = None) -> None:
+        """One call of a batch that changed something and gave `value`, or was refused with `errno`."""
         status = 200 if errno is None else status_of(EngineError(errno, call))
-        self._note(exchange, call, status, errno)
-
-    def refused_call(self, exchange: Exchange, call: str, errno: str) -> None:
-        """One call of a batch that was refused."""
-        self.called(exchange, call, errno)
+        noun = MAKES.get(call)
+        made = f"{API_PREFIX}/{noun}/{value}" if noun is not None and isinstance(value, int) else ""
+        self._note(exchange, call, status, errno, made)
 
     async def query(
         self,
@@ -210,9 +215,11 @@ class Auditing:
     def _write(self, group: Sequence[Open]) -> None:
         self._journal.append([each.record() for each in group])
 
-    def _note(self, exchange: Exchange, call: str, status: int, errno: str | None) -> None:
+    def _note(
+        self, exchange: Exchange, call: str, status: int, errno: str | None, made: str | None = None
+    ) -> None:
         self.counts.records += 1
-        target: str = exchange.scope["path"]
+        target = target_of(exchange.scope["path"], exchange.made if made is None else made)
         grant = exchange.grant
         if grant is None:
             deed = Deed(None, None, call, target, status, errno)
@@ -249,6 +256,13 @@ class Auditing:
         del self._open[held.deed]
         self._strangers -= held.deed.token_id is None
         self._over.append(held)
+
+
+def target_of(path: str, made: str) -> str:
+    """What it was about: the path, and what was made there."""
+    if not made:
+        return path
+    return made if made.startswith(path) else f"{path} -> {made}"
 
 
 def _request_id(exchange: Exchange) -> str:

@@ -1,5 +1,6 @@
 """What an endpoint of the control routes is given: the service, who calls, and under which conditions."""
 
+import json
 from collections.abc import Callable
 from typing import Annotated, Final, Self, TypeVar
 
@@ -8,12 +9,12 @@ from pydantic import BaseModel
 
 from app.errors import PROBLEM_HEADER
 from app.etags import Conditions, etag_of
-from app.http import JSON_HEADER
+from app.http import JSON_HEADER, SCOPE_EXCHANGE, Exchange
 from app.idempotency import key_of
 from app.service import Service
 from engine.credentials import Credentials
 from engine.machine import Machine
-from everspace.wire import HEADER_REPLAYED
+from everspace.wire import API_PREFIX, HEADER_REPLAYED
 
 T = TypeVar("T")
 Look = Callable[[Machine, Credentials], BaseModel | None]
@@ -75,11 +76,15 @@ class Caller:
         machine, cred = self.service.machine, self.cred
         key = key_of(self.request, cred.uid, await self.request.body())
         run = self.service.executor.run
+        exchange: Exchange = self.request.scope[SCOPE_EXCHANGE]
         if key is None:
-            return _answer(status, await run(lambda: rendered(make(machine, cred))))
+            body = await run(lambda: rendered(make(machine, cred)))
+            exchange.made = made_by(exchange.scope["path"], body)
+            return _answer(status, body)
         receipt, replayed = await self.service.receipts.once(
             key, status, run, lambda: rendered(make(machine, cred)), lasting=lasting
         )
+        exchange.made, exchange.replayed = made_by(exchange.scope["path"], receipt.body), replayed
         return _answer(receipt.status, receipt.body, replayed=replayed)
 
     async def judge(self, target: Look) -> None:
@@ -89,6 +94,17 @@ class Caller:
 
     def _conditions(self) -> Conditions | None:
         return None if self.request.method == "GET" else Conditions.of(self.request.scope["headers"])
+
+
+def made_by(path: str, body: bytes) -> str:
+    """The path of what a call made, of its own path and its answer; "" if that names nothing."""
+    answer = json.loads(body)
+    noun = path.split("/")[2]
+    if "pid" in answer:
+        return f"{API_PREFIX}/tasks/{answer['pid']}"
+    if "tid" in answer:
+        return f"{path}/{answer['tid']}"
+    return f"{API_PREFIX}/{noun if noun == 'segments' else 'vas'}/{answer['id']}" if "id" in answer else ""
 
 
 def rendered(view: BaseModel) -> bytes:

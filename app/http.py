@@ -39,7 +39,8 @@ class Exchange:
     `grant` is what the token stands for, None while nobody is known; `operation` the operationId, "" where no route was
     reached; `errno` that of a refusal which has one; `status` 0 while nothing was answered. `watching` is that of the
     authenticator: who waits long for something learns by it that the token is good no longer. `held` are the bytes of `room`
-    that its bodies take until the end.
+    that its bodies take until the end. `made` is the path of what a call made, `replayed` says that it was made when it
+    was asked for the first time.
     """
 
     __slots__ = (
@@ -48,8 +49,10 @@ class Exchange:
         "errno",
         "grant",
         "held",
+        "made",
         "operation",
         "receive",
+        "replayed",
         "room",
         "scope",
         "send",
@@ -68,6 +71,8 @@ class Exchange:
         self.errno: str | None = None
         self.status = 0
         self.watching: Watching | None = None
+        self.made = ""
+        self.replayed = False
         self.room: Room | None = None
         self.held = 0
 

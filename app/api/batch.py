@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Final
 
 from app import frames, hot, strict_json
+from app.auditing import MAKES
 from app.call import Bound, Frame, failing
 from app.calls import CALLS, SwitchTo, bind, refusal_of
 from app.context import REPLAYED
@@ -88,8 +89,11 @@ async def _whole(
     """All calls or none. Under a key the answer of the first time is given again."""
     bound = [call for _, call, _ in asked]
 
+    results: list[Result] = []
+
     def made() -> bytes:
-        return _rendered([(value, None) for value in _together(bound)], framed=media is FRAMES_HEADER)
+        results[:] = [(value, None) for value in _together(bound)]
+        return _rendered(results, framed=media is FRAMES_HEADER)
 
     run = service.executor.run
     if key is None:
@@ -97,20 +101,21 @@ async def _whole(
     else:
         receipt, replayed = await service.receipts.once(key, 200, run, made)
         answer = receipt.body
+    exchange.replayed = replayed
     if not replayed:
-        _audit(exchange, service, asked, [(None, None)] * len(asked))
+        _audit(exchange, service, asked, results)
     await exchange.reply(200, answer, media, *([REPLAYED] if replayed else []))
 
 
 def _audit(exchange: Exchange, service: Service, asked: Sequence[Asked], results: Sequence[Result]) -> None:
-    """What was changed and what was refused, each kind once."""
+    """What was changed and what was refused, each kind once; what was made by itself."""
     deeds = {
-        (name or "batch", None if refused is None else refused.errno)
-        for (name, _, _), (_, refused) in zip(asked, results, strict=True)
+        (name or "batch", None if refused is None else refused.errno, value if name in MAKES else None)
+        for (name, _, _), (value, refused) in zip(asked, results, strict=True)
         if refused is not None or name not in _LOOKS
     }
-    for name, errno in deeds:
-        service.auditing.called(exchange, name, errno)
+    for name, errno, value in deeds:
+        service.auditing.called(exchange, name, errno, value)
 
 
 def _is_framed(exchange: Exchange) -> bool:

@@ -41,8 +41,8 @@ async def test_every_change_and_every_refusal_is_told_newest_first(site: Site) -
         (0, "mmap", f"/v1/tasks/{pid}/mmap", 200, None),
         (0, "vas_switch", f"/v1/tasks/{pid}/threads/{pid}/active", 200, None),
         (0, "vas_attach", f"/v1/tasks/{pid}/vas/{vid}", 200, None),
-        (0, "spawn", "/v1/tasks", 201, None),
-        (0, "vas_create", "/v1/vas", 201, None),
+        (0, "spawn", f"/v1/tasks/{pid}", 201, None),
+        (0, "vas_create", f"/v1/vas/{vid}", 201, None),
     ]
     assert found[0]["request_id"] == answer.headers["x-request-id"]
     assert all(before < datetime.fromisoformat(entry["time"]) for entry in found)
@@ -109,8 +109,8 @@ async def test_filters(site: Site) -> None:
     for number in range(4):
         await site.call("GET", f"/vas/{90 + number}")
         clock.now += 10
-    await site.call("POST", "/vas", {"name": "space", "mode": 0o600})
-    assert [entry["target"] for entry in await entries(site, "?call=vas_create")] == ["/v1/vas"]
+    vid = await site.space()
+    assert [entry["target"] for entry in await entries(site, "?call=vas_create")] == [f"/v1/vas/{vid}"]
     assert len(await entries(site, "?errno=EINVAL&call=vas_getattr")) == 4
 
     def at(seconds: int) -> str:
@@ -219,3 +219,61 @@ async def test_what_waits_is_bounded_and_what_is_lost_is_counted(
     assert any("lost" in record.message for record in caplog.records)
     broken.broken = False
     assert len(await entries(site, "?errno=EINVAL")) == 10
+
+
+async def made(site: Site) -> list[tuple[str, str]]:
+    """Calls and targets of what root did, oldest first."""
+    found = await entries(site, "?uid=0&limit=1000")
+    return [(entry["call"], entry["target"]) for entry in reversed(found) if entry["status"] < 400]
+
+
+async def test_what_was_made_is_told(site: Site) -> None:
+    vid, sid, pid = await site.space(), await site.segment(), await site.task()
+    clone = (await site.ok("POST", f"/vas/{vid}/clone", {"name": "clone"}))["id"]
+    copy = (await site.ok("POST", f"/segments/{sid}/snapshot", {"name": "copy"}))["id"]
+    child = (await site.ok("POST", f"/tasks/{pid}/fork", {}))["pid"]
+    tid = (await site.ok("POST", f"/tasks/{pid}/threads", {}))["tid"]
+    image = (await site.ok("POST", f"/tasks/{pid}/vas_fork", {"name": "image"}))["id"]
+    assert await made(site) == [
+        ("vas_create", f"/v1/vas/{vid}"),
+        ("vas_seg_create", f"/v1/segments/{sid}"),
+        ("spawn", f"/v1/tasks/{pid}"),
+        ("vas_clone", f"/v1/vas/{vid}/clone -> /v1/vas/{clone}"),
+        ("vas_seg_snapshot", f"/v1/segments/{sid}/snapshot -> /v1/segments/{copy}"),
+        ("fork", f"/v1/tasks/{pid}/fork -> /v1/tasks/{child}"),
+        ("thread", f"/v1/tasks/{pid}/threads/{tid}"),
+        ("vas_fork", f"/v1/tasks/{pid}/vas_fork -> /v1/vas/{image}"),
+    ]
+
+
+async def test_what_is_asked_for_again_is_told_as_that(site: Site) -> None:
+    body = b'{"name": "space", "mode": 384}'
+    headers = {"content-type": "application/json", "idempotency-key": '"once"'}
+    answers = [await site.send("POST", "/v1/vas", [body], headers) for _ in range(2)]
+    target = f"/v1/vas/{answers[0].json['id']}"
+    assert await made(site) == [("vas_create", target), ("vas_create (replayed)", target)]
+
+
+@pytest.mark.parametrize("query", ["", "?atomic=true"])
+async def test_calls_of_a_batch_are_told_but_for_those_that_look(site: Site, query: str) -> None:
+    pid = await site.task()
+    calls = [("vas_create", {"name": f"space-{n}", "mode": 0o600}) for n in range(2)]
+    looks = [("vas_find", {"name": "space-0"}), ("active_vas", {})]
+    answer = await site.batch(pid, *calls, *looks, ("brk", {}), ("brk", {}), query=query)
+    vids = [result["value"] for result in answer.json["results"][:2]]
+    path = f"/v1/tasks/{pid}/batch"
+    told_of = [deed for deed in await made(site) if deed[1].startswith(path)]
+    assert sorted(told_of) == sorted(
+        [("batch", path), ("brk", path), *(("vas_create", f"{path} -> /v1/vas/{vid}") for vid in vids)]
+    )
+
+
+async def test_refused_calls_of_a_batch_are_told(site: Site) -> None:
+    pid = await site.task()
+    await site.batch(
+        pid, ("vas_delete", {"vid": 99}), ("read", {"addr": 0, "length": 1}), ("vas_delete", {"vid": 98})
+    )
+    refused = {
+        (entry["call"], entry["errno"], entry["count"]) for entry in await entries(site) if entry["errno"]
+    }
+    assert refused == {("vas_delete", "EINVAL", 1), ("read", "EFAULT", 1)}

@@ -24,6 +24,8 @@ INACTIVE: tuple[tuple[str, dict[str, int]], ...] = (
     ("munmap", {"length": PAGE}),
 )
 ROWS: tuple[Row, ...] = (
+    ("GET", "/v1/account", None, 200),
+    ("GET", "/v1/audit", None, 200),
     ("GET", "/v1/vas", None, 200),
     ("GET", "/v1/vas/{vid}", None, 200),
     ("PATCH", "/v1/vas/{vid}", {"mode": 0o640}, 200),
