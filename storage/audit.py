@@ -6,7 +6,7 @@ Triggers of the database hold that. Only `prune` may remove entries, the oldest,
 import operator
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -117,16 +117,24 @@ def of_command(call: str, target: str, errno: str | None = None) -> AuditRecord:
 
 def row_values(record: AuditRecord) -> dict[str, object]:
     """A record as the columns of AuditRow."""
-    return asdict(record) | {
+    return {
+        "time": record.time,
+        "until": record.until,
+        "uid": record.uid,
+        "token_id": record.token_id,
         "request_id": _text(record.request_id, REQUEST_ID_LENGTH_MAX),
         "call": _text(record.call, CALL_LENGTH_MAX),
         "target": _text(record.target, TARGET_LENGTH_MAX),
+        "status": record.status,
         "errno": None if record.errno is None else _text(record.errno, ERRNO_LENGTH_MAX),
+        "count": record.count,
     }
 
 
 def _text(given: str, length_max: int) -> str:
     """What every database takes and a terminal may show: printable, and no longer than its column."""
+    if len(given) <= length_max and given.isprintable():
+        return given
     shown = "".join(
         mark if mark.isprintable() else mark.encode("unicode_escape", "surrogatepass").decode("ascii")
         for mark in given[:length_max]
