@@ -40,7 +40,7 @@ STORES = st.builds(
 )  # fmt: skip
 CALLED = st.builds(
     lambda name, args: frames.framed(frames.CALL, json.dumps({"call": name, "args": args}).encode()),
-    st.sampled_from(sorted({"read", "write", *CALLS} - {"exit", "exec", "vas_exec"})),
+    st.sampled_from(sorted({"read", "write", *CALLS} - {"exit", "exit_thread", "exec", "vas_exec"})),
     BODIES,
 )
 ANY = st.builds(frames.framed, st.integers(0, 255), st.binary(max_size=60))
@@ -91,6 +91,13 @@ OCTETS: st.SearchStrategy[Octets] = st.one_of(
         st.just("PATCH"),
         st.sampled_from(["/segments/1/data", "/segments/1/data?durability=relaxed", "/segments/9/data"]),
         RANGES.map(lambda text: {**BYTES, "content-range": text}),
+        st.binary(max_size=32),
+    ),
+    st.builds(
+        lambda at, data: (
+            "PATCH", "/segments/1/data", {**BYTES, "content-range": f"bytes {at}-{at + len(data) - 1}/*"}, data
+        ),
+        st.integers(0, PAGES * PAGE + 8),
         st.binary(max_size=32),
     ),
     st.tuples(st.just("GET"), st.just("/segments/1/data"), WANTED.map(lambda text: {"range": text}), st.just(b"")),
