@@ -19,7 +19,7 @@ COMMANDS = [
     "vas ls", "vas create", "vas find", "vas rm", "vas chmod", "vas chown", "vas regions", "vas core", "vas clone",
     "vas snapshot", "vas reset", "vas diff", "vas lineage", "vas usage", "vas rename", "vas roots", "vas locks", "vas fork",
     "vas exec", "seg clone", "seg snapshot", "seg reset", "seg diff", "seg lineage", "seg usage", "seg rename", "seg heap",
-    "task fork", "task exec", "task limits", "task smaps", "events",
+    "task fork", "task exec", "task limits", "task smaps", "events", "account", "audit",
     "seg ls", "seg find", "seg rm", "seg chmod", "seg chown", "seg create", "seg attach", "seg detach", "seg import",
     "seg export", "task ls", "task spawn", "task rm", "task core", "maps", "hexdump seg", "hexdump task",
 ]  # fmt: skip
@@ -92,7 +92,7 @@ def test_no_command_is_missing_in_the_document(cli: Any) -> None:
             f"{group} {name}"
             for name in re.findall(r"^  (\w+) ", out.partition("Commands:")[2], re.MULTILINE)
         ]
-    assert sorted([*listed, "maps", "events"]) == sorted(COMMANDS)
+    assert sorted([*listed, "maps", "events", "account", "audit"]) == sorted(COMMANDS)
 
 
 def test_the_options_in_the_document_exist(cli: Any) -> None:
