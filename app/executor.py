@@ -82,6 +82,8 @@ class Entry:
     txn: Transaction
     seq: int
     failure: EngineError | None = None
+    redo: Callable[[], object] | None = None
+    """A call that was answered at once, to be made again when it is taken back with what came before it."""
     waiters: list["asyncio.Future[None]"] = field(default_factory=list)
 
     def decide(self, failure: EngineError | None) -> None:
@@ -101,6 +103,8 @@ class Outcome:
     entry: Entry | None = None
     writes: bool = False
     """Whether the call has changes of its own in that entry's commit."""
+    owns: bool = False
+    """Whether the entry is that of the call's own transaction."""
     count: int = 1
     """Calls that it is of: those of a run that was made together share one."""
 
@@ -130,6 +134,8 @@ class Executor:
         self._unsettled: deque[Entry] = deque()
         self._staged: list[Change] = []
         self._keeping = asyncio.Lock()
+        self._again: set[asyncio.Task[None]] = set()
+        """Calls being made again."""
         self.counts = Counts()
 
     @property
@@ -138,7 +144,8 @@ class Executor:
         return len(self._unsettled)
 
     async def run(self, call: Callable[[], T], *, wait: bool = True) -> T:
-        """The result of `call`, durable. `wait=False` answers before that, for what may be lost by a crash.
+        """The result of `call`, durable. `wait=False` answers before that, for what may be lost by a crash, but by no
+        commit that fails: then it is made again.
 
         Raises what the call raises (EngineError); ENOSPC or EIO when the store failed, and then nothing was changed.
         """
@@ -146,6 +153,8 @@ class Executor:
             outcome = await self._attempt(call)
             self._flush()
             entry = outcome.entry
+            if entry is not None and not wait and outcome.owns:
+                entry.redo = call
             if entry is not None and wait:
                 await self._decided(entry)
                 if entry.failure is not None:
@@ -323,7 +332,7 @@ class Executor:
             self._staged.extend(txn.changes)
             entry = Entry(txn, self._seq)
             self._unsettled.append(entry)
-            return Outcome(value, refused, entry, writes=True)
+            return Outcome(value, refused, entry, writes=True, owns=True)
         if not self._unsettled:
             txn.settle()
             return Outcome(value, refused)
@@ -331,7 +340,7 @@ class Executor:
             # It stands on transactions that may yet be rolled back, and would have to go before them.
             entry = Entry(txn, self._unsettled[-1].seq)
             self._unsettled.append(entry)
-            return Outcome(value, refused, entry)
+            return Outcome(value, refused, entry, owns=True)
         txn.settle()
         due = max((thing.pending for thing in txn.touched), default=0)
         return Outcome(value, refused, self._entry_of(due))
@@ -425,6 +434,37 @@ class Executor:
         self._writer.resume()
         for entry in lost:
             entry.decide(failure)
+        self._make_again([entry.redo for entry in lost if entry.redo is not None])
+        self._flush()
+
+    def _make_again(self, calls: Sequence[Callable[[], object]]) -> None:
+        """Calls that were answered at once and have been taken back, in order, before anybody can see that they were.
+
+        Only where pages have to be fetched first others may come between.
+        """
+        for number, call in enumerate(calls):
+            try:
+                with self._machine.transaction() as txn:
+                    call()
+            except (PagesNeeded, ManyPagesNeeded):
+                later = self._loop.create_task(self._make_again_later(calls[number:]))
+                self._again.add(later)
+                later.add_done_callback(self._again.discard)
+                return
+            except EngineError as refused:
+                self._track(txn, None, None)
+                log.warning("a relaxed store stood on what was taken back: %s", refused)
+            else:
+                outcome = self._track(txn, None, None)
+                if outcome.entry is not None and outcome.owns:
+                    outcome.entry.redo = call
+
+    async def _make_again_later(self, calls: Sequence[Callable[[], object]]) -> None:
+        for call in calls:
+            try:
+                await self.run(call, wait=False)
+            except EngineError as refused:
+                log.warning("a relaxed store stood on what was taken back: %s", refused)
 
 
 def _refusal(error: BaseException) -> EngineError:
