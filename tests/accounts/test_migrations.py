@@ -1,6 +1,9 @@
 """Migrations: from every shape that a release has had, up to this release's and down again, with data, on each database."""
 
+import gzip
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +21,7 @@ from sqlalchemy.types import DateTime
 import migrations
 from storage.account_database import AccountDatabase
 from storage.account_tables import REVISION, Base
-from storage.accounts import SCOPES, Account, AccountStore, Quota
+from storage.accounts import FILE_NAME, SCOPES, Account, AccountStore, Quota
 from storage.errors import StoreUnusable
 from tests.accounts.conftest import Place
 
@@ -121,6 +124,26 @@ def test_up_from_every_revision_with_data(empty: Place, opened: Opened, revision
     store.delete_account(7)
     assert len(store.list_tokens()) == 0
     assert len(store.journal.query()) == 3
+
+
+def test_a_file_that_the_first_release_made(tmp_path: Path) -> None:
+    """As it was left on a disk: with two tokens of "ada", the second revoked, and one of "last"."""
+    kept = Path(__file__).parent / "formats" / f"{FIRST}.sqlite.gz"
+    (tmp_path / FILE_NAME).write_bytes(gzip.decompress(kept.read_bytes()))
+    store = AccountStore.in_directory(tmp_path)
+    store.migrate()
+    assert store.list_accounts() == [Account(7, (71, 70), "ada"), Account(4294967294, (71,), "last")]
+    grants = [store.authenticate(token) for token in (HOLDING, REVOKED, "evs_last")]
+    assert [grant and (grant.account.uid, grant.scopes) for grant in grants] == [
+        (7, frozenset(SCOPES)), None, (4294967294, frozenset(SCOPES)),
+    ]  # fmt: skip
+    assert [group.gid for group in store.list_groups()] == [70, 71]
+    store.set_quota(7, Quota(rate=1))
+    store.delete_account(4294967294)
+    store.close()
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
