@@ -125,11 +125,13 @@ def test_any_refusal_tells_when_it_may_go_better() -> None:
 
 
 def test_what_the_service_says_besides_is_there_by_name() -> None:
-    quota = errors.problem_error(429, {"errno": "EDQUOT", "quota": "spaces", "used": 3, "wanted": 1})
+    told = {"errno": "EDQUOT", "resource": "spaces", "quota": 4, "used": 3, "wanted": 2}
+    quota = errors.problem_error(429, told)
     assert isinstance(quota, errors.QuotaExceededError)
-    assert (quota.quota, quota.problem["used"]) == ("spaces", 3)
+    assert (quota.resource, quota.quota, quota.used, quota.wanted) == ("spaces", 4, 3, 2)
     stale = errors.problem_error(412, {"errno": "ESTALE", "etag": '"t"'})
     assert isinstance(stale, errors.StaleError)
     assert stale.etag == '"t"'
-    assert errors.QuotaExceededError("x").quota == ""
+    untold = errors.QuotaExceededError("x")
+    assert (untold.resource, untold.quota, untold.used, untold.wanted) == ("", None, None, None)
     assert errors.StaleError("x").etag is None

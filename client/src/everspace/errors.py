@@ -127,9 +127,24 @@ class QuotaExceededError(VasError):
     """EDQUOT: over the account's quota."""
 
     @property
-    def quota(self) -> str:
+    def resource(self) -> str:
         """What there would be too much of: "spaces", "segments", "bytes", "tasks"; "" if the service did not say."""
-        return str(self.problem.get("quota") or "")
+        return str(self.problem.get("resource") or "")
+
+    @property
+    def quota(self) -> int | None:
+        """How much of it the account may have."""
+        return self.problem.get("quota")
+
+    @property
+    def used(self) -> int | None:
+        """How much of it the account has."""
+        return self.problem.get("used")
+
+    @property
+    def wanted(self) -> int | None:
+        """How much more of it the call would have taken."""
+        return self.problem.get("wanted")
 
 
 class StaleError(VasError):
