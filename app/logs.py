@@ -4,9 +4,11 @@ Everything goes through `configure`'s one handler. Tokens are struck out of what
 any, and this is for the one that nobody thought of.
 """
 
+import json
 import logging
 import re
 import sys
+from datetime import UTC, datetime
 from typing import Final, TextIO
 
 import structlog
@@ -18,6 +20,8 @@ from everspace.wire import HEADER_REQUEST_ID
 
 AUTO: Final = "auto"
 JSON: Final = "json"
+REQUEST: Final = "request"
+"""The message of a request's line, and the attribute of its record that has the rest."""
 PATH_MAX: Final = 256
 """Characters of a request's path that are logged; queries never are."""
 REQUEST_ID: Final = HEADER_REQUEST_ID.lower().encode("ascii")
@@ -37,6 +41,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        flatten,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
     ends: list[Processor] = (
@@ -52,7 +57,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
             structlog.processors.JSONRenderer(),
         ]
     )
-    formatter = structlog.stdlib.ProcessorFormatter(
+    formatter = (structlog.stdlib.ProcessorFormatter if for_people else JsonLines)(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ends, strike_out],
     )
@@ -65,6 +70,26 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     logging.captureWarnings(True)
 
 
+class JsonLines(structlog.stdlib.ProcessorFormatter):
+    """Records as JSON. Those of requests, which are many, go a short way: a quarter of the time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        told = record.__dict__.get(REQUEST)
+        if told is None:
+            return super().format(record)
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+        line = {"level": record.levelname.lower(), "logger": record.name, **told}
+        line |= {"time": time.replace("+00:00", "Z"), "message": record.msg}
+        return SECRET.sub(STRUCK, json.dumps(line))
+
+
+def flatten(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A processor: what belongs to a request stands in the line as everything else does."""
+    event.update(event.pop(REQUEST, {}))
+    return event
+
+
 def strike_out(_: WrappedLogger, __: str, line: str | EventDict) -> str:
     """The last processor: the line without tokens."""
     return SECRET.sub(STRUCK, str(line))
@@ -72,8 +97,8 @@ def strike_out(_: WrappedLogger, __: str, line: str | EventDict) -> str:
 
 def log_request(exchange: Exchange, seconds: float) -> None:
     """An observer of the gate: a request is over. Those that failed are warnings, all others information."""
-    failed = exchange.status == 500
-    if not failed and not log.isEnabledFor(logging.INFO):
+    level = logging.WARNING if exchange.status == 500 else logging.INFO
+    if not log.isEnabledFor(level):
         return
     scope = exchange.scope
     fields = {
@@ -87,8 +112,9 @@ def log_request(exchange: Exchange, seconds: float) -> None:
         "uid": None if exchange.cred is NOBODY else exchange.cred.uid,
         "peer": (scope.get("client") or (None,))[0],
     }
-    told = {name: value for name, value in fields.items() if value is not None}
-    log.log(logging.WARNING if failed else logging.INFO, "request", extra=told)
+    record = logging.LogRecord(log.name, level, __file__, 0, REQUEST, (), None)
+    record.__dict__[REQUEST] = {name: value for name, value in fields.items() if value is not None}
+    log.handle(record)
 
 
 def exchange_id(exchange: Exchange) -> str:

@@ -153,6 +153,19 @@ def test_people_get_lines_that_they_can_read(tmp_path: Path) -> None:
     assert "\x1b" not in text
 
 
+async def test_requests_are_lines_for_people_too(tmp_path: Path) -> None:
+    async with running(tmp_path / "data") as site:
+        with configured(tmp_path, log_format="console", log_level="info") as stream:
+            await site.call("GET", f"/vas/7?token={SECRET}", token=SECRET)
+        with configured(tmp_path, log_format="console", log_level="error") as quiet:
+            await site.call("GET", "/vas/7")
+    text = stream.getvalue()
+    assert "status=401" in text
+    assert "path=/v1/vas/7" in text
+    assert text.count("\n") == 1
+    assert quiet.getvalue() == ""
+
+
 def test_a_file_is_no_terminal(tmp_path: Path) -> None:
     with configured(tmp_path) as stream:
         logging.getLogger("everspace").warning("line\nfeed \x00 \udcff")

@@ -30,7 +30,7 @@ def main() -> int:
         serve.serve(settings, opener)
         return 0
 
-    serve.run = run
+    serve.run = run  # type: ignore[assignment]
     sys.argv = ["everspaced", "serve", "--data-dir", data_dir]
     return cli.main()
 
