@@ -12,8 +12,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from app import strict_json
 from app.errors import bad_input
+from app.http import parse_query
 
 KEY_LENGTH_MAX: Final = 255
+SPELLED_BYTES_MAX: Final = 1 << 20
+"""Of a body that is looked into; a longer one is the same only if all its bytes are."""
 UID_BYTES: Final = 4
 NAME_BYTES: Final = UID_BYTES + 32
 """Of a receipt's name: the uid, and the SHA-256 of the key."""
@@ -26,7 +29,7 @@ class Subject(NamedTuple):
     """The task and the thread that a request is about."""
 
     pid: str = ""
-    tid: int | None = None
+    tid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +59,18 @@ def key_of(asked: Asked, uid: int, body: bytes | bytearray) -> Key | None:
         return None
     if len(values) > 1:
         raise bad_input("Idempotency-Key is given twice")
+    name = uid.to_bytes(UID_BYTES) + sha256(parse_key(values[0])).digest()
     path, pid = _without_pid(asked.scope["path"])
-    rest, tid = _without_tid(body)
-    told = "\n".join((asked.method, path, asked.scope["query_string"].decode("latin-1"), ""))
-    return Key(
-        uid,
-        uid.to_bytes(UID_BYTES) + sha256(parse_key(values[0])).digest(),
-        sha256(told.encode("utf-8", "surrogatepass") + rest).digest(),
-        Subject(pid, tid),
-    )
+    query = parse_query(asked.scope["query_string"])
+    tid = query.pop("tid", "")
+    fingerprint = sha256(json.dumps([asked.method, path, sorted(query.items())]).encode("ascii"))
+    members = _members(body)
+    if members is None:
+        fingerprint.update(body)
+    else:
+        tid = str(members.pop("tid", tid))
+        fingerprint.update(json.dumps(members, sort_keys=True).encode("ascii"))
+    return Key(uid, name, fingerprint.digest(), Subject(pid, tid))
 
 
 def parse_key(value: bytes) -> bytes:
@@ -88,13 +94,12 @@ def _without_pid(path: str) -> tuple[str, str]:
     return path, ""
 
 
-def _without_tid(body: bytes | bytearray) -> tuple[bytes, int | None]:
-    """A JSON object in one spelling without its `tid`, and that; any other body as it is. No body is no members."""
+def _members(body: bytes | bytearray) -> dict[str, Any] | None:
+    """Those of a JSON object, none of no body; None for any other body."""
+    if not body:
+        return {}
     try:
-        value = strict_json.loads(body) if body else {}
+        value = strict_json.loads(body) if len(body) <= SPELLED_BYTES_MAX else None
     except strict_json.JsonError:
-        return bytes(body), None
-    if not isinstance(value, dict):
-        return bytes(body), None
-    tid = value.pop("tid", None)
-    return json.dumps(value, sort_keys=True).encode("ascii"), tid if isinstance(tid, int) else None
+        return None
+    return value if isinstance(value, dict) else None

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import receipts
-from app.idempotency import parse_key
+from app.idempotency import key_of, parse_key
 from engine.changes import PutReceipt
 from engine.errors import EngineError
 from storage.errors import StoreFull
@@ -137,6 +137,44 @@ async def test_another_spelling_of_the_same_is_the_same(site: Site) -> None:
     body = b'{ "mode":384,\n "name" : "l\\u0061b" }'
     again = await site.send("POST", "/v1/vas", [body], {**JSON, "idempotency-key": "k"})
     assert is_replay(again)
+
+
+class Asked:
+    """A request as far as its fingerprint needs it."""
+
+    method = "POST"
+
+    def __init__(self, path: str, query: bytes, body: bytes) -> None:
+        self.scope = {"headers": [(b"idempotency-key", b"k")], "path": path, "query_string": query}
+        self.body = body
+
+
+def same(left: Asked, right: Asked) -> tuple[bool, bool]:
+    """Whether two requests ask the same, and of the same task and thread."""
+    one, two = (key_of(asked, 7, asked.body) for asked in (left, right))
+    assert one is not None
+    assert two is not None
+    assert one.name == two.name
+    return one.fingerprint == two.fingerprint, one.subject == two.subject
+
+
+def test_what_is_the_same() -> None:
+    first = Asked("/v1/tasks/7/mmap", b"a=1&b=2", b'{"x": 1, "y": [2, 3]}')
+    assert same(first, Asked("/v1/tasks/7/mmap", b"b=2&a=1", b' {"y":[2,3],"x":1}')) == (True, True)
+    assert same(first, Asked("/v1/tasks/8/mmap", b"a=1&b=2", first.body)) == (True, False)
+    assert same(first, Asked("/v1/tasks/7/mmap", b"a=1&b=2&tid=9", first.body)) == (True, False)
+    assert same(first, Asked("/v1/tasks/7/mmap", b"a=1&b=2", b'{"x": 1, "y": [2, 3], "tid": 9}')) == (
+        True,
+        False,
+    )
+    assert same(first, Asked("/v1/tasks/7/mremap", b"a=1&b=2", first.body)) == (False, True)
+    assert same(first, Asked("/v1/tasks/7/mmap", b"a=1", first.body)) == (False, True)
+    assert same(first, Asked("/v1/tasks/7/mmap", b"a=1&b=2", b'{"x": 1, "y": [3, 2]}')) == (False, True)
+    assert same(Asked("/v1/tasks", b"", b""), Asked("/v1/tasks", b"", b"{}")) == (True, True)
+    assert same(Asked("/v1/tasks", b"", b"\xff"), Asked("/v1/tasks", b"", b"\xfe")) == (False, True)
+    long = b'{"x": "' + b"x" * (1 << 20) + b'"}'
+    assert same(Asked("/v1/tasks", b"", long), Asked("/v1/tasks", b"", long)) == (True, True)
+    assert same(Asked("/v1/tasks", b"", long), Asked("/v1/tasks", b"", b" " + long)) == (False, True)
 
 
 async def test_another_task_is_something_else(site: Site) -> None:
