@@ -318,10 +318,16 @@ class Executor:
             value = call()
         except EngineError as refused:
             if refused.partial:
-                self.quotas.judge(txn)
+                self._judge(txn)
             raise
-        self.quotas.judge(txn)
+        self._judge(txn)
         return value
+
+    def _judge(self, txn: Transaction) -> None:
+        try:
+            self.quotas.judge(txn)
+        except StoreError as cause:
+            raise _refusal(cause) from cause
 
     def _track(self, txn: Transaction, value: object, refused: EngineError | None) -> Outcome:
         """Decide what the outcome has to wait for."""

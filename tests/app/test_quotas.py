@@ -1,12 +1,15 @@
 """Quotas: each limit at its edge, by every way that leads there; and that nothing half done stays."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.accounts import open_accounts
 from storage.accounts import Quota
-from storage.errors import StoreFull
+from storage.errors import StoreFailed, StoreFull
 from tests.app.support import ANON_FIXED, BASE, BYTES, PAGE, PROT_RW, Answer, Site, held, running, until
 
 UID = 1001
@@ -325,3 +328,31 @@ async def test_a_commit_that_fails_takes_back_what_it_counted(tmp_path: Path) ->
         await alice.space("space")
         assert (await alice.write(sid, 2, 2)).status == 204
         assert await alice.pages() == 2
+
+
+async def test_a_store_that_cannot_count_refuses(tmp_path: Path) -> None:
+    async with held(tmp_path / "data") as (site, store):
+        alice = limited(site, bytes=PAGE)
+        sid = await alice.segment("segment")
+
+        def broken(object_id: int, pages: Sequence[int]) -> int:
+            raise StoreFailed("unreadable")
+
+        store.pages_new = broken  # type: ignore[method-assign]
+        assert (await alice.write(sid, 0)).errno == "EIO"
+        assert (await alice.usage())["bytes"] == 0
+
+
+async def test_quotas_hold_where_nobody_tells_when_they_change(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site.service.authenticator._accounts, "data_version", lambda: None)
+    alice = limited(site, spaces=1)
+    await alice.space("space")
+    refused(await alice.call("POST", "/vas", {"name": "more", "mode": 0o600}), "spaces", 1, 1, 1)
+    alice.limit(spaces=2)
+    await alice.space("more")
+    alice.limit(spaces=1)
+    given = await site.space("given")
+    await site.service.authenticator.look()
+    refused(await site.call("PATCH", f"/vas/{given}", {"uid": UID}), "spaces", 1, 2, 1)

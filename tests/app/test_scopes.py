@@ -142,6 +142,20 @@ async def test_accounts_that_do_not_answer_are_503(site: Site, monkeypatch: pyte
     assert (await site.send("GET", "/v1/vas")).status == 200
 
 
+async def test_where_nobody_tells_of_changes_each_request_asks(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site.service.authenticator._accounts, "data_version", lambda: None)
+    token = limited(site, "read")
+    assert (await site.call("GET", "/vas", token=token)).status == 200
+    assert (await site.call("POST", "/vas", {}, token=token)).errno == "EPERM"
+    async with following(site, token=token) as stream:
+        revoke_all(site)
+        assert (await site.call("GET", "/vas", token=token)).status == 401
+        await until(lambda: stream.ended)
+    assert not site.service.authenticator._known
+
+
 async def test_tokens_are_not_kept(site: Site) -> None:
     await site.ok("GET", "/vas")
     token = site.token.encode()
