@@ -153,13 +153,22 @@ def _sqlite(url: URL) -> Engine:
 
 def _postgresql(url: URL) -> Engine:
     limits: dict[str, Any] = {"connect_timeout": TIMEOUT_S, "tcp_user_timeout": TIMEOUT_S * 1000}
-    return create_engine(
+    engine = create_engine(
         url,
         connect_args={name: limit for name, limit in limits.items() if name not in url.query},
         pool_pre_ping=True,
         pool_timeout=TIMEOUT_S,
         hide_parameters=True,
     )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"SET lock_timeout = '{TIMEOUT_S}s'")
+        cursor.close()
+        connection.commit()
+
+    return engine
 
 
 def _revision(connection: Connection) -> str | None:

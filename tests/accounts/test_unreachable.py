@@ -115,6 +115,25 @@ def test_a_file_that_another_process_keeps_locked(
     store.close()
 
 
+def test_a_table_that_another_process_keeps_locked(
+    postgresql: PostgreSQL, postgresql_template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account_database, "TIMEOUT_S", 1)
+    place = Place("postgresql", postgresql.url(postgresql.create(postgresql_template)))
+    store = AccountStore(place.url)
+    token = store.create_account(7, (7,), "ada")
+    engine = place.engine()
+    with engine.begin() as connection:
+        connection.exec_driver_sql("SELECT * FROM account_version FOR UPDATE")
+        unreachable(store, WRITES[:1])
+        store.journal.append([of_command("test", "waits for nobody")])
+        assert bearer(store, token).name == "ada", "reading goes on"
+    engine.dispose()
+    store.rename_account(7, "Ada")
+    assert bearer(store, token).name == "Ada"
+    store.close()
+
+
 def test_a_file_that_is_full(tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit is refused as a whole; what is there stays and can be read."""
     file = tmp_path / FILE_NAME
