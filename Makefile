@@ -13,7 +13,7 @@ MODE ?= all
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check audit format test oracle crash demo serve bench openapi lock
+.PHONY: help setup check audit format test oracle crash load demo serve bench openapi lock
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ oracle: setup ## compare the engine with the running kernel, N sequences in each
 
 crash: setup ## kill, fail and cut off power for N rounds (SEED, MINUTES); see docs/reliability.md
 	$(BIN)/python -m tests.crash --rounds $(if $(filter command line,$(origin N)),$(N),10) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+load: setup ## 64 clients for 60 s beside others that do not behave; latencies and memory (SECONDS, CLIENTS, SEED)
+	$(BIN)/python -m tests.load --seconds $(or $(SECONDS),60) --clients $(or $(CLIENTS),64) $(if $(SEED),--seed $(SEED))
 
 demo: setup ## fill a space, kill the service, start it again, find everything there
 	$(BIN)/python -m examples.word_index
