@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, Protocol
 
 from app.errors import status_of
 from app.http import Exchange
+from app.logs import SECRET, STRUCK
 from engine.errors import EngineError
 from everspace.wire import API_PREFIX
 from storage.audit import AuditEntry, AuditRecord
@@ -259,7 +260,8 @@ class Auditing:
 
 
 def target_of(path: str, made: str) -> str:
-    """What it was about: the path, and what was made there."""
+    """What it was about: the path, and what was made there. Tokens that somebody put into a path are struck out."""
+    path = SECRET.sub(STRUCK, path)
     if not made:
         return path
     return made if made.startswith(path) else f"{path} -> {made}"
@@ -267,4 +269,4 @@ def target_of(path: str, made: str) -> str:
 
 def _request_id(exchange: Exchange) -> str:
     common = exchange.common
-    return common[1][1].decode("ascii") if len(common) > 1 else ""
+    return SECRET.sub(STRUCK, common[1][1].decode("ascii")) if len(common) > 1 else ""

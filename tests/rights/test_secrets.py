@@ -78,6 +78,7 @@ def work(service: Service, token: str) -> bytes:
             ),
             ("GET", "/v1/vas", {"Authorization": f"bearer  {token}"}),
             ("GET", "/v1/vas", {"Authorization": f"Bearer {UNKNOWN}"}),
+            ("GET", "/v1/none", {**good, "X-Request-Id": token}),
             ("GET", "/v1/vas", {"Cookie": f"token={token}", "X-Api-Key": token}),
             ("POST", "/v1/vas", {**good, "Content-Type": "application/json"}),
             ("PATCH", "/v1/vas/1", {**good, "If-Match": f'"{UNKNOWN}"'}),
