@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from app.errors import CannotListenError
 from app.http import NOBODY, Exchange
-from app.logs import exchange_id
+from app.logs import SECRET, STRUCK, exchange_id
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ class Tracing:
         attributes: dict[str, str | int] = {
             "http.request.method": scope["method"],
             "url.scheme": scope["scheme"],
-            "url.path": scope["path"][:256],
+            "url.path": SECRET.sub(STRUCK, scope["path"])[:256],
             "http.response.status_code": status,
-            "everspace.request_id": exchange_id(exchange),
+            "everspace.request_id": SECRET.sub(STRUCK, exchange_id(exchange)),
         }
         if exchange.cred is not NOBODY:
             attributes["enduser.id"] = str(exchange.cred.uid)

@@ -219,3 +219,23 @@ def test_what_is_printed_of_settings_and_requests_has_no_secret(tmp_path: Path) 
 def test_a_page_that_describes_the_interface_keeps_no_token() -> None:
     start = (Path(__file__).parents[2] / "app" / "static" / "start.js").read_text(encoding="utf-8")
     assert "persistAuthorization: false" in start
+
+
+async def test_spans_of_requests_have_no_token(tmp_path: Path) -> None:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from app.telemetry import Tracing
+    from tests.app.support import running
+
+    spans, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    async with running(tmp_path / "data") as site:
+        site.app.observers.append(Tracing(provider).observe)
+        for path in (f"/v1/vas?token={site.token}", f"/v1/{site.token}", f"/{site.token}"):
+            await site.send("GET", path, headers={"x-request-id": site.token})
+        provider.shutdown()
+        told = "".join(span.to_json() for span in spans.get_finished_spans())
+    assert told.count("url.path") == 3
+    assert site.token not in told
