@@ -416,7 +416,7 @@ class LmdbStore:
 
 
 def _size(group: ChangeSet) -> int:
-    """Bytes that a group adds to the file, about."""
+    """Bytes that a group adds to the file, about; whole pages."""
     pages = sum(map(len, group.puts.values()))
     chunks = -(-pages // chunk_slots(group.page_size)) * chunk_cost(
         chunk_slots(group.page_size), group.page_size
@@ -431,7 +431,7 @@ def _size(group: ChangeSet) -> int:
     )
     rows = sum(map(len, tables)) + len(group.layers.objects) + len(group.layers.parents)
     rows += len(group.drops) + len(group.moved)
-    return chunks * OVERFLOW_PAGE + rows * ROW_BYTES + group.receipt_bytes
+    return (chunks - (-(rows * ROW_BYTES + group.receipt_bytes) // OVERFLOW_PAGE)) * OVERFLOW_PAGE
 
 
 def _append(tables: Tables, txn: Txn, row: tuple[bytes, bytes]) -> None:

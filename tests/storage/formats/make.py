@@ -110,6 +110,9 @@ def by_store(data: Path) -> None:
         store.commit([[ask.DropPages(first + 1, 0, 3), ask.CloneObject(first + 1, first + 2)]])
         store.commit([[put(first + 2, 8, mark=8000), ask.DropObject(first + 1)]])
         store.maintain()
+    if VERSION > 2:
+        store.commit([[ask.PutReceipt(b"by hand", b"done"), ask.PutReceipt(b"gone", b"")]])
+        store.commit([[ask.DropReceipt(b"gone")]])
     say(store, data.parent / "expected.json")
     sys.stdout.flush()
     os.kill(os.getpid(), signal.SIGKILL)
@@ -134,6 +137,8 @@ def say(store: LmdbStore, path: Path) -> None:
         if hasattr(image, name)
     }
     found["format"] = VERSION
+    if hasattr(image, "receipts"):
+        found["receipts"] = {key.hex(): value.hex() for key, value in image.receipts.items()}
     found["pages"] = {
         object_id: {page: sha256(content).hexdigest()[:16] for page, content in sorted(pages.items())}
         for object_id in range(1, image.next_object)
