@@ -7,6 +7,7 @@ happened, and whoever claims the directory next takes them out of there, if the 
 import errno
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -55,8 +56,9 @@ class DataDir:
                 owner = f"process {holder}" if holder else "another process"
                 raise DataDirInUse(f"{path} is in use by {owner}") from None
             raise StoreUnusable(f"{path} cannot be locked: {error.strerror}") from error
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # the lock holds without its text, which a full disk may refuse
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         directory = DataDir(path, lock)
         try:
             directory.take_restored()

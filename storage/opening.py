@@ -81,6 +81,8 @@ def open_store(
         directory.release()
         if isinstance(error, lmdb.Error):
             raise _unusable(directory.store_file, error) from error
+        if isinstance(error, OSError):
+            raise StoreUnusable(f"{directory.store_file} cannot be opened: {error.strerror}") from error
         raise
 
 
