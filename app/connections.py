@@ -105,7 +105,12 @@ class Connections:
     def look(self, now: float) -> None:
         """End what is too slow. `now` is in seconds, of a clock that never goes back."""
         for connection in list(self.open):
-            connection.look(now)
+            try:
+                connection.look(now)
+            except Exception:  # whatever is wrong with one must not end the others
+                log.exception("a connection of %s could not be looked at", connection.peer)
+                self.leave(connection)
+                connection.abort()
 
 
 class Connection(HttpToolsProtocol):
@@ -227,9 +232,10 @@ class Connection(HttpToolsProtocol):
     def _unsent(self) -> int:
         """Bytes that the client has not taken: here and in the kernel, which would hide a slow reader for minutes."""
         size: int = self.transport.get_write_buffer_size()
-        number = self.transport.get_extra_info("socket").fileno()
-        with contextlib.suppress(OSError):  # closed meanwhile
-            size += struct.unpack("i", fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4)))[0]
+        opened = self.transport.get_extra_info("socket")
+        if opened is not None:  # there is none when TLS has failed meanwhile
+            with contextlib.suppress(OSError):
+                size += struct.unpack("i", fcntl.ioctl(opened.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
         return size
 
     def _cut(self, phase: str) -> None:

@@ -83,6 +83,8 @@ def _of_the_store(service: Service) -> Iterator[Figure]:
 
 
 def _of_accounts(gate: Gate) -> Iterator[Figure]:
+    yield _gauge("bodies_held_bytes", "Of large bodies and answers that are held.", gate.room.taken)
+    yield _count("bodies_refused", "Bodies and answers that there was no room for.", gate.room.refusals)
     auditing, quotas = gate.service.auditing, gate.service.executor.quotas
     over = [((limit,), number) for limit, number in quotas.refusals.items()]
     yield Figure("quota_refusals", "Calls that a quota did not let through.", True, over, ("limit",))

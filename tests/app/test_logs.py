@@ -17,7 +17,7 @@ from tests.app.support import BASE, running
 from tests.conformance.support.http import Http, Problem
 from tests.conformance.support.service import EVERSPACED, Service, run
 
-SECRET = "evs_" + "S3cret-" * 6
+CANARY = "evs_" + "S3cret-" * 6
 BYTES = b"the bytes of somebody"
 
 
@@ -51,18 +51,18 @@ def test_every_line_of_a_service_is_json_without_secrets(tmp_path: Path) -> None
         pid = ada.call("POST", "/v1/tasks", {}, status=201).json["pid"]
         wanted = {"addr": BASE, "length": 4096, "prot": 3, "flags": 0x32}
         ada.call("POST", f"/v1/tasks/{pid}/mmap", wanted)
-        ada.call("PUT", f"/v1/tasks/{pid}/memory?addr={BASE:#x}&token={SECRET}", raw=BYTES)
+        ada.call("PUT", f"/v1/tasks/{pid}/memory?addr={BASE:#x}&token={CANARY}", raw=BYTES)
         with pytest.raises(Problem, match="EACCES"):
             ada.call("DELETE", f"/v1/vas/{vid}")
-        for bad in (SECRET, f"{SECRET} {token}", "nobody's"):
+        for bad in (CANARY, f"{CANARY} {token}", "nobody's"):
             with pytest.raises(Problem, match="401"):
                 service.http(bad).call("GET", "/v1/vas")
         with pytest.raises(Problem, match="404"):
-            root.call("GET", f"/v1/{SECRET}/{token}", headers={"x-request-id": "mine"})
-        root.call("GET", f"/v1/vas?name={SECRET}")
+            root.call("GET", f"/v1/{CANARY}/{token}", headers={"x-request-id": "mine"})
+        root.call("GET", f"/v1/vas?name={CANARY}")
         assert service.stop() == 0
         said = service.said()
-        secrets = (service.root_token, token, SECRET, BYTES.decode())
+        secrets = (service.root_token, token, CANARY, BYTES.decode())
     assert not [secret for secret in secrets if secret in said]
     told = lines(said)
     assert {"time", "level", "logger", "message"} <= set.intersection(*(set(line) for line in told))
@@ -111,7 +111,7 @@ async def test_requests_that_fail_are_told_at_the_usual_level(
     async with running(tmp_path / "data") as site:
 
         def fails(*_: object) -> None:
-            raise RuntimeError(f"a defect with {SECRET}")
+            raise RuntimeError(f"a defect with {CANARY}")
 
         monkeypatch.setattr(type(site.service.machine), "read", fails)
         with configured(tmp_path, log_format="json") as stream:
@@ -123,22 +123,22 @@ async def test_requests_that_fail_are_told_at_the_usual_level(
     assert "Traceback" in defect["exception"]
     assert (request["message"], request["level"], request["status"]) == ("request", "warning", 500)
     assert request["request_id"] == answer.headers["x-request-id"]
-    assert SECRET not in stream.getvalue()
+    assert CANARY not in stream.getvalue()
 
 
 @pytest.mark.parametrize("format", ["json", "console"])
 def test_tokens_are_struck_out_whoever_writes_them(tmp_path: Path, format: str) -> None:
     with configured(tmp_path, log_format=format) as stream:
         log = logging.getLogger("some.library")
-        log.warning("asked with %s", SECRET)
-        log.warning("headers %s", {"Authorization": f"Bearer {SECRET[4:]}"})
-        log.warning("curl -H 'authorization: bearer %s'", SECRET[4:])
-        log.warning("told", extra={"header": SECRET})
+        log.warning("asked with %s", CANARY)
+        log.warning("headers %s", {"Authorization": f"Bearer {CANARY[4:]}"})
+        log.warning("curl -H 'authorization: bearer %s'", CANARY[4:])
+        log.warning("told", extra={"header": CANARY})
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.warn(f"unused {SECRET}", stacklevel=1)
+            warnings.warn(f"unused {CANARY}", stacklevel=1)
     text = stream.getvalue()
-    assert SECRET[4:] not in text
+    assert CANARY[4:] not in text
     assert text.count("(struck out)") >= 5
     if format == "json":
         assert len(lines(text)) == 5
@@ -156,7 +156,7 @@ def test_people_get_lines_that_they_can_read(tmp_path: Path) -> None:
 async def test_requests_are_lines_for_people_too(tmp_path: Path) -> None:
     async with running(tmp_path / "data") as site:
         with configured(tmp_path, log_format="console", log_level="info") as stream:
-            await site.call("GET", f"/vas/7?token={SECRET}", token=SECRET)
+            await site.call("GET", f"/vas/7?token={CANARY}", token=CANARY)
         with configured(tmp_path, log_format="console", log_level="error") as quiet:
             await site.call("GET", "/vas/7")
     text = stream.getvalue()

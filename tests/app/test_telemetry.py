@@ -15,8 +15,8 @@ from app.settings import Settings
 from tests.app.support import BASE, running
 from tests.conformance.support.service import Service, free_port
 
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-PARENT = "b7ad6b7169203331"
+TRACE = bytes(range(1, 17)).hex()
+PARENT = bytes(range(1, 9)).hex()
 MINE = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 

@@ -97,8 +97,9 @@ def test_only_clients_with_a_certificate_are_let_in(certificates: Certificates, 
             service.ask("/v1/vas", certificates.client())
         stranger = Certificates(tmp_path / "stranger")
         context = certificates.client(stranger.issue("stranger"))
-        with pytest.raises(OSError):
-            service.ask("/v1/vas", context)
+        for _ in range(40):  # some fail just when connections are looked at
+            with pytest.raises(OSError):
+                service.ask("/v1/vas", context)
         assert service.ask("/v1/vas")[0] == 200
         assert "Traceback" not in service.said()
 
