@@ -1,11 +1,13 @@
 """Every call of a batch, made in everybody's own task: on the owner's things, for the owner's tasks, by the owner's threads."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from app.calls import CALLS
+from everspace.wire import frames
 from tests.app.support import BASE, PAGE
 from tests.rights.needs import (
     ACCOUNT,
@@ -194,5 +196,41 @@ async def test_a_batch_that_is_refused_in_its_midst_kept_nothing_of_others(calle
     answer = await callers.send(Caller.OTHER, "POST", path, {"calls": calls})
     assert (answer.errno, answer.json["index"]) == ("EACCES", 1)
     assert SECRET not in answer.body
+    assert await world.state() == before
+    await world.end()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_frames_name_no_thread_of_another_task_either(callers: Callers) -> None:
+    """The framed form of a batch: the same calls, judged alike."""
+    world = await World(callers, 0o600).make()
+    before, tid = await world.state(), world.names["tid"]
+    media = {"content-type": frames.MEDIA_FRAMES}
+    foreign = [
+        frames.WHOLE_LOAD.pack(frames.LOAD.size, frames.OF_LOAD, tid, BASE, 8),
+        frames.WHOLE_STORE.pack(frames.STORE.size + 4, frames.OF_STORE, tid, BASE, 0) + b"evil",
+        frames.call("read", {"addr": hex(BASE), "length": 8, "tid": tid}),
+        frames.call("vas_attach", {"vid": world.names["vid"], "type": "ro"}),
+        frames.call("vas_detach", {"vid": world.names["vid"], "pid": world.names["holder"]}),
+    ]
+    errnos = ["ESRCH", "ESRCH", "ESRCH", "EACCES", "EPERM"]
+    for caller in (Caller.MEMBER, Caller.OTHER):
+        path = f"/v1/tasks/{callers.mine[caller]}/batch"
+        answer = await callers.send(
+            caller, "POST", path, frames.document(len(foreign), foreign), headers=media
+        )
+        assert answer.status == 200
+        told = [(kind, answer.body[start:end]) for kind, start, end in frames.frames_of(answer.body)]
+        assert [kind for kind, _ in told] == [frames.REFUSAL] * len(foreign)
+        assert [json.loads(payload)["errno"] for _, payload in told] == errnos
+        for frame, errno in zip(foreign, errnos, strict=True):
+            whole = await callers.send(
+                caller, "POST", f"{path}?atomic=true", frames.document(1, [frame]), headers=media
+            )
+            assert whole.errno == errno
+        own = f"/v1/tasks/{world.names['pid']}/batch"
+        assert (
+            await callers.send(caller, "POST", own, frames.document(0, []), headers=media)
+        ).errno == "EPERM"
     assert await world.state() == before
     await world.end()
