@@ -1,6 +1,7 @@
 """`everspaced quota set|show`: what accounts may own and ask for at most. With effect at once."""
 
 import argparse
+import re
 from typing import TYPE_CHECKING, Final
 
 from app.commands.options import Commands, accounts_of, add_data_dir, identity, table
@@ -12,11 +13,14 @@ if TYPE_CHECKING:
 LIMITS: Final = (
     ("spaces", "spaces that it may own"),
     ("segments", "segments that it may own"),
-    ("bytes", "bytes of pages that may be kept for what it owns"),
+    ("bytes", "bytes of pages that may be kept for what it owns, like 1073741824, 512M or 10GiB"),
     ("tasks", "tasks that it may have"),
     ("rate", "requests a second"),
 )
 NONE: Final = "none"
+PLAIN: Final = re.compile(r"(?P<number>[0-9]{1,19})(?P<unit>)")
+SIZE: Final = re.compile(r"(?P<number>[0-9]{1,19})(?:(?P<unit>[KMGT])(?:iB)?)?")
+"""Units are powers of 1024."""
 
 
 def add_to(commands: Commands) -> None:
@@ -67,9 +71,11 @@ def run_show(arguments: argparse.Namespace) -> int:
 def _limit(name: str, text: str) -> int | None:
     if text == NONE:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise AccountInvalid(f"--{name}: {text!r:.40} is neither a number nor {NONE}")
-    return int(text)
+    sized = SIZE.fullmatch(text) if name == "bytes" else PLAIN.fullmatch(text)
+    if sized is None:
+        like = " like 512M or 10GiB" if name == "bytes" else ""
+        raise AccountInvalid(f"--{name}: {text!r:.40} is neither a number{like} nor {NONE}")
+    return int(sized["number"]) << 10 * " KMGT".index(sized["unit"] or " ")
 
 
 def _show(quotas: "dict[int, Quota]") -> None:

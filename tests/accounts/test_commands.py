@@ -130,10 +130,17 @@ def test_quotas(everspaced: Run, accounts: AccountStore) -> None:
     assert rows(everspaced("quota show")) == [["7", "none", "4", "1048576", "5", "9"]]
     everspaced("quota show --uid 9", status=1)
     everspaced("quota set --uid 9 --spaces 1", status=1)
-    for options in ("", "--spaces -1", "--spaces x", "--rate 0", f"--bytes {2**63}", "--tasks 1e3"):
+    for options in (
+        "", "--spaces -1", "--spaces x", "--rate 0", f"--bytes {2**63}", "--tasks 1e3", "--tasks 1K", "--bytes 1.5G",
+        "--bytes G", "--bytes 1GB", "--bytes 8388608T", "--bytes 1E", "--spaces ²", "--bytes ٣",
+    ):  # fmt: skip
         everspaced(f"quota set --uid 7 {options}", status=2)
     everspaced("quota set --uid 0 --spaces 1", status=2)
     assert accounts.quotas() == {7: Quota(None, 4, 1048576, 5, 9)}
+    for text, size in (("0", 0), ("64K", 2**16), ("512MiB", 2**29), ("10G", 10 * 2**30), ("3TiB", 3 * 2**40)):
+        assert rows(everspaced(f"quota set --uid 7 --bytes {text}")) == [
+            ["7", "none", "4", str(size), "5", "9"]
+        ]
 
 
 def test_the_journal(everspaced: Run, accounts: AccountStore) -> None:
