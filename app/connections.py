@@ -11,6 +11,7 @@ and no timer:
 A window is `stall_timeout` long; in each, `body_rate` times that many bytes have to move, at least one.
 """
 
+import asyncio
 import contextlib
 import fcntl
 import logging
@@ -113,6 +114,26 @@ class Connections:
                 connection.abort()
 
 
+class Outgoing:
+    """A transport that drops what is written after its end.
+
+    uvloop raises then, and before it has told anybody that the client is gone.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._write = transport.write
+        self.is_closing = transport.is_closing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send it, if there is anybody."""
+        if not self.is_closing():
+            self._write(data)
+
+
 class Connection(HttpToolsProtocol):
     """One connection. `received` counts the bytes of the client, `requests` the heads that were begun."""
 
@@ -139,7 +160,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """A client; over a limit it is told so and let go."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", Outgoing(transport)))
         self.peer = self.client[0] if self.client else None
         limit = self._all.admit(self)
         if limit is None:

@@ -1,5 +1,6 @@
 """Connections: a defect of one is not that of others, and what listeners hand on to those they accept."""
 
+import asyncio
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app import server
-from app.connections import Bounds, Connection, Connections
+from app.connections import Bounds, Connection, Connections, Outgoing
 from app.settings import Settings
 
 
@@ -62,9 +63,27 @@ def test_the_kernel_asks_after_silent_peers(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, port=0)
     with ExitStack() as stack:
         (listener,) = map(stack.enter_context, server.bind(settings))
-        client = stack.enter_context(socket.create_connection(listener.getsockname()[:2]))
+        stack.enter_context(socket.create_connection(listener.getsockname()[:2]))
         accepted = stack.enter_context(listener.accept()[0])
-        assert client
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         for option, value in server.KEEPALIVE:
             assert accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, option)) == value
+
+
+class Closed(asyncio.Transport):
+    """A transport of uvloop whose client has just gone."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def write(self, data: object) -> None:
+        raise RuntimeError("the handler is closed")
+
+    def get_write_buffer_size(self) -> int:
+        return 7
+
+
+def test_what_is_written_after_the_end_is_dropped() -> None:
+    outgoing = Outgoing(Closed())
+    outgoing.write(b"to nobody")
+    assert outgoing.get_write_buffer_size() == 7
