@@ -1,10 +1,10 @@
 """The API described: /openapi.json and, without any network, /docs."""
 
+import json
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from starlette.responses import FileResponse, Response
 
 from app.errors import HttpProblem
@@ -38,10 +38,13 @@ PAGE = """<!DOCTYPE html>
 
 
 @router.get("/openapi.json")
-async def document(request: Request) -> JSONResponse:
-    """The OpenAPI document."""
-    described: dict[str, Any] = request.app.openapi()
-    return JSONResponse(described)
+async def document(request: Request) -> Response:
+    """The OpenAPI document. It is written once: anybody may ask for it, and writing it takes long."""
+    app = request.app
+    written: bytes | None = getattr(app.state, "document", None)
+    if written is None:
+        written = app.state.document = json.dumps(app.openapi()).encode("ascii")
+    return Response(written, media_type="application/json")
 
 
 @router.get("/docs")
