@@ -1,4 +1,4 @@
-"""The framed form of a batch, the service's half: frames become calls, results become frames. See everspace.frames."""
+"""The framed form of a batch, the service's half: frames become calls, results become frames. See everspace.wire.frames."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from app.calls import load, store
 from app.errors import bad_input, too_big
 from app.executor import Waiting
 from engine.errors import EngineError
-from everspace.frames import (
+from everspace.wire.frames import (
     BYTES,
     CALL,
     FRAME,

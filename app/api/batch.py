@@ -18,8 +18,8 @@ from app.http import JSON_HEADER, Exchange, flag, optional_number, task_id
 from app.idempotency import Key, key_of
 from app.service import Service
 from engine.errors import EngineError, Lacking, PagesNeeded
-from everspace.frames import MEDIA_FRAMES, PAYLOAD_BYTES_MAX
 from everspace.wire import MEDIA_JSON
+from everspace.wire.frames import MEDIA_FRAMES, PAYLOAD_BYTES_MAX
 
 FRAMES_HEADER: Final[Header] = (b"content-type", MEDIA_FRAMES.encode("ascii"))
 _CALL_MEMBERS = frozenset({"call", "args"})

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from everspace import frames
-from everspace.frames import BYTES, CALL, OF_LOAD, OF_STORE, REFUSAL, VALUE
+from everspace.wire import frames
+from everspace.wire.frames import BYTES, CALL, OF_LOAD, OF_STORE, REFUSAL, VALUE
 from tests.app.support import BASE, PAGE, Answer, Site, running
 
 FRAMES = {"content-type": frames.MEDIA_FRAMES}

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.calls import CALLS
-from everspace import frames
+from everspace.wire import frames
 from tests.app.support import BASE, BYTES, PAGE, Answer, Site, running
 from tests.app.test_fuzz import BODIES
 

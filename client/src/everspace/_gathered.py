@@ -4,17 +4,17 @@ import json
 from collections.abc import Callable
 from typing import Any, Generic, SupportsIndex, TypeVar
 
-from everspace import frames
 from everspace._calls import memory
 from everspace._calls.call import Buffer, Call, TaskState, ThreadState, a_durability, integer, readable
 from everspace._session import Session
 from everspace.errors import ProtocolError, VasError, problem_error
 from everspace.transport import Response
+from everspace.wire import frames
 
 T = TypeVar("T")
 S = TypeVar("S")
 Result = tuple[int, Any]
-"""The kind of a frame (everspace.frames), and the bytes or the JSON in it."""
+"""The kind of a frame (everspace.wire.frames), and the bytes or the JSON in it."""
 _LOAD = memory.read(0, 0)
 _STORE = memory.write(0, b"")
 """How the results of loads and stores are read if they come as JSON; what was asked is in the frames."""

@@ -11,9 +11,8 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
-from everspace import frames
 from everspace.transport import Request, Response
-from everspace.wire import ERRNO_STATUS, HEADER_INSTANCE, MEDIA_JSON, MEDIA_PROBLEM, hex_address
+from everspace.wire import ERRNO_STATUS, HEADER_INSTANCE, MEDIA_JSON, MEDIA_PROBLEM, frames, hex_address
 
 Handler = Callable[[Request], Response]
 

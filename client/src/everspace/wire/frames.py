@@ -1,6 +1,6 @@
 """The framed form of a batch: bytes as they are, without base64, and loads and stores without JSON.
 
-Like `everspace.wire` this is what client and service agree on, pure standard library and no state. A document is
+Like the rest of `everspace.wire` this is what client and service agree on, pure standard library and no state. A document is
 its head and its frames, one for each call or result; integers are little-endian.
 
     head     0  4  magic "EVF1"          frame   0  4  size of the payload, bytes
