@@ -149,6 +149,10 @@ class Executor:
 
         Raises what the call raises (EngineError); ENOSPC or EIO when the store failed, and then nothing was changed.
         """
+        await self._made_again()
+        return await self._run(call, wait=wait)
+
+    async def _run(self, call: Callable[[], T], *, wait: bool) -> T:
         while True:
             outcome = await self._attempt(call)
             self._flush()
@@ -172,6 +176,7 @@ class Executor:
 
         A call that is refused with EAGAIN and has its number, from 1 on, in `waits` is made by waiting there instead.
         """
+        await self._made_again()
         outcomes: list[Outcome] = []
         waits, made = waits or {}, 0
         try:
@@ -253,6 +258,7 @@ class Executor:
 
     async def settled(self) -> None:
         """Wait until nothing is pending."""
+        await self._made_again()
         self._flush()
         while self._unsettled:
             await self._decided(self._unsettled[-1])
@@ -432,6 +438,7 @@ class Executor:
         log.error("commit failed, %d transactions rolled back: %s", len(self._unsettled), failure)
         self.counts.commits_failed += 1
         self._staged.clear()
+        self.quotas.doubt()
         lost = list(self._unsettled)
         self._unsettled.clear()
         for entry in reversed(lost):
@@ -446,7 +453,7 @@ class Executor:
     def _make_again(self, calls: Sequence[Callable[[], object]]) -> None:
         """Calls that were answered at once and have been taken back, in order, before anybody can see that they were.
 
-        Only where pages have to be fetched first others may come between.
+        Where pages have to be fetched first, the calls of others wait as well.
         """
         for number, call in enumerate(calls):
             try:
@@ -465,10 +472,14 @@ class Executor:
                 if outcome.entry is not None and outcome.owns:
                     outcome.entry.redo = call
 
+    async def _made_again(self) -> None:
+        while self._again:
+            await asyncio.wait(self._again)
+
     async def _make_again_later(self, calls: Sequence[Callable[[], object]]) -> None:
         for call in calls:
             try:
-                await self.run(call, wait=False)
+                await self._run(call, wait=False)
             except EngineError as refused:
                 log.warning("a relaxed store stood on what was taken back: %s", refused)
 
