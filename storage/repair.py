@@ -34,7 +34,7 @@ from storage.housekeeping import Tuning
 from storage.nodes import decode_node_key
 from storage.offline import replaceable
 from storage.opening import MAP_BYTES, open_environment, open_store, open_tables
-from storage.recovery import recover
+from storage.recovery import Recovered, recover
 from storage.restoring import RESTORING
 from storage.rows import check_row
 from storage.tables import Tables, Txn, named_errors, page_problems
@@ -48,6 +48,7 @@ def repair(path: Path | str) -> Iterator[str]:
 
     What is still wrong, `check_dir` tells. Raises DataDirInUse, FormatUnreadable, StoreUnusable, StoreFull, StoreFailed.
     """
+    found = _Repairs()
     directory = DataDir.claim(Path(path), create=False)
     try:
         with replaceable(directory):
@@ -59,12 +60,12 @@ def repair(path: Path | str) -> Iterator[str]:
                 yield "the list of free pages was wrong: all rows were copied to a new file"
             elif problems:
                 return
-            found = _repair_rows(directory.store_file)
-            yield from found.done
+            _repair_rows(directory.store_file, found)
     except (StoreDamaged, lmdb.Error):
-        return  # no more can be proved; the check says what is wrong
+        pass  # no more can be proved; the check says what is wrong
     finally:
         directory.release()
+    yield from found.done
     if found.mixed:
         yield from _put_again(directory.path, found.mixed)
 
@@ -89,23 +90,27 @@ class _Repairs:
     mixed: list[int] = field(default_factory=list)
 
 
-def _repair_rows(path: Path) -> _Repairs:
-    """Delete damaged rows that nothing needs, raise counters: one transaction. Raises StoreDamaged: it proves nothing."""
+def _repair_rows(path: Path, found: _Repairs) -> None:
+    """Delete damaged rows that nothing needs, then raise counters. Raises StoreDamaged when no more can be proved."""
     env = open_environment(path, MAP_BYTES)
     try:
         tables, superblock = open_tables(env, path)
-        found = _Repairs()
         with named_errors("repairing"), tables.write() as txn:
-            _delete_nodes_of_gone_layers(tables, txn, found)
+            done = list(_delete_nodes_of_gone_layers(tables, txn))
             failpoint("repair.staged")
-        _delete_obsolete(tables, superblock, found)
+        found.done += done
+        recovered = recover(tables, superblock.page_size, NODES_MAX)
+        with named_errors("repairing"), tables.write() as txn:
+            done = list(_delete_obsolete_log(tables, txn, recovered, found.mixed))
+            done += _raise_counters(tables, txn, superblock, recovered)
+            failpoint("repair.staged")
+        found.done += done
         killpoint("repair.synced")
-        return found
     finally:
         env.close()
 
 
-def _delete_nodes_of_gone_layers(tables: Tables, txn: Txn, found: _Repairs) -> None:
+def _delete_nodes_of_gone_layers(tables: Tables, txn: Txn) -> Iterator[str]:
     damaged: list[bytes] = []
     for key, value in txn.cursor(tables.nodes):
         try:
@@ -117,7 +122,7 @@ def _delete_nodes_of_gone_layers(tables: Tables, txn: Txn, found: _Repairs) -> N
         layer, number = decode_node_key(row)
         if layer in gone:
             txn.delete(row, db=tables.nodes)
-            found.done.append(f"node {number} of layer {layer}, which is gone, was damaged and is deleted")
+            yield f"node {number} of layer {layer}, which is gone, was damaged and is deleted"
 
 
 def _gone_layers(tables: Tables, txn: Txn) -> set[int]:
@@ -132,35 +137,34 @@ def _gone_layers(tables: Tables, txn: Txn) -> set[int]:
     return gone
 
 
-def _delete_obsolete(tables: Tables, superblock: Superblock, found: _Repairs) -> None:
-    """What needs the page maps to be proved. Raises StoreDamaged when they cannot be read."""
-    recovered = recover(tables, superblock.page_size, NODES_MAX)
-    with named_errors("repairing"), tables.write() as txn:
-        for key, has_header in list(_damaged_log(tables, txn)):
-            lsn, slots = decode_log_key(key)
-            if not slots and lsn <= recovered.state.checkpoint:
-                txn.delete(key, db=tables.log)
-                found.done.append(
-                    f"drop record {lsn}, which the page maps contain, was damaged and is deleted"
-                )
-            elif slots and not recovered.live.live_slots(lsn):
-                txn.delete(key, db=tables.log)
-                found.done.append(f"chunk {lsn}, in which no page is in use, was damaged and is deleted")
-            elif has_header:
-                found.mixed.append(lsn)
-        image = read_image(tables, txn, superblock, recovered.state)
-        objects = (*owned_objects(image), *image.unowned)
-        state = replace(
-            recovered.state,
-            next_vid=max([recovered.state.next_vid, *(space.vid + 1 for space in image.spaces)]),
-            next_sid=max([recovered.state.next_sid, *(segment.sid + 1 for segment in image.segments)]),
-            next_object=max([recovered.state.next_object, *(number + 1 for number in objects)]),
-            next_layer=max(recovered.state.next_layer, newest_layer(recovered) + 1),
-        )
-        if state != recovered.state:
-            txn.put(STATE_KEY, state.encode(), db=tables.meta)
-            found.done.append("counters lagged behind ids that exist and were raised")
-        failpoint("repair.staged")
+def _delete_obsolete_log(tables: Tables, txn: Txn, recovered: Recovered, mixed: list[int]) -> Iterator[str]:
+    """Rows of the log that the page maps prove to be of no use; adds chunks that are of some use to `mixed`."""
+    for key, has_header in list(_damaged_log(tables, txn)):
+        lsn, slots = decode_log_key(key)
+        if not slots and lsn <= recovered.state.checkpoint:
+            txn.delete(key, db=tables.log)
+            yield f"drop record {lsn}, which the page maps contain, was damaged and is deleted"
+        elif slots and not recovered.live.live_slots(lsn):
+            txn.delete(key, db=tables.log)
+            yield f"chunk {lsn}, in which no page is in use, was damaged and is deleted"
+        elif has_header:
+            mixed.append(lsn)
+
+
+def _raise_counters(tables: Tables, txn: Txn, superblock: Superblock, recovered: Recovered) -> Iterator[str]:
+    state = recovered.state
+    image = read_image(tables, txn, superblock, state)
+    objects = (*owned_objects(image), *image.unowned)
+    raised = replace(
+        state,
+        next_vid=max([state.next_vid, *(space.vid + 1 for space in image.spaces)]),
+        next_sid=max([state.next_sid, *(segment.sid + 1 for segment in image.segments)]),
+        next_object=max([state.next_object, *(number + 1 for number in objects)]),
+        next_layer=max(state.next_layer, newest_layer(recovered) + 1),
+    )
+    if raised != state:
+        txn.put(STATE_KEY, raised.encode(), db=tables.meta)
+        yield "counters lagged behind ids that exist and were raised"
 
 
 def _damaged_log(tables: Tables, txn: Txn) -> Iterator[tuple[bytes, bool]]:

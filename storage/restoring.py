@@ -44,12 +44,13 @@ def restore(
     BackupDamaged, DataDirInUse, StoreUnusable, StoreFull, StoreFailed; then everything is as it was.
     """
     source, path = Path(source), Path(data_dir)
-    totals, roll = _verify(source, lambda done, total: progress(done, 2 * total))
     made = not path.exists()
+    _require_free(path, force=force)
+    totals, roll = _verify(source, lambda done, total: progress(done, 2 * total))
     directory = DataDir.claim(path, create=True)
     try:
         with replaceable(directory):
-            _require_room_for(path, force=force)
+            _require_free(path, force=force)
             try:
                 _stage(source, directory, roll, lambda done, total: progress(total + done, 2 * total))
             except BaseException:
@@ -72,9 +73,12 @@ def _failed(action: str, error: OSError) -> StoreFull | StoreFailed:
     return kind(f"{action} failed: {error.strerror}")
 
 
-def _require_room_for(path: Path, *, force: bool) -> None:
+def _require_free(path: Path, *, force: bool) -> None:
+    """There is nothing, or it may be replaced. Raises StoreUnusable."""
+    if force or not path.is_dir():
+        return
     found = sorted(entry.name for entry in path.iterdir() if entry.name not in (LOCK_FILE, RESTORING))
-    if found and not force:
+    if found:
         raise StoreUnusable(f"{path} is not empty, it has {found[0]}: --force replaces what is there")
 
 

@@ -182,6 +182,20 @@ def test_a_damaged_node_of_a_layer_that_is_gone(tmp_path: Path) -> None:
     assert list(check_dir(tmp_path)) == []
 
 
+def test_what_was_done_is_told_though_no_more_can_be_proved(tmp_path: Path) -> None:
+    """A node of a layer that is gone is deleted; then another node, which is needed, keeps the maps from being read."""
+    born: list[Change] = [PutSegment(SEGMENT), put(1, *range(10))]
+    leave(tmp_path, KEEPS, born, [CloneObject(1, 2)], [put(2, 1, 300)])
+    leave(tmp_path, LAZY, [DropObject(2)], tidy=False)
+    damage(tmp_path, "nodes", NODE_KEY.pack(FIRST_LAYER, 1))
+    damage(tmp_path, "nodes", NODE_KEY.pack(1, 0))
+    status, lines = run(tmp_path, "--repair")
+    assert status == 1
+    assert lines[0].startswith(f"repaired: node 1 of layer {FIRST_LAYER}")
+    assert lines[1].startswith("the row of node 0000000000000001")
+    assert len(lines) == 2
+
+
 def test_counters_that_lag_behind(tmp_path: Path) -> None:
     store = open_store(tmp_path, X86_64)
     store.commit([[PutSpace(SpaceRecord(5, "lab", 0o600, 0, 0, "exclusive", 7)), PutSegment(SEGMENT)]])

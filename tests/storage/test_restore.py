@@ -158,6 +158,11 @@ def test_an_empty_directory_is_no_data(backup: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     restore(backup, tmp_path / "empty")
     assert list(check_dir(tmp_path / "empty")) == []
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "one").write_text("Dear")
+    with pytest.raises(StoreUnusable, match=r"is not empty, it has one"):
+        restore(backup, tmp_path / "letters")
+    assert [entry.name for entry in (tmp_path / "letters").iterdir()] == ["one"]
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnusable, match="is not a directory"):
         restore(backup, tmp_path / "file")
