@@ -5,14 +5,17 @@ makes an account own more than before, and more than its quota: who is over his 
 delete. Spaces, segments and tasks are counted by the engine. Bytes are those of the pages that the store keeps for what
 the account owns (`Store.pages_held`), and of those that were written and are on their way there.
 
-Counting pages costs time, so there is an upper bound for each account: what it held when that was last counted, and
-every page written since, new or not. Only when the bound passes the quota the pages are counted, as they will be after
-the transaction. For that everything earlier must be decided; `QuotaUndecided` asks to wait for it and to try again.
+Counting all pages of an account costs time, so there is an upper bound for each: what it held when that was last
+counted, and every page that was written since and clean before. When the bound passes the quota, the pages that are new
+to the store count; when that passes it too, everything is counted, as it will be after the transaction, but once a
+second at most while nothing can have become less. For all that everything earlier must be decided; `QuotaUndecided`
+asks to wait for it and to try again.
 """
 
+import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from engine.changes import CloneObject, DropPages, PutPages
@@ -24,6 +27,8 @@ ROOT_UID: Final = 0
 COUNTED: Final = {"space": "spaces", "segment": "segments", "task": "tasks"}
 """A kind of thing, and the limit on it."""
 BYTES: Final = "bytes"
+RECOUNT_S: Final = 1.0
+"""How long a count is taken for exact while nothing is known to have become less: the store tidies up by itself."""
 
 
 class QuotaPort(Protocol):
@@ -75,19 +80,47 @@ class Usage:
 class Ledger:
     """Of an account whose bytes are limited: the pages that it has at most, None before they were counted.
 
-    `last` is the serial of the last transaction that changed what it holds in the store.
+    `last` is the serial of the last transaction that changed what it holds in the store. Before `exact_until`, seconds
+    of the clock, the bound is no more than what a count would find.
     """
 
     last: int
     bound: int | None = None
+    exact_until: float = 0.0
+
+
+@dataclass(slots=True)
+class Growth:
+    """What a transaction may do to the bytes of accounts, by uid; None stands for nobody."""
+
+    pages: Counter[int | None] = field(default_factory=Counter)
+    """How many more they have at most, of what was theirs before."""
+    holes: Counter[int | None] = field(default_factory=Counter)
+    """Pages that were dropped: the store may have to remember that of each."""
+    given: set[int | None] = field(default_factory=set)
+    """Who was given, or runs, what another had."""
+    shrunk: set[int | None] = field(default_factory=set)
+    """Who may have less of something."""
+    plain: bool = True
+    """Whether nothing happened but stores."""
+
+    @property
+    def touched(self) -> set[int]:
+        """Everybody."""
+        return {
+            uid for uid in self.pages.keys() | self.holes.keys() | self.given | self.shrunk if uid is not None
+        }
 
 
 class Quotas:
     """The quotas of one machine's accounts. On the event loop's thread."""
 
-    def __init__(self, machine: Machine, store: PagesPort) -> None:
+    def __init__(
+        self, machine: Machine, store: PagesPort, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._machine = machine
         self._store = store
+        self._clock = clock
         self._page_size = machine.geometry.page_size
         self._ledgers: dict[int, Ledger] = {}
         self.limits: dict[int, QuotaPort] = {}
@@ -146,55 +179,105 @@ class Quotas:
                 if limit is not None and after > limit:
                     raise self._refused(uid, COUNTED[kind], limit, after - count, count)
 
+    def doubt(self) -> None:
+        """Transactions were lost: every account may have less than is thought."""
+        for ledger in self._ledgers.values():
+            ledger.exact_until = 0.0
+
     def _judge_bytes(self, txn: Transaction) -> None:
-        ledgers, owner_of = self._ledgers, self._machine.owner_of
-        grown: Counter[int] = Counter()
-        for object_id, pages in txn.stored:
-            uid = owner_of(object_id)
-            if uid in ledgers:
-                grown[uid] += len(pages)
-        unsure = self._given(txn)
-        touched = unsure | grown.keys()
-        for change in txn.changes:
-            if type(change) is CloneObject:
-                touched.add(owner_of(change.source))
-                target = owner_of(change.target)
-                for uid in self._run_by(txn) if target is None else (target,):
-                    unsure.add(uid)
-                    touched.add(uid)
-        for uid in [uid for uid in touched if uid in ledgers]:
-            limit, ledger = self.limits[uid].bytes, ledgers[uid]
-            count = grown[uid]
-            if limit is not None and (count or uid in unsure):
-                most = limit // self._page_size
-                if uid in unsure or ledger.bound is None or ledger.bound + count > most:
-                    self._count(txn, uid, most)
-                else:
-                    ledger.bound += count
+        growth = self._growth(txn)
+        counted: list[Ledger] = []
+        for uid in growth.touched:
+            ledger = self._ledgers.get(uid)
+            if ledger is None:
+                continue
+            try:
+                self._judge_account(txn, uid, ledger, growth)
+            except (EngineError, QuotaUndecided):
+                for other in counted:  # what they grew by is taken back
+                    other.exact_until = 0.0
+                raise
+            counted.append(ledger)
             if txn.changes:
                 ledger.last = txn.serial
 
-    def _given(self, txn: Transaction) -> set[int | None]:
-        """Accounts that were given something that another had before."""
+    def _growth(self, txn: Transaction) -> "Growth":
+        """Who may have more than before, or less."""
+        growth, owner_of = Growth(), self._machine.owner_of
+        for object_id, pages in txn.stored:
+            growth.pages[owner_of(object_id)] += len(pages)
+        for change in txn.changes:
+            if type(change) is CloneObject:
+                growth.plain = False
+                source, target = owner_of(change.source), owner_of(change.target)
+                # a page that is dirty now may be written once more without being clean before, into another layer
+                growth.pages[source] += len(self._machine.dirty_pages(change.source))
+                growth.shrunk.add(target)
+                growth.given.update(self._run_by(txn) if target is None else {target} - {source})
+            elif type(change) is DropPages:
+                growth.plain = False
+                growth.holes[owner_of(change.object_id)] += change.count
         lost = {id(thing) for _, _, thing, by in txn.owned if by < 0}
-        return {uid for _, uid, thing, by in txn.owned if by > 0 and id(thing) in lost} if lost else set()
+        for _, uid, thing, by in txn.owned if lost else ():
+            growth.plain = False
+            if by < 0:
+                growth.shrunk.add(uid)
+            elif id(thing) in lost:
+                growth.given.add(uid)
+        return growth
+
+    def _judge_account(self, txn: Transaction, uid: int, ledger: Ledger, growth: "Growth") -> None:
+        limit, count = self.limits[uid].bytes, growth.pages[uid]
+        if uid in growth.shrunk or growth.holes[uid]:
+            ledger.exact_until = 0.0
+        if ledger.bound is not None:
+            ledger.bound += growth.holes[uid]
+        if limit is None or not (count or uid in growth.given):
+            return
+        most = limit // self._page_size
+        if uid in growth.given or ledger.bound is None:
+            self._count(txn, uid, ledger, most)
+        elif ledger.bound + count <= most:
+            ledger.bound += count
+            ledger.exact_until = 0.0
+        else:
+            self._require_decided(ledger)
+            if growth.plain and self._fits(txn, uid, ledger, most, ledger.bound):
+                return
+            self._count(txn, uid, ledger, most)
+
+    def _fits(self, txn: Transaction, uid: int, ledger: Ledger, most: int, bound: int) -> bool:
+        """Whether the pages that are new to the store fit below the bound. EDQUOT: that is sure already."""
+        stored: dict[int, set[int]] = {}
+        for number, pages in txn.stored:
+            if self._machine.owner_of(number) == uid:
+                stored.setdefault(number, set()).update(pages)
+        new = sum(self._new(number, pages) for number, pages in stored.items())
+        if bound + new <= most:
+            ledger.bound = bound + new
+            return True
+        if self._clock() < ledger.exact_until:
+            raise self._too_many_pages(uid, most, bound, new)
+        return False
+
+    def _require_decided(self, ledger: Ledger) -> None:
+        if self._machine.journal.oldest_open <= ledger.last:
+            raise QuotaUndecided(ledger.last)
 
     def _run_by(self, txn: Transaction) -> list[int]:
         """Accounts whose tasks became what an image is."""
         return [members["uid"] for _, kind, members in txn.notes if kind == "task.exec"]
 
-    def _count(self, txn: Transaction, uid: int, most: int) -> None:
+    def _count(self, txn: Transaction, uid: int, ledger: Ledger, most: int) -> None:
         """Count the pages of an account. EDQUOT: more than before, and more than `most`. Raises QuotaUndecided."""
-        ledger = self._ledgers[uid]
-        if self._machine.journal.oldest_open <= ledger.last:
-            raise QuotaUndecided(ledger.last)
-        after = self._pages_after(txn, uid)
+        self._require_decided(ledger)
+        ledger.bound = after = self._pages_after(txn, uid)
+        ledger.exact_until = self._clock() + RECOUNT_S
         if after > most:
             before = self._pages_before(txn, uid)
             if after > before:
-                size = self._page_size
-                raise self._refused(uid, BYTES, most * size, before * size, (after - before) * size)
-        ledger.bound = after
+                ledger.bound = before
+                raise self._too_many_pages(uid, most, before, after - before)
 
     def _pages_after(self, txn: Transaction, uid: int) -> int:
         """What the store will hold for an account with the transaction, and with what was written relaxed."""
@@ -219,10 +302,12 @@ class Quotas:
         total = self._store.pages_held(sorted({below.get(number, number) for number in objects}))
         counted: set[int] = set()
         for number in objects:
-            own = layers.setdefault(number, [set()])
             dirty = self._machine.dirty_pages(number)
-            if dirty:
-                own[-1].update(set(dirty).difference(*own))
+            if number not in layers:
+                total += self._new(number, dirty)
+                continue
+            own = layers[number]
+            own[-1].update(set(dirty).difference(*own))
             for depth, pages in enumerate(own):
                 if pages and id(pages) not in counted:
                     counted.add(id(pages))
@@ -248,6 +333,10 @@ class Quotas:
 
     def _new(self, object_id: int, pages: Collection[int]) -> int:
         return self._store.pages_new(object_id, sorted(pages)) if pages else 0
+
+    def _too_many_pages(self, uid: int, most: int, used: int, wanted: int) -> EngineError:
+        size = self._page_size
+        return self._refused(uid, BYTES, most * size, used * size, wanted * size)
 
     def _refused(self, uid: int, limit: str, quota: int, used: int, wanted: int) -> EngineError:
         self.refusals[limit] += 1

@@ -32,7 +32,7 @@ class Transaction:
 
     `with` it: an exception takes everything back, unless it is an `EngineError` that is partial. `serial` ascends in
     the order in which transactions begin. A transaction is open until it is settled or rolled back. For those who judge
-    what it takes: `owned` says what changed hands, `stored` which pages of persistent memory were written.
+    what it takes: `owned` says what changed hands, `stored` which clean pages of persistent memory were written.
     """
 
     __slots__ = ("_deferred", "_journal", "_undo", "changes", "notes", "owned", "serial", "stored", "touched")

@@ -83,7 +83,9 @@ class MemoryObject(PagedMemory):
     def become(self, source: "MemoryObject") -> None:
         """Read as the persistent `source`, which was cloned when this was, does now. O(1) in pages, but for dirty ones."""
         for number in {page >> LEAF_SHIFT for page in self.dirty}:
-            self.pages.writable_leaf(number)  # nobody with whom it is shared may let go of what may have to come back
+            self.pages.writable_leaf(
+                number
+            )  # nobody with whom it is shared may let go of what may have to come back
         pages, dirty, kept = self.pages, self.dirty, (self._in_store, self._holes)
 
         def put_back() -> None:
@@ -139,9 +141,7 @@ class MemoryObject(PagedMemory):
         if not self.persistent:
             return
         pages = range(first, first + len(frames))
-        self.journal.undo(self._clean_again, self.dirty, [page for page in pages if page not in self.dirty])
-        self.dirty.update(dict.fromkeys(pages, self.version))
-        self.note_stored(pages)
+        self.note_stored(self._now_dirty(pages))
         if durable:
             size, given = len(frames) * self.page_size, data.obj
             kept = isinstance(given, bytes) and len(given) == len(data) == size
@@ -158,9 +158,8 @@ class MemoryObject(PagedMemory):
         pool.memory[start:end] = data
         self.version += 1
         if self.object_id:
-            if txn is not None:
-                if page not in self.dirty:
-                    self.journal.undo(self.dirty.pop, page, None)
+            if txn is not None and page not in self.dirty:
+                self.journal.undo(self.dirty.pop, page, None)
                 txn.stored.append((self.object_id, (page,)))
             self.dirty[page] = self.version
             if durable:
@@ -257,8 +256,7 @@ class MemoryObject(PagedMemory):
         pages = (np.flatnonzero(self.pages.entries(to, count) > ZERO_FRAME) + to).tolist()
         self.version += 1
         self.redrawn = self.version
-        self.dirty.update(dict.fromkeys(pages, self.version))
-        self.note_stored(pages)
+        self.note_stored(self._now_dirty(pages))
         self.journal.undo(lambda: self._forget_dirty(to, count))
         for position in range(0, len(pages), LEAF_PAGES):
             some = pages[position : position + LEAF_PAGES]
@@ -281,7 +279,7 @@ class MemoryObject(PagedMemory):
         return sorted(page for page in self.dirty if first <= page < first + count)
 
     def note_stored(self, pages: Sequence[int]) -> None:
-        """The transaction in progress, if there is one, writes these pages."""
+        """The transaction in progress, if there is one, writes these pages, which were clean."""
         if self.journal.current is not None:
             self.journal.current.stored.append((self.object_id, pages))
 
@@ -291,10 +289,13 @@ class MemoryObject(PagedMemory):
             self._asked.update(dict.fromkeys(pages, (self.version, self.journal.serial)))
         self.journal.defer(self._now_clean, pages, self.version)
 
-    def _clean_again(self, dirty: dict[int, int], pages: Sequence[int]) -> None:
-        """Take back that pages became dirty."""
-        for page in pages:
-            dirty.pop(page, None)
+    def _now_dirty(self, pages: Sequence[int]) -> Sequence[int]:
+        """Note that pages were written; those that were clean before."""
+        dirty = self.dirty
+        fresh = [page for page in pages if page not in dirty] if dirty else pages
+        dirty.update(dict.fromkeys(pages, self.version))
+        self.journal.undo(_clean_again, dirty, fresh)
+        return fresh
 
     def _is_asked(self, page: int) -> bool:
         """Whether a transaction that is still open puts the page as it is now."""
@@ -316,3 +317,9 @@ def _add_user(backing: Backing) -> None:
 
 def _release_user(backing: Backing) -> None:
     backing.users -= 1
+
+
+def _clean_again(dirty: dict[int, int], pages: Sequence[int]) -> None:
+    """Take back that pages became dirty."""
+    for page in pages:
+        dirty.pop(page, None)
