@@ -80,25 +80,25 @@ async def test_a_route_lets_those_in_that_it_is_for(callers: Callers, row: Row) 
         for caller, errno in refusals.items():
             if errno is None:
                 judge(row, caller, await ask(world, row, caller), None)
-                if row.method not in ("GET", "HEAD"):
+                if row.method not in ("GET", "HEAD") and "{" in row.path:
                     await world.end()
                     world = await World(callers, mode).make()
         await world.end()
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("row", ROWS, ids=str)
-async def test_a_token_that_is_for_reading_only_reads(callers: Callers, row: Row) -> None:
+async def test_a_token_that_is_for_reading_only_reads(callers: Callers) -> None:
     """The owner's: what he may read it reads; it changes nothing, whatever is his, and does not see the journal."""
     mode = 0o600
     world = await World(callers, mode).make()
     before = await world.state()
-    answer = await ask(world, row, Caller.READER)
-    if row.open or (row.method in ("GET", "HEAD") and row.path != "/v1/audit"):
-        judge(row, Caller.READER, answer, refusal(Caller.READER, row.needs, mode))
-    else:
-        judge(row, Caller.READER, answer, "EPERM")
-        assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+    for row in ROWS:
+        answer = await ask(world, row, Caller.READER)
+        if row.open or (row.method in ("GET", "HEAD") and row.path != "/v1/audit"):
+            judge(row, Caller.READER, answer, refusal(Caller.READER, row.needs, mode))
+        else:
+            judge(row, Caller.READER, answer, "EPERM")
+            assert 'error="insufficient_scope"' in answer.headers["www-authenticate"], str(row)
     assert await world.state() == before
     await world.end()
 
