@@ -117,7 +117,8 @@ class World:
         bodies: list[tuple[str, Any]] = [
             ("POST /vas", {**name, "mode": 0o666}),
             ("POST /segments", segment),
-            ("POST /tasks", {}),
+            *[("POST /tasks", {})] * 3,
+            *[("POST /vas", {**name, "mode": 0o666})] * 2,
             (f"POST /tasks/{pid}/fork", {}),
             (f"DELETE /tasks/{pid}", None),
             (f"POST /vas/{self.pick(spaces)}/clone", name),
