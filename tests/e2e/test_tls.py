@@ -11,8 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import everspace
+from tests.app.metered import samples
 from tests.conformance.support.service import EVERSPACED, environment, run, until
 from tests.e2e.secure import Certificates, SecureService
+from tests.e2e.wire import Client, problem
+
+BASE = 0x1000_0000_0000
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +30,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def secure(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[SecureService]:
     """A service with a good certificate."""
     directory = tmp_path_factory.mktemp("secure")
-    settings = {"EVERSPACE_HEAD_TIMEOUT": "1"}
+    settings = {"EVERSPACE_HEAD_TIMEOUT": "1", "EVERSPACE_STALL_TIMEOUT": "1"}
     with SecureService(
         directory / "data", certificates.issue("good"), certificates.client(), settings
     ) as service:
@@ -74,6 +79,40 @@ def test_a_handshake_that_never_comes_is_not_waited_for(secure: SecureService) -
         assert secure.ask("/readyz")[0] == 200
         with contextlib.suppress(ConnectionError):
             assert silent.recv(4096) == b""
+
+
+def test_slow_clients_are_ended_behind_tls_too(secure: SecureService, certificates: Certificates) -> None:
+    context, length = certificates.client(), 32 << 20
+    with everspace.connect(secure.url, secure.root_token, ca=str(certificates.ca)) as client:
+        sid = client.segments.create("large", BASE, BASE + length, 0o600).sid
+    with Client(secure, tls=context) as slow:
+        slow.drip(slow.head("GET", "/v1/vas", x_padding="x" * 1000))
+        assert problem(slow.rest())[0] == 408
+    with Client(secure, buffer=4096, tls=context) as stuck:
+        stuck.send(stuck.head("GET", f"/v1/segments/{sid}/data", range=f"bytes=0-{length - 1}"))
+        until("it is cut", lambda: cut(secure, "write") == 1, 60)
+        assert secure.ask("/v1/vas")[0] == 200
+
+
+def cut(service: SecureService, phase: str) -> float:
+    """Connections that were ended for their slowness."""
+    told = samples(service.ask("/metrics")[2].decode("utf-8"))
+    return told["everspace_connections_cut_total", frozenset({("phase", phase)})]
+
+
+def test_sigterm_ends_connections_behind_tls(certificates: Certificates, tmp_path: Path) -> None:
+    context = certificates.client()
+    with SecureService(tmp_path / "data", certificates.issue("stopped"), context) as service:
+        with Client(service, tls=context) as idle, Client(service, tls=context) as stream:
+            idle.send(idle.head("GET", "/healthz"))
+            assert idle.answer().startswith(b"HTTP/1.1 200")
+            stream.send(stream.head("GET", "/v1/events"))
+            assert stream.socket.recv(1) == b"H"
+            os.kill(service.pid, signal.SIGTERM)
+            assert idle.rest() == b""
+            assert stream.rest().endswith(b"0\r\n\r\n")
+        assert service.stop() == 0
+        assert service.said() == ""
 
 
 def test_an_expired_certificate_is_refused_by_clients(certificates: Certificates, tmp_path: Path) -> None:

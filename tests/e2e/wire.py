@@ -28,6 +28,7 @@ class Client:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.token = service.root_token
+        self._early = b""
         self.socket = socket.socket()
         self.socket.settimeout(PATIENCE_S)
         if buffer is not None:
@@ -60,7 +61,7 @@ class Client:
         deadline = time.monotonic() + PATIENCE_S
         for number in range(len(data)):
             assert time.monotonic() < deadline, "nobody minds"
-            if select.select([self.socket], [], [], pause)[0]:
+            if select.select([self.socket], [], [], pause)[0] and self._has_come():
                 return
             try:
                 self.send(data[number : number + 1])
@@ -68,9 +69,22 @@ class Client:
                 return
         raise AssertionError("all of it was taken")
 
+    def _has_come(self) -> bool:
+        """Whether something, or the end, has come; TLS also sends what is for nobody."""
+        self.socket.settimeout(0)
+        try:
+            self._early += self.socket.recv(1 << 16)
+        except (ssl.SSLWantReadError, BlockingIOError):
+            return False
+        except ConnectionError:
+            return True
+        finally:
+            self.socket.settimeout(PATIENCE_S)
+        return True
+
     def answer(self) -> bytes:
         """One answer, whole; without a Content-Length it has no body."""
-        got = b""
+        got, self._early = self._early, b""
         while b"\r\n\r\n" not in got:
             got += self._some()
         head, _, body = got.partition(b"\r\n\r\n")
@@ -86,7 +100,7 @@ class Client:
 
     def rest(self) -> bytes:
         """All that comes until the end of the connection; a reset is an end."""
-        parts = []
+        parts, self._early = [self._early], b""
         try:
             while part := self.socket.recv(1 << 16):
                 parts.append(part)
