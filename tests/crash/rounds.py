@@ -146,6 +146,7 @@ def errors_at_calls(where: Path, seed: int, count: int, figures: Figures) -> Non
         store = Store(data_dir, seed, *rng.choice(((), ("eager",))))
         last = 0
         try:
+            assert store.told("failing") == "no"  # it is open
             while count > 0:
                 begin, length, code = rng.randrange(1, 12), rng.choice((1, 1, 2, 9, 200)), rng.choice(ERRORS)
                 store.decide = refusals = Refusals(begin, length, code)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -94,8 +95,9 @@ class Store:
         process = self._watched.process
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("no pipes")
-        process.stdin.write(command.encode() + b"\n")
-        process.stdin.flush()
+        with suppress(BrokenPipeError):
+            process.stdin.write(command.encode() + b"\n")
+            process.stdin.flush()
         return process.stdout.readline().decode().strip()
 
     def kill(self) -> None:
