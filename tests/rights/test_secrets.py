@@ -20,8 +20,8 @@ from tests.conformance.support.service import EVERSPACED, Service, run
 
 SECRET = b"bytes-that-are-nobody-else-s"
 UNKNOWN = "evs_" + "Canary" * 7 + "0"
-PASSWORD = "canary" * 2
-USER = f"user:{PASSWORD}"
+HIDDEN = "canary" * 2
+USER = f"user:{HIDDEN}"
 FORMATS = ("json", "console")
 
 
@@ -190,7 +190,7 @@ async def test_a_defect_tells_the_log_and_not_the_caller(
     [
         f"postgresql+psycopg://{USER}@127.0.0.1:1/none",
         f"postgresql+psycopg://{USER}@[::1/none",
-        f"{PASSWORD}",
+        f"{HIDDEN}",
     ],
 )
 def test_a_password_of_the_database_is_not_told(tmp_path: Path, url: str) -> None:
@@ -198,7 +198,7 @@ def test_a_password_of_the_database_is_not_told(tmp_path: Path, url: str) -> Non
         words = [EVERSPACED, *" ".join(command).split(), "--data-dir", str(tmp_path / "data")]
         done = run(words, env={"EVERSPACE_ACCOUNTS_URL": url, "EVERSPACE_LOG_LEVEL": "debug"})
         assert done.returncode in (1, 2), done
-        assert PASSWORD not in done.stdout + done.stderr, done
+        assert HIDDEN not in done.stdout + done.stderr, done
 
 
 def test_what_is_printed_of_settings_and_requests_has_no_secret(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_what_is_printed_of_settings_and_requests_has_no_secret(tmp_path: Path) 
         with pytest.raises(everspace.TransportError) as caught:
             client.version()
         shown += repr(caught.value) + "".join(traceback.format_exception(caught.value))
-    assert PASSWORD not in shown
+    assert HIDDEN not in shown
     assert UNKNOWN not in shown
 
 
