@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.support.service import EVERSPACED, Service, run
+from tests.conformance.support.service import EVERSPACED, Service, run, until
 from tests.postgresql import PostgreSQL
 
 
@@ -88,4 +88,5 @@ def test_a_database_that_is_gone_for_a_while(elsewhere: Elsewhere, own_postgresq
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     own_postgresql.start()
     assert http.call("GET", f"/v1/vas/{vid}").json["name"] == "kept"
+    until("what was refused meanwhile is in the journal", lambda: " 503 " in elsewhere.done("audit list"))
     assert elsewhere.running()
