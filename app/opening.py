@@ -91,10 +91,11 @@ class Opening:
         except LeavingError:
             return
         except Exception as failure:  # noqa: BLE001 - whoever runs the server is to raise it
-            self.failure = failure
+            self.failure, self._gate = failure, None
             return
         if self._leaving:
             gate.service.drain()
+            return
         self._answer = gate
         self._on_ready()
 
