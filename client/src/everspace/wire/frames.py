@@ -1,7 +1,7 @@
 """The framed form of a batch: bytes as they are, without base64, and loads and stores without JSON.
 
-Like the rest of `everspace.wire` this is what client and service agree on, pure standard library and no state. A document is
-its head and its frames, one for each call or result; integers are little-endian.
+Like the rest of `everspace.wire` this is what client and service agree on, pure standard library and no state. A
+document is its head and its frames, one for each call or result; integers are little-endian.
 
     head     0  4  magic "EVF1"          frame   0  4  size of the payload, bytes
              4  4  number of frames              4  1  kind
