@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final, ParamSpec, Protocol, TypeVar
 
 from app.errors import Header, HttpProblem
 from app.quotas import QuotaPort
@@ -17,6 +17,9 @@ from engine.errors import EAGAIN, EngineError
 from everspace.wire import API_PREFIX
 from storage.errors import AccountsUnreachable
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 CACHE_MAX: Final = 4096
 SCHEME: Final = b"bearer"
 CHALLENGE: Final = (b"www-authenticate", b'Bearer realm="everspace"')
@@ -25,6 +28,8 @@ FAILURES_PER_S: Final = 500
 """Different tokens that are no good, from one address; more are not even looked up."""
 PEERS_MAX: Final = 4096
 """Addresses whose failures are counted."""
+ANSWER_S: Final = 10.0
+"""How long the accounts may take to answer; a database behind a network that is cut says nothing for minutes."""
 WATCH_S: Final = 0.25
 """How soon a request that waits, or a stream, learns that its token is good no longer."""
 
@@ -194,7 +199,7 @@ class Authenticator:
         if failures is not None and failures.wait(self._clock()):
             raise EngineError(EAGAIN, "too many tokens from this address are unknown or revoked")
         version = self._version
-        grant = await asyncio.to_thread(self._accounts.authenticate, token.strip().decode("latin-1"))
+        grant = await _answered(self._accounts.authenticate, token.strip().decode("latin-1"))
         found = None
         if grant is None:
             self._note_failure(peer)
@@ -214,7 +219,7 @@ class Authenticator:
         async with self._loading:
             while not self._quotas_known:
                 version = self._version
-                limits = await asyncio.to_thread(self._accounts.quotas)
+                limits = await _answered(self._accounts.quotas)
                 self._quotas_known = version == self._version
                 self._quotas().replace(limits)
 
@@ -225,3 +230,12 @@ class Authenticator:
         if window is None:
             window = self._failures[peer] = Window(FAILURES_PER_S)
         window.take(self._clock())
+
+
+async def _answered(ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What the accounts say, asked in a thread. Raises AccountsUnreachable, also when they take too long."""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await asyncio.to_thread(ask, *args, **kwargs)
+    except TimeoutError:
+        raise AccountsUnreachable("the accounts cannot be reached: no answer") from None

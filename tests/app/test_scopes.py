@@ -1,6 +1,7 @@
 """What a token is good for, and until when: at once, also where a request waits or a stream is open."""
 
 import asyncio
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -154,6 +155,20 @@ async def test_where_nobody_tells_of_changes_each_request_asks(
         assert (await site.call("GET", "/vas", token=token)).status == 401
         await until(lambda: stream.ended)
     assert not site.service.authenticator._known
+
+
+async def test_accounts_that_say_nothing_are_503(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await site.ok("GET", "/vas")
+    answers = threading.Event()
+    monkeypatch.setattr("app.auth.ANSWER_S", 0.05)
+    accounts = site.service.authenticator._accounts
+    monkeypatch.setattr(accounts, "authenticate", lambda _: answers.wait(30) and None)
+    try:
+        answer = await site.send("GET", "/v1/vas", token="evs_unknown")
+        assert (answer.status, answer.errno, answer.headers["retry-after"]) == (503, None, "1")
+        assert (await site.call("GET", "/vas")).status == 200  # who is known is not asked for again
+    finally:
+        answers.set()
 
 
 async def test_tokens_are_not_kept(site: Site) -> None:
