@@ -94,7 +94,7 @@ class Ids:
         self.keep_alive(case)
 
     def keep_alive(self, case: Case) -> None:
-        """Let it name no thread but those of its task, not end the main one, wait for no lock, and let no lease run out."""
+        """Let it name no thread but those of its task, not end the main one, and let no lease run out."""
         parameters, body = case.path_parameters, case.body
         pid = parameters.get("pid")
         ending = case.operation.definition.raw["operationId"] == "exit_thread"
@@ -103,8 +103,13 @@ class Ids:
                 members["tid"] = pid
         if isinstance(body, dict) and "lease_s" in body:
             body["lease_s"] = LEASE_SECONDS_MAX
-        if isinstance(body, dict) and "vid" in body and "tid" in parameters:
-            body["timeout_s"] = 0  # a lock may never be free
+
+    @staticmethod
+    def wait_for_no_lock(case: Case) -> None:
+        """Let a switch end: a lock may never be free."""
+        body = case.body
+        if isinstance(body, dict) and case.path.endswith("/active") and body.get("timeout_s") is None:
+            body["timeout_s"] = 0
 
     def _tamed(self, name: str, value: Any) -> Any:
         number = abs(value) if type(value) is int else sum(str(value).encode("utf-8", "replace"))
@@ -173,6 +178,7 @@ def test_each_call_alone(service: Service, seed: int) -> None:
         def drive(case: Case, tamed: bool) -> None:
             if case.meta is not None and case.meta.generation.mode.is_positive:
                 (ids.tame if tamed else ids.keep_alive)(case)
+            ids.wait_for_no_lock(case)
             response = case.call(headers=bearer, timeout=30)
             ids.learn(case, response)
             answers[operation.label, response.status_code] += 1
@@ -207,6 +213,7 @@ def test_chains_of_calls_by_links(service: Service, seed: int) -> None:
             if self.steps % 4:
                 ids.tame(case)
             ids.keep_alive(case)
+            ids.wait_for_no_lock(case)
 
         def get_call_kwargs(self, case: Case) -> dict[str, Any]:
             return {"headers": bearer, "timeout": 30}
