@@ -23,6 +23,7 @@ from app.logs import SECRET, STRUCK
 from engine.errors import EngineError
 from everspace.wire import API_PREFIX
 from storage.audit import AuditEntry, AuditRecord
+from storage.errors import AccountsUnreachable
 
 MERGED_S: Final = 1.0
 """How long equal records are one."""
@@ -179,10 +180,12 @@ class Auditing:
                 group = list(islice(self._over, GROUP_MAX))
                 try:
                     await asyncio.to_thread(self._write, group)
-                except Exception:
+                except Exception as failure:
                     self.counts.failures += 1
                     if not self._failing:
-                        log.exception("the audit journal takes nothing, %d records wait", self.pending)
+                        unforeseen = None if isinstance(failure, AccountsUnreachable) else failure
+                        said = "the audit journal takes nothing, %d records wait: %s"
+                        log.error(said, self.pending, failure, exc_info=unforeseen)
                     self._failing = True
                     return False
                 for _ in group:
