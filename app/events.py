@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from app.errors import bad_input, render
-from app.http import number
+from app.http.exchange import number
 from engine.address import VirtRange
 from engine.changes import PutPages
 from engine.chronicle import Chronicle, Memory

@@ -21,8 +21,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from app.accounts.quotas import Quotas, QuotaUndecided
 from app.errors import EIO
-from app.quotas import Quotas, QuotaUndecided
 from engine.changes import Change
 from engine.errors import EAGAIN, ENOMEM, EngineError, PagesNeeded
 from engine.journal import Transaction

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, Protocol
 
-from app import strict_json
 from app.errors import bad_input
-from app.http import parse_query
+from app.http import strict_json
+from app.http.exchange import parse_query
 
 KEY_LENGTH_MAX: Final = 255
 SPELLED_BYTES_MAX: Final = 1 << 20

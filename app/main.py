@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app import openapi
-from app.accounts import open_accounts
+from app.accounts.opening import open_accounts
 from app.api import (
     account,
     attachments,
@@ -32,20 +32,20 @@ from app.api import (
     vas,
 )
 from app.errors import E2BIG, EIO, HttpProblem, answer_of, bug_answer
-from app.gate import HOT_ROUTES, Gate
-from app.http import SCOPE_EXCHANGE, Exchange
-from app.logs import log_request
-from app.metrics import Metrics
-from app.routing import refusal_of
+from app.http.exchange import SCOPE_EXCHANGE, Exchange
+from app.http.gate import HOT_ROUTES, Gate
+from app.http.routing import refusal_of
 from app.service import Parts, Service
+from app.serving.logs import log_request
+from app.serving.metrics import Metrics
+from app.serving.telemetry import tracing_of
 from app.settings import Settings
-from app.telemetry import tracing_of
 from engine.errors import EngineError
 from engine.geometry import GEOMETRIES
 from everspace.wire import API_PREFIX
 from storage import open_store
-from storage.accounts import AccountStore
 from storage.errors import StoreError, StoreUnusable
+from storage.sql.accounts import AccountStore
 from storage.swap_area import open_swap
 from storage.writer import Writer
 

@@ -15,10 +15,10 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.telemetry import TelemetryConfig
 from starlette.routing import BaseRoute
 
-from app.answers import Problem
-from app.fields import WORD_MAX
-from app.hot import HotRoute, header
-from app.links import linked
+from app.calls.answers import Problem
+from app.calls.fields import WORD_MAX
+from app.http.hot import HotRoute, header
+from app.http.links import linked
 from everspace.wire import API_PREFIX, ERRNO_STATUS, MEDIA_PROBLEM
 
 API_VERSION: Final = "1"
@@ -97,7 +97,7 @@ def refusals(path: str, operation: Mapping[str, Any]) -> set[int]:
 
 
 def _readable(operation: dict[str, Any]) -> None:
-    """What every GET of the control routes takes and tells besides, in place (app/routing.py)."""
+    """What every GET of the control routes takes and tells besides, in place (app/http/routing.py)."""
     parameters = operation.setdefault("parameters", [])
     told: dict[str, Any] = {"ETag": {"schema": {"type": "string"}, "description": "Of the answer; strong."}}
     if any(parameter["name"] == "cursor" for parameter in parameters):

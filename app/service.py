@@ -12,8 +12,8 @@ from functools import partial
 from importlib.metadata import version
 from typing import Protocol
 
-from app.auditing import Auditing, JournalPort
-from app.auth import WATCH_S, AccountsPort, Authenticator
+from app.accounts.auditing import Auditing, JournalPort
+from app.accounts.auth import WATCH_S, AccountsPort, Authenticator
 from app.events import Events
 from app.executor import Executor, WriterPort
 from app.leases import Leases

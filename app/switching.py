@@ -11,8 +11,8 @@ from typing import Final
 
 from app.errors import HttpProblem
 from app.executor import Executor
-from app.http import ClientGoneError
-from app.streaming import Listener, leaves
+from app.http.exchange import ClientGoneError
+from app.http.streaming import Listener, leaves
 from engine.credentials import Credentials
 from engine.errors import EngineError
 from engine.machine import Machine

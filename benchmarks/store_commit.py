@@ -15,7 +15,7 @@ from engine.changes import PutPages, PutSegment, SegmentRecord
 from engine.geometry import X86_64
 from storage import open_store
 from storage.directory import STORE_FILE
-from storage.lmdb_store import LmdbStore
+from storage.lmdb.store import LmdbStore
 
 PAGE = X86_64.page_size
 STORED_PAGES = 65_536

@@ -3,8 +3,8 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from storage.account_database import AccountDatabase
-from storage.account_tables import Base
+from storage.sql.database import AccountDatabase
+from storage.sql.tables import Base
 
 
 def run(connection: Connection) -> None:

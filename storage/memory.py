@@ -28,7 +28,7 @@ from engine.changes import (
 )
 from engine.geometry import Geometry
 from storage.errors import StoreError
-from storage.receipts import checked_key, encode_receipt
+from storage.rows.receipts import checked_key, encode_receipt
 from storage.statistics import Statistics
 
 

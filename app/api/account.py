@@ -6,13 +6,13 @@ from typing import Annotated, Any, Final
 from fastapi import Query
 from pydantic import BeforeValidator, WithJsonSchema
 
-from app import paging
-from app.answers import Account, AuditEntry, Page, QuotaLimits, QuotaUsage
-from app.context import CallerDep
+from app.calls.answers import Account, AuditEntry, Page, QuotaLimits, QuotaUsage
 from app.errors import HttpProblem, bad_input
-from app.http import SCOPE_EXCHANGE, Exchange, parse_id
-from app.listing import ListingDep
-from app.routing import new_router
+from app.http import paging
+from app.http.context import CallerDep
+from app.http.exchange import SCOPE_EXCHANGE, Exchange, parse_id
+from app.http.listing import ListingDep
+from app.http.routing import new_router
 from engine.constants import ID_MAX
 from engine.errors import EPERM, EngineError
 from storage.errors import AccountsUnreachable

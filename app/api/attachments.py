@@ -2,10 +2,10 @@
 
 from fastapi import Response
 
-from app.answers import Attachment
-from app.arguments import VasAttach
-from app.context import CallerDep, Look
-from app.routing import CONDITIONAL, Pid, Vid, new_router
+from app.calls.answers import Attachment
+from app.calls.arguments import VasAttach
+from app.http.context import CallerDep, Look
+from app.http.routing import CONDITIONAL, Pid, Vid, new_router
 from engine.credentials import Credentials
 from engine.errors import ENOENT, EngineError
 from engine.machine import Machine

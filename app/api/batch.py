@@ -5,16 +5,17 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
-from app import frames, hot, strict_json
-from app.auditing import MAKES
-from app.call import Bound, Frame, failing
-from app.calls import CALLS, SwitchTo, bind, refusal_of
-from app.context import REPLAYED
+from app.accounts.auditing import MAKES
+from app.calls import frames
+from app.calls.call import Bound, Frame, failing
+from app.calls.frames import Asked
+from app.calls.table import CALLS, SwitchTo, bind, refusal_of
 from app.errors import Header, bad_input, errno_problem, too_big
 from app.executor import CALLS_IN_A_ROW, ManyPagesNeeded, Outcome, Run, Waiting
-from app.frames import Asked
-from app.hot import HotRoute
-from app.http import JSON_HEADER, Exchange, flag, optional_number, task_id
+from app.http import hot, strict_json
+from app.http.context import REPLAYED
+from app.http.exchange import JSON_HEADER, Exchange, flag, optional_number, task_id
+from app.http.hot import HotRoute
 from app.idempotency import Key, key_of
 from app.service import Service
 from engine.errors import EngineError, Lacking, PagesNeeded

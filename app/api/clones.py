@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 from fastapi import Response
 
-from app.answers import Lineage, Segment, Space, Task, Usage
-from app.arguments import NewName, Nothing, VasExec, VasFork
-from app.context import Caller, CallerDep
-from app.routing import KEYED, Pid, Sid, Vid, new_router
+from app.calls.answers import Lineage, Segment, Space, Task, Usage
+from app.calls.arguments import NewName, Nothing, VasExec, VasFork
+from app.http.context import Caller, CallerDep
+from app.http.routing import KEYED, Pid, Sid, Vid, new_router
 from engine.credentials import Credentials
 from engine.machine import Machine
 

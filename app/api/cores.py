@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import partial
 from typing import Final
 
-from app import hot
 from app.executor import ManyPagesNeeded
-from app.hot import HotRoute
-from app.http import BYTES_HEADER, Exchange, object_id, optional_number, task_id
+from app.http import hot
+from app.http.exchange import BYTES_HEADER, Exchange, object_id, optional_number, task_id
+from app.http.hot import HotRoute
+from app.http.streaming import stream
 from app.service import Service
-from app.streaming import stream
 from engine.errors import EAGAIN, EngineError, Lacking, PagesNeeded
 from engine.inspection.core_file import Layout
 from engine.inspection.core_image import CoreImage

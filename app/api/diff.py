@@ -6,14 +6,14 @@ from typing import Annotated, Literal, Self
 from fastapi import Query
 from pydantic import BeforeValidator, WithJsonSchema
 
-from app.answers import Page
-from app.context import Caller, CallerDep
+from app.calls.answers import Page
+from app.calls.fields import HexAddress, View
 from app.diffing import Finder
-from app.fields import HexAddress, View
-from app.http import parse_id
-from app.listing import Listing, ListingDep
-from app.paging import after, cursor_after
-from app.routing import Sid, Vid, new_router
+from app.http.context import Caller, CallerDep
+from app.http.exchange import parse_id
+from app.http.listing import Listing, ListingDep
+from app.http.paging import after, cursor_after
+from app.http.routing import Sid, Vid, new_router
 from engine.spaces.diff import Difference, Run
 
 router = new_router("diff")

@@ -7,13 +7,13 @@ revoked or expires ends within moments.
 import asyncio
 from typing import Any, Final
 
-from app import hot
 from app.errors import Header, HttpProblem
 from app.events import Reader, Wanted
-from app.hot import HotRoute
-from app.http import Exchange
+from app.http import hot
+from app.http.exchange import Exchange
+from app.http.hot import HotRoute
+from app.http.streaming import leaves, send_piece
 from app.service import Service
-from app.streaming import leaves, send_piece
 from engine.errors import EAGAIN, EngineError
 
 HEARTBEAT_S = 15.0

@@ -3,10 +3,10 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
-from app.answers import Version
+from app.calls.answers import Version
 from app.errors import HttpProblem
-from app.metrics import MEDIA_METRICS, Metrics
 from app.service import Service
+from app.serving.metrics import MEDIA_METRICS, Metrics
 
 router = APIRouter(tags=["health"])
 

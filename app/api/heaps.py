@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import Path, Response
 from pydantic import BeforeValidator, WithJsonSchema
 
-from app.answers import Heap, Mapped
-from app.arguments import Malloc
-from app.context import CallerDep
-from app.fields import FITS
-from app.hot import ADDRESS
-from app.routing import KEYED, Pid, Sid, TidQuery, new_router
+from app.calls.answers import Heap, Mapped
+from app.calls.arguments import Malloc
+from app.calls.fields import FITS
+from app.http.context import CallerDep
+from app.http.hot import ADDRESS
+from app.http.routing import KEYED, Pid, Sid, TidQuery, new_router
 from everspace.wire import parse_address
 
 router = new_router("heaps")

@@ -2,10 +2,10 @@
 
 from fastapi import Response
 
-from app.answers import Mapped, Value
-from app.arguments import SpaceMmap, SpaceMprotect, SpaceRange
-from app.context import CallerDep
-from app.routing import KEYED, Vid, new_router
+from app.calls.answers import Mapped, Value
+from app.calls.arguments import SpaceMmap, SpaceMprotect, SpaceRange
+from app.http.context import CallerDep
+from app.http.routing import KEYED, Vid, new_router
 
 router = new_router("spaces")
 

@@ -1,9 +1,9 @@
 """Limits of tasks, as setrlimit(2) has them: /v1/tasks/{pid}/limits."""
 
-from app.answers import Limits, Value
-from app.arguments import Prlimit, SetLimits
-from app.context import CallerDep
-from app.routing import CONDITIONAL, Pid, new_router
+from app.calls.answers import Limits, Value
+from app.calls.arguments import Prlimit, SetLimits
+from app.http.context import CallerDep
+from app.http.routing import CONDITIONAL, Pid, new_router
 from engine.credentials import Credentials
 from engine.machine import Machine
 from everspace.wire import RESOURCE_NAMES

@@ -2,12 +2,12 @@
 
 from fastapi import Response
 
-from app.answers import Value
-from app.arguments import Mmview, MmviewUnshare, OfThread, OfView, SwitchAs
-from app.call import Frame
-from app.context import Caller, CallerDep
-from app.routing import KEYED, Pid, new_router
-from app.view_calls import VIEW_CALLS
+from app.calls.answers import Value
+from app.calls.arguments import Mmview, MmviewUnshare, OfThread, OfView, SwitchAs
+from app.calls.call import Frame
+from app.calls.views import VIEW_CALLS
+from app.http.context import Caller, CallerDep
+from app.http.routing import KEYED, Pid, new_router
 from engine.credentials import Credentials
 from engine.machine import Machine
 

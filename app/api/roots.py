@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from fastapi import Response
 
-from app.answers import Mapped, Page, Root
-from app.arguments import Place
-from app.context import CallerDep, Look
-from app.listing import ListingDep
-from app.routing import CONDITIONAL, REST, Pid, RootName, TidQuery, Vid, new_router
+from app.calls.answers import Mapped, Page, Root
+from app.calls.arguments import Place
+from app.http.context import CallerDep, Look
+from app.http.listing import ListingDep
+from app.http.routing import CONDITIONAL, REST, Pid, RootName, TidQuery, Vid, new_router
 from engine.credentials import Credentials
 from engine.errors import ENOENT, EngineError
 from engine.machine import Machine

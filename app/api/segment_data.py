@@ -3,12 +3,12 @@
 import secrets
 from dataclasses import dataclass
 
-from app import hot, ranges
 from app.api.memory import is_durable
 from app.errors import Header, too_big
-from app.etags import Conditions
-from app.hot import HotRoute
-from app.http import BYTES_HEADER, Exchange, object_id
+from app.http import hot, ranges
+from app.http.etags import Conditions
+from app.http.exchange import BYTES_HEADER, Exchange, object_id
+from app.http.hot import HotRoute
 from app.service import Service
 from everspace.wire import MEDIA_BYTES
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from app.commands.options import Commands, accounts_of, add_data_dir, identity, instant, past, table
 
 if TYPE_CHECKING:
-    from storage.audit import AuditEntry
+    from storage.sql.audit import AuditEntry
 
 LIMIT_DEFAULT: Final = 100
 PAGE: Final = 1000

@@ -18,7 +18,7 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """One line and 0. Raises StoreError and its kinds; then FILE is as it was."""
     from app.commands.progress import mebibytes, progress_bar
-    from storage.backup import back_up
+    from storage.upkeep.backup import back_up
 
     with progress_bar("backup") as progress:
         totals = back_up(arguments.data_dir, arguments.file, progress)

@@ -18,7 +18,7 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """One line and 0. Raises StoreError and its kinds; then the store file is as it was."""
     from app.commands.progress import mebibytes, progress_bar
-    from storage.compaction import compact
+    from storage.upkeep.compaction import compact
 
     logging.getLogger("storage").addHandler(logging.NullHandler())  # what went wrong is raised, in one line
     with progress_bar("compact") as progress:

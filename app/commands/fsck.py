@@ -24,8 +24,8 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """A line for each repair and each problem that is left, or one line. Raises StoreUnusable and its kinds."""
-    from storage.fsck import check_dir
-    from storage.repair import repair
+    from storage.upkeep.fsck import check_dir
+    from storage.upkeep.repair import repair
 
     logging.getLogger("storage").addHandler(logging.NullHandler())  # what went wrong is told, in one line
     repairs = problems = 0

@@ -16,8 +16,8 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """One line and 0. Raises StoreError and its kinds; then nothing was changed."""
-    from storage.format import VERSION
-    from storage.migration import migrate
+    from storage.rows.format import VERSION
+    from storage.upkeep.migration import migrate
 
     now = "now" if migrate(arguments.data_dir) else "already"
     sys.stdout.write(f"{arguments.data_dir}: format {VERSION} {now}\n")

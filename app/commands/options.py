@@ -16,7 +16,7 @@ from storage.errors import StoreUnusable
 
 if TYPE_CHECKING:
     from app.settings import Settings
-    from storage.accounts import AccountStore
+    from storage.sql.accounts import AccountStore
 
 ENVIRONMENT = "also as EVERSPACE_"
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -71,7 +71,7 @@ def accounts_of(arguments: argparse.Namespace) -> "Iterator[AccountStore]":
 
     The settings are read here: `Settings` takes longer to load than a command to run.
     """
-    from app.accounts import open_accounts
+    from app.accounts.opening import open_accounts
     from storage.directory import DataDir
 
     data_dir = arguments.data_dir or os.environ.get("EVERSPACE_DATA_DIR")

@@ -8,7 +8,7 @@ from app.commands.options import Commands, accounts_of, add_data_dir, identity, 
 from storage.errors import AccountInvalid, AccountUnknown
 
 if TYPE_CHECKING:
-    from storage.accounts import Quota
+    from storage.sql.accounts import Quota
 
 LIMITS: Final = (
     ("spaces", "spaces that it may own"),

@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     """One line and 0. Raises StoreError and its kinds; then DIR is as it was."""
     from app.commands.progress import progress_bar
     from storage.errors import StoreUnusable
-    from storage.restoring import restore, verify
+    from storage.upkeep.restoring import restore, verify
 
     if arguments.data_dir is None and not arguments.verify:
         raise StoreUnusable("restore needs DIR, or --verify")

@@ -9,7 +9,7 @@ from engine.geometry import GEOMETRIES
 from storage.errors import StoreUnusable
 
 if TYPE_CHECKING:
-    from app.opening import Opener
+    from app.serving.opening import Opener
     from app.settings import Settings
 
 OPTIONS: Final = (
@@ -74,11 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def serve(settings: "Settings", opener: "Opener") -> None:
     """Listen, open the service with `opener` while its sockets answer already, and serve until SIGTERM."""
-    from app import logs, server
-    from app.connections import Bounds, Connections
-    from app.metrics import Metrics
-    from app.opening import Opening
-    from app.tls import tls_of
+    from app.serving import logs, server
+    from app.serving.connections import Bounds, Connections
+    from app.serving.metrics import Metrics
+    from app.serving.opening import Opening
+    from app.serving.tls import tls_of
 
     tls = tls_of(settings)
     sockets = server.bind(settings)

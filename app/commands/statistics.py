@@ -21,7 +21,7 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """A line for each figure, or one JSON object, and 0. Raises StoreUnusable and its kinds."""
-    from storage.offline import statistics_of
+    from storage.upkeep.offline import statistics_of
 
     figures = asdict(statistics_of(arguments.data_dir))
     if arguments.json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from app.commands.options import Commands, accounts_of, add_data_dir, identity, instant, moment, span, table
 
 if TYPE_CHECKING:
-    from storage.accounts import Token
+    from storage.sql.accounts import Token
 
 
 def add_to(commands: Commands) -> None:
@@ -43,7 +43,7 @@ def add_to(commands: Commands) -> None:
 
 def run_create(arguments: argparse.Namespace) -> int:
     """Prints the new token alone. Raises AccountUnknown, AccountInvalid."""
-    from storage.accounts import SCOPES
+    from storage.sql.accounts import SCOPES
 
     with accounts_of(arguments) as accounts:
         token = accounts.create_token(
@@ -55,7 +55,7 @@ def run_create(arguments: argparse.Namespace) -> int:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """A line for each token, by id; times are UTC."""
-    from storage.accounts import SCOPES
+    from storage.sql.accounts import SCOPES
 
     with accounts_of(arguments) as accounts:
         found = accounts.list_tokens()

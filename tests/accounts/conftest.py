@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import Engine, create_engine
 
-from storage.accounts import FILE_NAME, AccountStore
+from storage.sql.accounts import FILE_NAME, AccountStore
 
 if TYPE_CHECKING:
     from tests.postgresql import PostgreSQL

@@ -6,9 +6,9 @@ Prints a line for each thing that it did. Whatever it is not told to expect ends
 import sys
 from collections.abc import Callable
 
-from storage.accounts import AccountStore
-from storage.audit import of_command
 from storage.errors import AccountError
+from storage.sql.accounts import AccountStore
+from storage.sql.audit import of_command
 
 SHARED = 7
 

@@ -1,6 +1,6 @@
 """What tests of the accounts share."""
 
-from storage.accounts import Account, AccountStore
+from storage.sql.accounts import Account, AccountStore
 
 
 def bearer(accounts: AccountStore, token: str) -> Account:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from storage.accounts import Account, AccountStore, Quota
 from storage.errors import AccountExists, AccountInvalid, AccountUnknown
+from storage.sql.accounts import Account, AccountStore, Quota
 from tests.accounts.support import bearer
 
 

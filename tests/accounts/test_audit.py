@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from storage.accounts import AccountStore, Quota
-from storage.audit import AuditEntry, AuditRecord
 from storage.errors import AccountError
+from storage.sql.accounts import AccountStore, Quota
+from storage.sql.audit import AuditEntry, AuditRecord
 from tests.accounts.conftest import Place
 
 T0 = datetime(2026, 5, 1, 12, 0, 0, 123_456, tzinfo=UTC)

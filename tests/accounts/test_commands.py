@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import main
-from storage.accounts import AccountStore, Quota
+from storage.sql.accounts import AccountStore, Quota
 from tests.accounts.conftest import Place
 from tests.accounts.support import bearer
 

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import OperationalError
 
-from storage.accounts import AccountStore, Quota
-from storage.audit import of_command
 from storage.errors import AccountError, AccountsUnreachable
+from storage.sql.accounts import AccountStore, Quota
+from storage.sql.audit import of_command
 from tests.accounts.conftest import Place
 
 Change = Callable[[AccountStore], object]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from storage.accounts import AccountStore, Group
 from storage.errors import AccountInvalid, AccountUnknown, GroupExists, GroupInUse, GroupUnknown
+from storage.sql.accounts import AccountStore, Group
 from tests.accounts.support import bearer
 
 

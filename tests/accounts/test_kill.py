@@ -7,14 +7,14 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from storage.accounts import AccountStore
+from storage.sql.accounts import AccountStore
 from tests.accounts.conftest import Place
 
 ROOT = Path(__file__).parent.parent.parent
 ROUNDS = 3
 SCRIPT = """
 import sys
-from storage.accounts import AccountStore, Quota
+from storage.sql.accounts import AccountStore, Quota
 store = AccountStore(sys.argv[1])
 for uid in range(int(sys.argv[2]), 1 << 30):
     print(uid, store.create_account(uid, (uid, 70)), flush=True)

@@ -19,10 +19,10 @@ from sqlalchemy import Connection, bindparam, inspect, text
 from sqlalchemy.types import DateTime
 
 import migrations
-from storage.account_database import AccountDatabase
-from storage.account_tables import REVISION, Base
-from storage.accounts import FILE_NAME, SCOPES, Account, AccountStore, Quota
 from storage.errors import StoreUnusable
+from storage.sql.accounts import FILE_NAME, SCOPES, Account, AccountStore, Quota
+from storage.sql.database import AccountDatabase
+from storage.sql.tables import REVISION, Base
 from tests.accounts.conftest import Place
 
 Opened = Callable[[Place], AccountStore]

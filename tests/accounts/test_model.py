@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from storage.accounts import SCOPES, AccountStore, Quota
 from storage.errors import AccountError
+from storage.sql.accounts import SCOPES, AccountStore, Quota
 
 STEPS = 120
 NUMBERS = range(5)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from storage.accounts import AccountStore, Quota
 from storage.errors import AccountExists
+from storage.sql.accounts import AccountStore, Quota
 from tests.accounts.conftest import Place
 from tests.accounts.process import SHARED
 from tests.accounts.support import bearer

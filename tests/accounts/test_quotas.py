@@ -2,8 +2,8 @@
 
 import pytest
 
-from storage.accounts import AccountStore, Quota
 from storage.errors import AccountInvalid
+from storage.sql.accounts import AccountStore, Quota
 from tests.accounts.support import bearer
 
 

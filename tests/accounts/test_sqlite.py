@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.accounts import FILE_NAME, AccountStore
-from storage.audit import of_command
 from storage.errors import StoreUnusable
+from storage.sql.accounts import FILE_NAME, AccountStore
+from storage.sql.audit import of_command
 from tests.accounts.conftest import Place
 
 

@@ -6,9 +6,9 @@ from hashlib import sha256
 import pytest
 from sqlalchemy import text
 
-from storage import accounts as accounts_module
-from storage.accounts import SCOPES, AccountStore
 from storage.errors import AccountInvalid, AccountUnknown, TokenUnknown
+from storage.sql import accounts as accounts_module
+from storage.sql.accounts import SCOPES, AccountStore
 from tests.accounts.conftest import Place
 
 YEAR = timedelta(days=365)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from storage import account_database
-from storage.accounts import FILE_NAME, AccountStore, Quota
-from storage.audit import of_command
 from storage.errors import AccountsUnreachable, StoreUnusable
+from storage.sql import database as account_database
+from storage.sql.accounts import FILE_NAME, AccountStore, Quota
+from storage.sql.audit import of_command
 from tests.accounts.conftest import Place
 from tests.accounts.support import bearer
 from tests.postgresql import PostgreSQL

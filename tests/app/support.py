@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 from starlette.types import Message
 
-from app.accounts import open_accounts
-from app.gate import Gate
+from app.accounts.opening import open_accounts
+from app.http.gate import Gate
 from app.main import create_app, open_parts
 from app.service import Parts
 from app.settings import Settings

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
-from app.auditing import MERGED_S, PENDING_MAX, STRANGERS_MAX
-from storage.audit import AuditJournal, AuditRecord
+from app.accounts.auditing import MERGED_S, PENDING_MAX, STRANGERS_MAX
 from storage.errors import AccountsUnreachable
+from storage.sql.audit import AuditJournal, AuditRecord
 from tests.app.support import Answer, Site, running, until
 
 
@@ -210,7 +210,7 @@ async def test_what_cannot_be_written_waits(
 async def test_what_waits_is_bounded_and_what_is_lost_is_counted(
     site: Site, broken: Broken, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.auditing.PENDING_MAX", 10)
+    monkeypatch.setattr("app.accounts.auditing.PENDING_MAX", 10)
     assert PENDING_MAX > 10
     for number in range(30):
         await site.call("GET", f"/vas/{number + 50}")

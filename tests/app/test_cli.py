@@ -7,7 +7,17 @@ import pytest
 
 from app.cli import COMMANDS, main
 
-HEAVY = {"fastapi", "uvicorn", "sqlalchemy", "alembic", "engine.machine", "pydantic", "numpy", "lmdb", "everspace"}
+HEAVY = {
+    "fastapi",
+    "uvicorn",
+    "sqlalchemy",
+    "alembic",
+    "engine.machine",
+    "pydantic",
+    "numpy",
+    "lmdb",
+    "everspace",
+}
 
 
 @pytest.mark.parametrize("command", [module.__name__.rpartition(".")[2] for module in COMMANDS])

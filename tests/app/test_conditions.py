@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.etags import Conditions, etag_of
+from app.http.etags import Conditions, etag_of
 from engine.errors import EngineError
 from storage.errors import StoreFull
 from tests.app.support import BASE, BYTES, JSON, PAGE, Answer, Site, held, running, until

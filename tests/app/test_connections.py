@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app import server
-from app.connections import Bounds, Connection, Connections, Outgoing
+from app.serving import server
+from app.serving.connections import Bounds, Connection, Connections, Outgoing
 from app.settings import Settings
 
 

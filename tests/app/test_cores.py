@@ -11,8 +11,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from starlette.types import Message
 
-from app import streaming
 from app.api import cores
+from app.http import streaming
 from storage.errors import StoreFailed
 from tests.app.support import BASE, PAGE, Site, held, running
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.accounts import open_accounts
+from app.accounts.opening import open_accounts
 from app.api import events as route
 from engine.notes import KINDS
 from storage.errors import StoreFailed

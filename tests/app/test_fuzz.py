@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.calls import CALLS
+from app.calls.table import CALLS
 from tests.app.support import BASE, PAGE, running
 
 KNOWN = st.sampled_from(

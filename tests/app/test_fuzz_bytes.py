@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calls import CALLS
+from app.calls.table import CALLS
 from everspace.wire import frames
 from tests.app.support import BASE, BYTES, PAGE, Answer, Site, running
 from tests.app.test_fuzz import BODIES

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app import logs
+from app.serving import logs
 from app.settings import Settings
 from tests.app.support import BASE, running
 from tests.conformance.support.http import Http, Problem

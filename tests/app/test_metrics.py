@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.metrics import Tally
+from app.serving.metrics import Tally
 from storage.errors import StoreFull
 from tests.app.metered import metric, samples
 from tests.app.support import BASE, PAGE, Site, held, running, until

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from app.paging import after, cursor_after, part, part_of_names
+from app.http.paging import after, cursor_after, part, part_of_names
 from engine.errors import EngineError
 from tests.app.support import BASE, PAGE, Site
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.accounts import open_accounts
-from storage.accounts import Quota
+from app.accounts.opening import open_accounts
 from storage.errors import StoreFailed, StoreFull
+from storage.sql.accounts import Quota
 from tests.app.support import ANON_FIXED, BASE, BYTES, PAGE, PROT_RW, Answer, Site, held, running, until
 
 UID = 1001

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from app.accounts import open_accounts
+from app.accounts.opening import open_accounts
 from app.main import open_parts
 from app.settings import Settings
-from storage.accounts import Quota
+from storage.sql.accounts import Quota
 from storage.writer import Writer
 from tests.app.support import ANON_FIXED, BASE, BYTES, PAGE, PROT_RW, Answer, HeldStore, Site, running
 

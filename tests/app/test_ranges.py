@@ -6,8 +6,8 @@ from email.policy import HTTP
 import pytest
 
 from app.errors import HttpProblem
-from app.etags import names
-from app.ranges import requested, still_same, written
+from app.http.etags import names
+from app.http.ranges import requested, still_same, written
 from engine.errors import EngineError
 from tests.app.support import BYTES, PAGE, Site
 

@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from app.accounts import open_accounts
-from app.rates import RateRefusedError, Rates, Window
-from storage.accounts import Quota
+from app.accounts.opening import open_accounts
+from app.accounts.rates import RateRefusedError, Rates, Window
+from storage.sql.accounts import Quota
 from tests.app.support import Site
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.calls import CALLS
+from app.calls.table import CALLS
 from tests.app.support import BASE, JSON, PAGE, Site
 
 RANGE = {"addr": hex(BASE), "length": PAGE}

@@ -8,7 +8,7 @@ import pytest
 
 from engine.check import check
 from storage.errors import StoreFull
-from storage.fsck import check_dir
+from storage.upkeep.fsck import check_dir
 from tests.app.support import BASE, PAGE, Site, held
 
 PAGES = 64

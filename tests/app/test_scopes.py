@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.accounts import open_accounts
-from app.auth import FAILURES_PER_S
+from app.accounts.auth import FAILURES_PER_S
+from app.accounts.opening import open_accounts
 from storage.errors import AccountsUnreachable
 from tests.app.following import following
 from tests.app.support import Site, until
@@ -160,7 +160,7 @@ async def test_where_nobody_tells_of_changes_each_request_asks(
 async def test_accounts_that_say_nothing_are_503(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     await site.ok("GET", "/vas")
     answers = threading.Event()
-    monkeypatch.setattr("app.auth.ANSWER_S", 0.05)
+    monkeypatch.setattr("app.accounts.auth.ANSWER_S", 0.05)
     accounts = site.service.authenticator._accounts
     monkeypatch.setattr(accounts, "authenticate", lambda _: answers.wait(30) and None)
     try:

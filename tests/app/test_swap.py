@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from storage.errors import StoreUnusable
-from storage.fsck import check_dir
 from storage.swap_area import SWAP_FILE
+from storage.upkeep.fsck import check_dir
 from tests.app.metered import metric
 from tests.app.support import BASE, PAGE, Site, running
 

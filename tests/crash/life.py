@@ -20,9 +20,9 @@ from engine.machine import Machine
 from storage import open_store
 from storage.errors import StoreError, StoreFailed, StoreFull
 from storage.failpoints import fail_at
-from storage.fsck import check_dir
-from storage.housekeeping import Tuning
-from storage.lmdb_store import LmdbStore
+from storage.lmdb.housekeeping import Tuning
+from storage.lmdb.store import LmdbStore
+from storage.upkeep.fsck import check_dir
 from tests.engine.host import MemorySwap
 
 EAGER = Tuning(nodes_max=2, tail_entries=3, obsolete_rows=1, slack_pages=0, step_rows=2, step_chunks=1)

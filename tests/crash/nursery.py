@@ -20,7 +20,7 @@ from typing import Any
 
 from engine.geometry import X86_64
 from storage import failpoints, open_store
-from storage.housekeeping import Tuning
+from storage.lmdb.housekeeping import Tuning
 from storage.writer import Writer
 from tests.crash.workload import EAGER, reached, transaction
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from engine.geometry import X86_64
 from storage import open_store
 from storage.errors import StoreError
-from storage.housekeeping import Tuning
-from storage.lmdb_store import LmdbStore
+from storage.lmdb.housekeeping import Tuning
+from storage.lmdb.store import LmdbStore
 from tests.crash.workload import EAGER, Expectation, reached, transaction
 
 

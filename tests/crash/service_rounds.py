@@ -9,7 +9,7 @@ from random import Random
 from typing import Final
 
 from storage.failpoints import FAILPOINTS, KILLPOINTS, VARIABLE
-from storage.fsck import check_dir
+from storage.upkeep.fsck import check_dir
 from tests.conformance.support.http import Problem
 from tests.conformance.support.service import STOP_S, Service, until
 from tests.crash.below import Call

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.changes import Change, DropPages
-from storage.lmdb_store import LmdbStore
+from storage.lmdb.store import LmdbStore
 from tests.crash.family import Family
 
 STEPS = 300

@@ -7,8 +7,8 @@ import lmdb
 import pytest
 
 from storage.errors import StoreFailed
-from storage.meta_pages import META_BYTES, MetaPage, read_meta_pages, take_back
-from storage.tables import page_problems
+from storage.lmdb.meta_pages import META_BYTES, MetaPage, read_meta_pages, take_back
+from storage.lmdb.tables import page_problems
 
 
 def committed(path: Path, texts: list[bytes]) -> None:

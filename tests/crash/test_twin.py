@@ -17,7 +17,7 @@ from engine.credentials import ROOT
 from storage.errors import StoreError, StoreFailed, StoreFull
 from storage.failpoints import fail_at
 from storage.faulty import FaultyStore
-from storage.fsck import check_dir
+from storage.upkeep.fsck import check_dir
 from storage.writer import Writer
 from tests.app.support import BASE, PAGE, Answer, Site, running
 

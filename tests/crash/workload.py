@@ -22,10 +22,10 @@ from engine.changes import (
 )
 from engine.geometry import X86_64
 from storage import open_store
-from storage.fsck import check_dir
-from storage.housekeeping import Tuning
+from storage.lmdb.housekeeping import Tuning
 from storage.memory import MemoryStore
 from storage.store import Store
+from storage.upkeep.fsck import check_dir
 
 PAGE = X86_64.page_size
 PAGES = 400

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from app import cli
 from app.commands import serve
-from app.gate import Gate
+from app.http.gate import Gate
 from app.main import create_app
-from app.metrics import Metrics
+from app.serving.metrics import Metrics
 from app.settings import Settings
 from storage.errors import StoreUnusable
 

@@ -461,7 +461,7 @@ def test_no_segment_is_reset_under_a_thread(host: Host) -> None:
 
 def test_pages_that_a_reset_took_away_are_not_evicted_from_under_its_undo(host: Host) -> None:
     """A clone that shares them knows nothing of what was written relaxed before both are taken back."""
-    parent, vid = filled(host)
+    _, vid = filled(host)
     child = enter_new(host, host.do("vas_clone", vid, "copy"))
     copy = host.do("vas_find", "copy")
     host.do("write", child, None, host.base, b"relaxed", durable=False)

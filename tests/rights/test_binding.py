@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.errors import CannotListenError
-from app.server import bind
+from app.serving.server import bind
 from app.settings import Settings
 from tests.conformance.support.service import EVERSPACED, run
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.calls import CALLS
+from app.calls.table import CALLS
 from everspace.wire import frames
 from tests.app.support import BASE, PAGE
 from tests.rights.needs import (

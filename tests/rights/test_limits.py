@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from app import strict_json
-from app.accounts import open_accounts
+from app.accounts.opening import open_accounts
 from app.api import batch, cores
-from app.http import PIECE_BYTES
+from app.http import strict_json
+from app.http.exchange import PIECE_BYTES
 from app.room import Room
 from engine.credentials import ROOT, Credentials
 from engine.errors import EngineError

@@ -226,7 +226,7 @@ async def test_spans_of_requests_have_no_token(tmp_path: Path) -> None:
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-    from app.telemetry import Tracing
+    from app.serving.telemetry import Tracing
     from tests.app.support import running
 
     spans, provider = InMemorySpanExporter(), TracerProvider()

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from app.accounts import open_accounts
+from app.accounts.opening import open_accounts
 from tests.app.support import Site
 
 

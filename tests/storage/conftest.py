@@ -10,12 +10,12 @@ from engine.changes import Change, Image
 from engine.geometry import TOY, Geometry
 from storage import open_store
 from storage.errors import StoreError
-from storage.fsck import check_dir
-from storage.housekeeping import Tuning
-from storage.lmdb_store import LmdbStore
+from storage.lmdb.housekeeping import Tuning
+from storage.lmdb.store import LmdbStore
 from storage.memory import MemoryStore
 from storage.statistics import Statistics
 from storage.store import Store
+from storage.upkeep.fsck import check_dir
 
 EAGER = Tuning(nodes_max=2, tail_entries=3, obsolete_rows=1, slack_pages=0, step_rows=2, step_chunks=1)
 """Everything is evicted, written and rewritten as soon as it can be."""

@@ -23,16 +23,16 @@ from engine.changes import (
     SpaceRecord,
 )
 from engine.geometry import TOY, X86_64
-from storage import backup as backing
 from storage import open_store
-from storage.accounts import AccountStore
-from storage.archive import ARCHIVE_VERSION, MAGIC
-from storage.backup import back_up, back_up_store
 from storage.directory import STORE_FILE
 from storage.errors import DataDirInUse, StoreDamaged, StoreError, StoreFailed, StoreUnusable
 from storage.failpoints import FAILPOINTS, KILLPOINTS, VARIABLE, fail_at
-from storage.fsck import check_dir
-from storage.restoring import restore, verify
+from storage.sql.accounts import AccountStore
+from storage.upkeep import backup as backing
+from storage.upkeep.archive import ARCHIVE_VERSION, MAGIC
+from storage.upkeep.backup import back_up, back_up_store
+from storage.upkeep.fsck import check_dir
+from storage.upkeep.restoring import restore, verify
 from tests.crash.workload import EAGER, Expectation, reached, transaction
 
 SPACE = PutSpace(SpaceRecord(1, "lab", 0o600, 0, 0, "exclusive", 1))
@@ -201,7 +201,7 @@ def test_beside_another_process(tmp_path: Path, seed: int) -> None:
         for turn in range(4):
             before = acknowledged
             command(
-                f"back_up({str(tmp_path / 'data')!r}, {str(tmp_path / 'backup')!r})", "storage.backup"
+                f"back_up({str(tmp_path / 'data')!r}, {str(tmp_path / 'backup')!r})", "storage.upkeep.backup"
             ).check_returncode()
             after = acknowledged
             restore(tmp_path / "backup", tmp_path / f"restored {turn}")
@@ -252,7 +252,7 @@ def test_killed_at_a_seam_of_a_backup(tmp_path: Path, seed: int, name: str) -> N
     back_up_store(store.tables, tmp_path / "data", tmp_path / "backup")
     store.commit([transaction(seed, 2)])
     call = f"back_up({str(tmp_path / 'data')!r}, {str(tmp_path / 'backup')!r})"
-    assert command(call, "storage.backup", name).returncode == -signal.SIGKILL
+    assert command(call, "storage.upkeep.backup", name).returncode == -signal.SIGKILL
     restore(tmp_path / "backup", tmp_path / "restored")
     last = 2 if name == "backup.renamed" else 1
     assert Expectation(seed).examine(tmp_path / "restored", last, last) == last
@@ -260,7 +260,7 @@ def test_killed_at_a_seam_of_a_backup(tmp_path: Path, seed: int, name: str) -> N
     readers = store.tables.env.readers().split("\n")[1:-1]
     assert [line.split()[0] for line in readers] == [str(os.getpid())]
     store.commit([transaction(seed, 3)])
-    command(call, "storage.backup").check_returncode()
+    command(call, "storage.upkeep.backup").check_returncode()
     restore(tmp_path / "backup", tmp_path / "restored", force=True)
     assert Expectation(seed).examine(tmp_path / "restored", 3, 3) == 3
     store.close()

@@ -11,14 +11,14 @@ import pytest
 from engine.changes import DropPages, PutPages, PutSegment, SegmentRecord
 from engine.geometry import X86_64
 from storage import open_store
-from storage.backup import back_up, back_up_store
-from storage.compaction import COMPACTING, compact
 from storage.directory import STORE_FILE
 from storage.errors import DataDirInUse, StoreDamaged, StoreFailed, StoreFull, StoreUnusable
 from storage.failpoints import FAILPOINTS, KILLPOINTS, VARIABLE, fail_at
-from storage.fsck import check_dir
-from storage.repair import repair
-from storage.restoring import restore
+from storage.upkeep.backup import back_up, back_up_store
+from storage.upkeep.compaction import COMPACTING, compact
+from storage.upkeep.fsck import check_dir
+from storage.upkeep.repair import repair
+from storage.upkeep.restoring import restore
 from tests.crash.workload import EAGER, Expectation, transaction
 from tests.storage.test_backup import fill
 
@@ -41,7 +41,7 @@ def run(call: str, failpoint: str = "", limit: int = 0) -> "subprocess.Completed
     """Evaluate a call in another process, in which files may have `limit` bytes; prints the kind of what it raises."""
     script = (
         "import resource\n"
-        "from storage.backup import *\nfrom storage.compaction import *\nfrom storage.restoring import *\n"
+        "from storage.upkeep.backup import *\nfrom storage.upkeep.compaction import *\nfrom storage.upkeep.restoring import *\n"
         f"limit = {limit}\n"
         "if limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
         f"try: {call}\nexcept Exception as error: print(type(error).__name__)"

@@ -11,8 +11,8 @@ from engine.geometry import X86_64
 from storage import open_store
 from storage.directory import STORE_FILE
 from storage.errors import StoreFailed, StoreUnusable
-from storage.fsck import check_dir
-from storage.housekeeping import Tuning
+from storage.lmdb.housekeeping import Tuning
+from storage.upkeep.fsck import check_dir
 
 PAGE = X86_64.page_size
 SEGMENT = SegmentRecord(1, "heap", 0, 1 << 30, 0o600, 0, 0, "shared", 1)

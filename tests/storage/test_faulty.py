@@ -25,10 +25,10 @@ from storage import open_store
 from storage.errors import StoreError, StoreFailed, StoreFull
 from storage.failpoints import FAILPOINTS, fail_at
 from storage.faulty import FaultyStore
-from storage.fsck import check_dir
-from storage.housekeeping import Tuning
+from storage.lmdb.housekeeping import Tuning
 from storage.memory import MemoryStore
 from storage.store import Store
+from storage.upkeep.fsck import check_dir
 
 BEFORE: list[Change] = [
     PutSpace(SpaceRecord(1, "old", 0o600, 0, 0, "exclusive", 1)),

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from engine.changes import BirthRecord, RegionRecord, SegmentRecord, SpaceRecord
-from storage import format as layouts
-from storage.chunks import (
+from storage.errors import RowDamaged
+from storage.failpoints import FAILPOINTS, KILLPOINTS
+from storage.lmdb.layers import decode_layer, encode_layer
+from storage.rows import format as layouts
+from storage.rows.chunks import (
     WHOLE_LAYER,
     Chunk,
     Drop,
@@ -18,14 +21,11 @@ from storage.chunks import (
     encode_chunk,
     encode_drops,
 )
-from storage.errors import RowDamaged
-from storage.failpoints import FAILPOINTS, KILLPOINTS
-from storage.format import FIRST_LAYER, U64, State, Superblock
-from storage.layers import decode_layer, encode_layer
-from storage.lineage import decode_birth, decode_root, encode_birth, encode_root
-from storage.nodes import HOLE, NODE_KEY, decode_node, encode_node
-from storage.receipts import decode_receipt, encode_receipt
-from storage.records import (
+from storage.rows.format import FIRST_LAYER, U64, State, Superblock
+from storage.rows.lineage import decode_birth, decode_root, encode_birth, encode_root
+from storage.rows.nodes import HOLE, NODE_KEY, decode_node, encode_node
+from storage.rows.receipts import decode_receipt, encode_receipt
+from storage.rows.records import (
     decode_region,
     decode_segment,
     decode_space,

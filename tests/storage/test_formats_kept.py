@@ -15,14 +15,14 @@ import pytest
 from engine.changes import BirthRecord, CloneObject, RegionRecord, SegmentRecord, SpaceRecord
 from engine.geometry import X86_64
 from storage import open_store
-from storage.accounts import AccountStore
-from storage.backup import back_up
 from storage.errors import FormatUnreadable
-from storage.format import VERSION
-from storage.fsck import check_dir
-from storage.lmdb_store import LmdbStore
-from storage.migration import migrate
-from storage.restoring import restore
+from storage.lmdb.store import LmdbStore
+from storage.rows.format import VERSION
+from storage.sql.accounts import AccountStore
+from storage.upkeep.backup import back_up
+from storage.upkeep.fsck import check_dir
+from storage.upkeep.migration import migrate
+from storage.upkeep.restoring import restore
 
 FORMATS = range(1, VERSION + 1)
 ALL = 1 << 40

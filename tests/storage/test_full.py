@@ -24,9 +24,9 @@ from engine.changes import (
 from engine.geometry import X86_64
 from storage import open_store
 from storage.errors import StoreFull
-from storage.headroom import Headroom
-from storage.housekeeping import Housekeeper, Tuning
-from storage.lmdb_store import LmdbStore
+from storage.lmdb.headroom import Headroom
+from storage.lmdb.housekeeping import Housekeeper, Tuning
+from storage.lmdb.store import LmdbStore
 
 PAGE = X86_64.page_size
 ROOM = 24 << 20

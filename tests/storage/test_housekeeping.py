@@ -9,10 +9,10 @@ from engine.changes import DropPages, DropSegment, PutPages, PutSegment, Segment
 from engine.geometry import TOY
 from storage import open_store
 from storage.directory import STORE_FILE
-from storage.fsck import check_dir
-from storage.housekeeping import Tuning
-from storage.lmdb_store import LmdbStore
-from storage.recovery import Recovered, recover
+from storage.lmdb.housekeeping import Tuning
+from storage.lmdb.recovery import Recovered, recover
+from storage.lmdb.store import LmdbStore
+from storage.upkeep.fsck import check_dir
 
 NODE = 256
 """Pages of a node."""

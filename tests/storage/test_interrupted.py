@@ -13,8 +13,8 @@ import pytest
 
 from engine.geometry import X86_64
 from storage import open_store
-from storage.backup import back_up_store
-from storage.restoring import restore
+from storage.upkeep.backup import back_up_store
+from storage.upkeep.restoring import restore
 from tests.crash.below import Call, Watched
 from tests.crash.victims import ROOT, environment
 from tests.crash.workload import Expectation, transaction

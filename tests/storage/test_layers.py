@@ -20,17 +20,18 @@ from engine.changes import (
     SegmentRecord,
 )
 from engine.geometry import TOY, X86_64
-from storage import comparing, open_store
-from storage.chunks import encode_chunk
+from storage import open_store
 from storage.directory import STORE_FILE
 from storage.errors import StoreFailed
-from storage.format import FIRST_LAYER, STATE_KEY, TABLES, State
-from storage.fsck import check_dir
-from storage.housekeeping import Tuning
-from storage.layers import encode_layer
-from storage.lmdb_store import LmdbStore
-from storage.nodes import HOLE, NODE_KEY, encode_node
-from storage.records import encode_segment
+from storage.lmdb import comparing
+from storage.lmdb.housekeeping import Tuning
+from storage.lmdb.layers import encode_layer
+from storage.lmdb.store import LmdbStore
+from storage.rows.chunks import encode_chunk
+from storage.rows.format import FIRST_LAYER, STATE_KEY, TABLES, State
+from storage.rows.nodes import HOLE, NODE_KEY, encode_node
+from storage.rows.records import encode_segment
+from storage.upkeep.fsck import check_dir
 
 NODE = 256
 SMALL = Tuning(tail_entries=8, obsolete_rows=2, slack_pages=2, step_rows=2, step_chunks=1)

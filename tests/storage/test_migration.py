@@ -14,13 +14,13 @@ import pytest
 from engine.changes import CloneObject, PutPages, RegionRecord, SegmentRecord, SpaceRecord
 from engine.geometry import TOY
 from storage import open_store
-from storage.chunks import encode_chunk
 from storage.directory import STORE_FILE
 from storage.errors import DataDirInUse, FormatUnreadable, StoreDamaged, StoreFailed, StoreUnusable
 from storage.failpoints import FAILPOINTS, KILLPOINTS, VARIABLE, fail_at
-from storage.format import seal
-from storage.fsck import check_dir
-from storage.migration import migrate
+from storage.rows.chunks import encode_chunk
+from storage.rows.format import seal
+from storage.upkeep.fsck import check_dir
+from storage.upkeep.migration import migrate
 
 SPACES = [
     SpaceRecord(2, "lab ß", 0o640, 1000, 100, "shared", 1),
@@ -130,7 +130,7 @@ def test_the_nth_seam_fails(old: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in (*FAILPOINTS, *KILLPOINTS) if name.startswith("migrate.")])
 def test_killed_at_a_seam(old: Path, name: str) -> None:
-    script = f"from storage.migration import migrate; migrate({str(old)!r})"
+    script = f"from storage.upkeep.migration import migrate; migrate({str(old)!r})"
     process = subprocess.run([sys.executable, "-c", script], env={**os.environ, VARIABLE: name}, check=False)
     assert process.returncode == -signal.SIGKILL
     if name in FAILPOINTS:

@@ -36,16 +36,16 @@ from engine.changes import (
 )
 from engine.geometry import TOY
 from storage import open_store
-from storage.backup import back_up_store
-from storage.compaction import compact
 from storage.directory import STORE_FILE
 from storage.errors import StoreFailed
 from storage.failpoints import fail_at
-from storage.fsck import check_dir
-from storage.housekeeping import Tuning
-from storage.lmdb_store import LmdbStore
+from storage.lmdb.housekeeping import Tuning
+from storage.lmdb.store import LmdbStore
 from storage.memory import MemoryStore
-from storage.restoring import restore
+from storage.upkeep.backup import back_up_store
+from storage.upkeep.compaction import compact
+from storage.upkeep.fsck import check_dir
+from storage.upkeep.restoring import restore
 
 PAGES = (*range(6), *range(253, 259), 511, 512, 1 << 20, 1 << 40)
 TUNINGS = (

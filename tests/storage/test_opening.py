@@ -13,12 +13,12 @@ from engine.geometry import GEOMETRIES, TOY, X86_64
 from storage import open_store
 from storage.directory import LOCK_FILE, STORE_FILE
 from storage.errors import DataDirInUse, FormatUnreadable, StoreDamaged, StoreUnusable
-from storage.format import STATE_KEY, SUPERBLOCK_HEAD, SUPERBLOCK_KEY, TABLES, Superblock, seal
-from storage.fsck import check_dir
-from storage.layers import encode_layer
-from storage.lineage import encode_birth, encode_root
-from storage.records import encode_region, encode_space
-from storage.tables import Tables
+from storage.lmdb.layers import encode_layer
+from storage.lmdb.tables import Tables
+from storage.rows.format import STATE_KEY, SUPERBLOCK_HEAD, SUPERBLOCK_KEY, TABLES, Superblock, seal
+from storage.rows.lineage import encode_birth, encode_root
+from storage.rows.records import encode_region, encode_space
+from storage.upkeep.fsck import check_dir
 
 SPACE = SpaceRecord(1, "lab", 0o600, 0, 0, "exclusive", 1)
 REGION = RegionRecord(0x40, 0x80, 3, False, 0, 2)

@@ -10,10 +10,11 @@ import pytest
 
 from engine.changes import CloneObject, DropObject, DropPages, PutPages, PutSegment, SegmentRecord
 from engine.geometry import TOY
-from storage import lmdb_store, open_store
-from storage.housekeeping import Tuning
-from storage.lmdb_store import LmdbStore
-from storage.tables import Tables, Txn
+from storage import open_store
+from storage.lmdb import store as lmdb_store
+from storage.lmdb.housekeeping import Tuning
+from storage.lmdb.store import LmdbStore
+from storage.lmdb.tables import Tables, Txn
 from storage.writer import Writer
 
 PAGES = 1200

@@ -33,16 +33,16 @@ from engine.changes import (
 )
 from engine.geometry import TOY
 from storage import open_store
-from storage.chunks import CHUNK, Chunk, decode_drops, decode_log_key
 from storage.directory import STORE_FILE
 from storage.errors import RowDamaged, StoreError
-from storage.format import SEAL_BYTES, STATE_KEY, SUPERBLOCK_KEY, TABLES, State, Superblock, seal
-from storage.fsck import check_dir
-from storage.layers import decode_layer
-from storage.lineage import decode_birth, decode_root
-from storage.nodes import decode_node, decode_node_key
-from storage.receipts import decode_receipt
-from storage.records import decode_region, decode_segment, decode_space
+from storage.lmdb.layers import decode_layer
+from storage.rows.chunks import CHUNK, Chunk, decode_drops, decode_log_key
+from storage.rows.format import SEAL_BYTES, STATE_KEY, SUPERBLOCK_KEY, TABLES, State, Superblock, seal
+from storage.rows.lineage import decode_birth, decode_root
+from storage.rows.nodes import decode_node, decode_node_key
+from storage.rows.receipts import decode_receipt
+from storage.rows.records import decode_region, decode_segment, decode_space
+from storage.upkeep.fsck import check_dir
 
 Row = tuple[str, bytes, bytes]
 """Table, key, value."""

@@ -27,15 +27,15 @@ from engine.changes import (
 )
 from engine.geometry import X86_64
 from storage import open_store
-from storage.chunks import LOG_KEY
 from storage.directory import STORE_FILE
 from storage.errors import DataDirInUse, StoreError, StoreFailed
 from storage.failpoints import VARIABLE, fail_at
-from storage.format import FIRST_LAYER, STATE_KEY, TABLES, State
-from storage.fsck import check_dir
-from storage.housekeeping import Tuning
-from storage.nodes import NODE_KEY
-from storage.repair import repair
+from storage.lmdb.housekeeping import Tuning
+from storage.rows.chunks import LOG_KEY
+from storage.rows.format import FIRST_LAYER, STATE_KEY, TABLES, State
+from storage.rows.nodes import NODE_KEY
+from storage.upkeep.fsck import check_dir
+from storage.upkeep.repair import repair
 
 PAGE = X86_64.page_size
 SEGMENT = SegmentRecord(1, "heap", 0, 1 << 30, 0o600, 0, 0, "shared", 1)

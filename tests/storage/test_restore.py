@@ -13,14 +13,14 @@ from xxhash import xxh3_128_digest
 
 from engine.geometry import TOY
 from storage import open_store
-from storage.archive import _BLOCK, END, HEADER_BYTES
-from storage.backup import back_up
 from storage.directory import RESTORED, STORE_FILE
 from storage.errors import BackupDamaged, DataDirInUse, StoreFailed, StoreUnusable
 from storage.failpoints import FAILPOINTS, KILLPOINTS, VARIABLE, fail_at
-from storage.fsck import check_dir
-from storage.repair import repair
-from storage.restoring import RESTORING, restore, verify
+from storage.upkeep.archive import _BLOCK, END, HEADER_BYTES
+from storage.upkeep.backup import back_up
+from storage.upkeep.fsck import check_dir
+from storage.upkeep.repair import repair
+from storage.upkeep.restoring import RESTORING, restore, verify
 from tests.storage.test_backup import fill, shown
 
 SEAMS = [name for name in (*FAILPOINTS, *KILLPOINTS) if name.startswith("restore.")]
@@ -188,9 +188,7 @@ def test_a_backup_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "passage"), [*((name, 1) for name in SEAMS), ("restore.moved", 2)])
 def test_killed_at_a_seam(with_accounts: Path, tmp_path: Path, other: Path, name: str, passage: int) -> None:
     before = shown_raw(other)
-    script = (
-        f"from storage.restoring import restore; restore({str(with_accounts)!r}, {str(other)!r}, force=True)"
-    )
+    script = f"from storage.upkeep.restoring import restore; restore({str(with_accounts)!r}, {str(other)!r}, force=True)"
     environment = {**os.environ, VARIABLE: f"{name}:{passage}"}
     process = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     assert process.returncode == -signal.SIGKILL
@@ -223,9 +221,7 @@ def test_whoever_opens_next_completes_it(
     with_accounts: Path, tmp_path: Path, opening: Callable[[Path], object]
 ) -> None:
     """Also where there was no store before: the directory counts as a data directory from the moment on."""
-    script = (
-        f"from storage.restoring import restore; restore({str(with_accounts)!r}, {str(tmp_path / 'new')!r})"
-    )
+    script = f"from storage.upkeep.restoring import restore; restore({str(with_accounts)!r}, {str(tmp_path / 'new')!r})"
     environment = {**os.environ, VARIABLE: "restore.committed"}
     subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     assert not (tmp_path / "new" / STORE_FILE).exists()
@@ -235,9 +231,7 @@ def test_whoever_opens_next_completes_it(
 
 def test_accounts_made_after_it_are_not_lost(with_accounts: Path, tmp_path: Path, other: Path) -> None:
     """Commands about accounts do not claim the directory, yet must not change accounts that are about to be replaced."""
-    script = (
-        f"from storage.restoring import restore; restore({str(with_accounts)!r}, {str(other)!r}, force=True)"
-    )
+    script = f"from storage.upkeep.restoring import restore; restore({str(with_accounts)!r}, {str(other)!r}, force=True)"
     environment = {**os.environ, VARIABLE: "restore.committed"}
     subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     command = [sys.executable, "-m", "app.cli", "account"]

@@ -10,10 +10,10 @@ from engine.changes import DropPages, DropSegment, PutPages, PutSegment, Segment
 from engine.geometry import X86_64
 from storage import open_store
 from storage.directory import STORE_FILE
-from storage.headroom import RESERVE_BYTES, STEP_BYTES
-from storage.housekeeping import Tuning
-from storage.lmdb_store import LmdbStore
-from storage.recovery import recover
+from storage.lmdb.headroom import RESERVE_BYTES, STEP_BYTES
+from storage.lmdb.housekeeping import Tuning
+from storage.lmdb.recovery import recover
+from storage.lmdb.store import LmdbStore
 
 PAGE = X86_64.page_size
 

@@ -15,8 +15,8 @@ import pytest
 from engine.geometry import TOY, X86_64
 from storage import open_store
 from storage.errors import StoreUnusable
-from storage.fsck import check_dir
 from storage.swap_area import SWAP_FILE, SwapFile, open_swap
+from storage.upkeep.fsck import check_dir
 
 PAGE = 16
 SLOTS = 64

@@ -10,7 +10,7 @@ from typing import Any
 from detect_secrets.core.secrets_collection import SecretsCollection
 from detect_secrets.settings import transient_settings
 
-from storage.accounts import PREFIX, TOKEN_BYTES
+from storage.sql.accounts import PREFIX, TOKEN_BYTES
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = (

@@ -21,8 +21,8 @@ import everspace
 from engine import changes as ask
 from engine.geometry import X86_64
 from storage import open_store
-from storage.format import VERSION
-from storage.lmdb_store import LmdbStore
+from storage.lmdb.store import LmdbStore
+from storage.rows.format import VERSION
 
 PAGE = X86_64.page_size
 BASE = 0x1000_0000_0000

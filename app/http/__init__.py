@@ -1,0 +1,1 @@
+"""HTTP: the gate that every request passes, what routes share, conditions, ranges, parts of lists, and the document."""

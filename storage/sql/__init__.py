@@ -1,0 +1,1 @@
+"""What SQL remembers: accounts, groups, tokens, quotas, and the audit journal."""
