@@ -32,9 +32,9 @@ from app.api import (
     vas,
 )
 from app.errors import E2BIG, EIO, HttpProblem, answer_of, bug_answer
+from app.gate import HOT_ROUTES, Gate
 from app.http.exchange import SCOPE_EXCHANGE, Exchange
-from app.http.gate import HOT_ROUTES, Gate
-from app.http.routing import refusal_of
+from app.routes.routing import refusal_of
 from app.service import Parts, Service
 from app.serving.logs import log_request
 from app.serving.metrics import Metrics

@@ -17,8 +17,8 @@ from starlette.routing import BaseRoute
 
 from app.calls.answers import Problem
 from app.calls.fields import WORD_MAX
-from app.http.hot import HotRoute, header
-from app.http.links import linked
+from app.routes.hot import HotRoute, header
+from app.routes.links import linked
 from everspace.wire import API_PREFIX, ERRNO_STATUS, MEDIA_PROBLEM
 
 API_VERSION: Final = "1"
@@ -97,7 +97,7 @@ def refusals(path: str, operation: Mapping[str, Any]) -> set[int]:
 
 
 def _readable(operation: dict[str, Any]) -> None:
-    """What every GET of the control routes takes and tells besides, in place (app/http/routing.py)."""
+    """What every GET of the control routes takes and tells besides, in place (app/routes/routing.py)."""
     parameters = operation.setdefault("parameters", [])
     told: dict[str, Any] = {"ETag": {"schema": {"type": "string"}, "description": "Of the answer; strong."}}
     if any(parameter["name"] == "cursor" for parameter in parameters):

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, Protocol
 
 from app.errors import status_of
 from app.http.exchange import Exchange
-from app.serving.logs import SECRET, STRUCK
+from app.http.secrecy import struck
 from engine.errors import EngineError
 from everspace.wire import API_PREFIX
 from storage.errors import AccountsUnreachable
@@ -264,7 +264,7 @@ class Auditing:
 
 def target_of(path: str, made: str) -> str:
     """What it was about: the path, and what was made there. Tokens that somebody put into a path are struck out."""
-    path = SECRET.sub(STRUCK, path)
+    path = struck(path)
     if not made:
         return path
     return made if made.startswith(path) else f"{path} -> {made}"
@@ -272,4 +272,4 @@ def target_of(path: str, made: str) -> str:
 
 def _request_id(exchange: Exchange) -> str:
     common = exchange.common
-    return SECRET.sub(STRUCK, common[1][1].decode("ascii")) if len(common) > 1 else ""
+    return struck(common[1][1].decode("ascii")) if len(common) > 1 else ""

@@ -9,10 +9,10 @@ from pydantic import BeforeValidator, WithJsonSchema
 from app.calls.answers import Account, AuditEntry, Page, QuotaLimits, QuotaUsage
 from app.errors import HttpProblem, bad_input
 from app.http import paging
-from app.http.context import CallerDep
 from app.http.exchange import SCOPE_EXCHANGE, Exchange, parse_id
-from app.http.listing import ListingDep
-from app.http.routing import new_router
+from app.routes.context import CallerDep
+from app.routes.listing import ListingDep
+from app.routes.routing import new_router
 from engine.constants import ID_MAX
 from engine.errors import EPERM, EngineError
 from storage.errors import AccountsUnreachable

@@ -4,8 +4,8 @@ from fastapi import Response
 
 from app.calls.answers import Attachment
 from app.calls.arguments import VasAttach
-from app.http.context import CallerDep, Look
-from app.http.routing import CONDITIONAL, Pid, Vid, new_router
+from app.routes.context import CallerDep, Look
+from app.routes.routing import CONDITIONAL, Pid, Vid, new_router
 from engine.credentials import Credentials
 from engine.errors import ENOENT, EngineError
 from engine.machine import Machine

@@ -6,8 +6,8 @@ from fastapi import Response
 
 from app.calls.answers import Lineage, Segment, Space, Task, Usage
 from app.calls.arguments import NewName, Nothing, VasExec, VasFork
-from app.http.context import Caller, CallerDep
-from app.http.routing import KEYED, Pid, Sid, Vid, new_router
+from app.routes.context import Caller, CallerDep
+from app.routes.routing import KEYED, Pid, Sid, Vid, new_router
 from engine.credentials import Credentials
 from engine.machine import Machine
 

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Final
 
 from app.executor import ManyPagesNeeded
-from app.http import hot
 from app.http.exchange import BYTES_HEADER, Exchange, object_id, optional_number, task_id
-from app.http.hot import HotRoute
 from app.http.streaming import stream
+from app.routes import hot
+from app.routes.hot import HotRoute
 from app.service import Service
 from engine.errors import EAGAIN, EngineError, Lacking, PagesNeeded
 from engine.inspection.core_file import Layout

@@ -9,11 +9,11 @@ from pydantic import BeforeValidator, WithJsonSchema
 from app.calls.answers import Page
 from app.calls.fields import HexAddress, View
 from app.diffing import Finder
-from app.http.context import Caller, CallerDep
 from app.http.exchange import parse_id
-from app.http.listing import Listing, ListingDep
 from app.http.paging import after, cursor_after
-from app.http.routing import Sid, Vid, new_router
+from app.routes.context import Caller, CallerDep
+from app.routes.listing import Listing, ListingDep
+from app.routes.routing import Sid, Vid, new_router
 from engine.spaces.diff import Difference, Run
 
 router = new_router("diff")

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from app.errors import Header, HttpProblem
 from app.events import Reader, Wanted
-from app.http import hot
 from app.http.exchange import Exchange
-from app.http.hot import HotRoute
 from app.http.streaming import leaves, send_piece
+from app.routes import hot
+from app.routes.hot import HotRoute
 from app.service import Service
 from engine.errors import EAGAIN, EngineError
 

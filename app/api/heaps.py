@@ -8,9 +8,9 @@ from pydantic import BeforeValidator, WithJsonSchema
 from app.calls.answers import Heap, Mapped
 from app.calls.arguments import Malloc
 from app.calls.fields import FITS
-from app.http.context import CallerDep
-from app.http.hot import ADDRESS
-from app.http.routing import KEYED, Pid, Sid, TidQuery, new_router
+from app.routes.context import CallerDep
+from app.routes.hot import ADDRESS
+from app.routes.routing import KEYED, Pid, Sid, TidQuery, new_router
 from everspace.wire import parse_address
 
 router = new_router("heaps")

@@ -4,8 +4,8 @@ from fastapi import Response
 
 from app.calls.answers import Mapped, Value
 from app.calls.arguments import SpaceMmap, SpaceMprotect, SpaceRange
-from app.http.context import CallerDep
-from app.http.routing import KEYED, Vid, new_router
+from app.routes.context import CallerDep
+from app.routes.routing import KEYED, Vid, new_router
 
 router = new_router("spaces")
 

@@ -2,8 +2,8 @@
 
 from app.calls.answers import Limits, Value
 from app.calls.arguments import Prlimit, SetLimits
-from app.http.context import CallerDep
-from app.http.routing import CONDITIONAL, Pid, new_router
+from app.routes.context import CallerDep
+from app.routes.routing import CONDITIONAL, Pid, new_router
 from engine.credentials import Credentials
 from engine.machine import Machine
 from everspace.wire import RESOURCE_NAMES

@@ -8,8 +8,8 @@ from app.calls.answers import Mapped, Residency, Value
 from app.calls.arguments import Brk, Madvise, Mlock, Mmap, Mprotect, Mremap, Msync, OfThread, Range
 from app.calls.call import Frame
 from app.calls.memory import MEMORY_CALLS, base64
-from app.http.context import Caller, CallerDep
-from app.http.routing import KEYED, Pid, new_router
+from app.routes.context import Caller, CallerDep
+from app.routes.routing import KEYED, Pid, new_router
 from engine.credentials import Credentials
 from engine.machine import Machine
 

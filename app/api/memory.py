@@ -1,9 +1,9 @@
 """Load and store: GET and PUT /v1/tasks/{pid}/memory. What the thread's active space shows, as plain bytes."""
 
 from app.errors import ESTALE, bad_input, too_big
-from app.http import hot
 from app.http.exchange import BYTES_HEADER, Exchange, address, number, optional_number, task_id
-from app.http.hot import HotRoute
+from app.routes import hot
+from app.routes.hot import HotRoute
 from app.service import Service
 from engine.errors import EngineError
 from everspace.wire import DURABILITY_NAMES, MEDIA_BYTES

@@ -6,8 +6,8 @@ from app.calls.answers import Value
 from app.calls.arguments import Mmview, MmviewUnshare, OfThread, OfView, SwitchAs
 from app.calls.call import Frame
 from app.calls.views import VIEW_CALLS
-from app.http.context import Caller, CallerDep
-from app.http.routing import KEYED, Pid, new_router
+from app.routes.context import Caller, CallerDep
+from app.routes.routing import KEYED, Pid, new_router
 from engine.credentials import Credentials
 from engine.machine import Machine
 

@@ -2,8 +2,8 @@
 
 from fastapi.responses import PlainTextResponse
 
-from app.http.context import CallerDep
-from app.http.routing import Pid, TidQuery, Vid, new_router
+from app.routes.context import CallerDep
+from app.routes.routing import Pid, TidQuery, Vid, new_router
 
 router = new_router("proc")
 

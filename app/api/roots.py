@@ -6,9 +6,9 @@ from fastapi import Response
 
 from app.calls.answers import Mapped, Page, Root
 from app.calls.arguments import Place
-from app.http.context import CallerDep, Look
-from app.http.listing import ListingDep
-from app.http.routing import CONDITIONAL, REST, Pid, RootName, TidQuery, Vid, new_router
+from app.routes.context import CallerDep, Look
+from app.routes.listing import ListingDep
+from app.routes.routing import CONDITIONAL, REST, Pid, RootName, TidQuery, Vid, new_router
 from engine.credentials import Credentials
 from engine.errors import ENOENT, EngineError
 from engine.machine import Machine

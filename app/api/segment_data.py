@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from app.api.memory import is_durable
 from app.errors import Header, too_big
-from app.http import hot, ranges
+from app.http import ranges
 from app.http.etags import Conditions
 from app.http.exchange import BYTES_HEADER, Exchange, object_id
-from app.http.hot import HotRoute
+from app.routes import hot
+from app.routes.hot import HotRoute
 from app.service import Service
 from everspace.wire import MEDIA_BYTES
 

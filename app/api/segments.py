@@ -4,9 +4,9 @@ from fastapi import Response
 
 from app.calls.answers import Page, Segment
 from app.calls.arguments import SegCreate, SetAttr
-from app.http.context import CallerDep, Look
-from app.http.listing import ListingDep
-from app.http.routing import CONDITIONAL, KEYED, NameQuery, Sid, new_router
+from app.routes.context import CallerDep, Look
+from app.routes.listing import ListingDep
+from app.routes.routing import CONDITIONAL, KEYED, NameQuery, Sid, new_router
 from engine.credentials import Credentials
 from engine.errors import ESRCH, EngineError
 from engine.machine import Machine

@@ -5,10 +5,10 @@ from fastapi import Request, Response
 from app.calls.answers import Active, Lease, NewThread, Page, Task
 from app.calls.arguments import Nothing, OfThread, Spawn, Switch
 from app.errors import HttpProblem
-from app.http.context import CallerDep
 from app.http.exchange import ClientGoneError
-from app.http.listing import ListingDep
-from app.http.routing import CONDITIONAL, KEYED, Pid, TidPath, new_router
+from app.routes.context import CallerDep
+from app.routes.listing import ListingDep
+from app.routes.routing import CONDITIONAL, KEYED, Pid, TidPath, new_router
 from app.service import Service
 from engine.credentials import Credentials
 from engine.machine import Machine

@@ -1,1 +1,1 @@
-"""HTTP: the gate that every request passes, what routes share, conditions, ranges, parts of lists, and the document."""
+"""HTTP by itself: an exchange, ranges, entity tags, cursors, answers in pieces, strict JSON, security headers."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
-from app.http.gate import Gate
+from app.gate import Gate
 from app.service import Service
 from storage.errors import StoreError
 

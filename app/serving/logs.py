@@ -6,7 +6,6 @@ any, and this is for the one that nobody thought of.
 
 import json
 import logging
-import re
 import sys
 from datetime import UTC, datetime
 from typing import Final, TextIO
@@ -15,6 +14,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.http.exchange import NOBODY, Exchange
+from app.http.secrecy import struck
 from app.settings import Settings
 from everspace.wire import HEADER_REQUEST_ID
 
@@ -27,8 +27,6 @@ PATH_MAX: Final = 256
 REQUEST_ID: Final = HEADER_REQUEST_ID.lower().encode("ascii")
 TALKATIVE: Final = ("alembic", "asyncio", "opentelemetry", "urllib3", "uvicorn")
 """Libraries whose information is of use to those who look for defects only."""
-SECRET: Final = re.compile(r"evs_[\w-]{4,}|(?i:bearer)[ +]+[^\s\"',}]+")
-STRUCK: Final = "(struck out)"
 
 log = logging.getLogger("everspace.request")
 
@@ -98,7 +96,7 @@ def strike_out(_: WrappedLogger, __: str, line: str | EventDict) -> str:
 def without_tokens(line: str) -> str:
     """The line, tokens struck out. Hardly any has one, which takes less time to see than to search for where."""
     if "evs_" in line or "bearer" in line.lower():
-        return SECRET.sub(STRUCK, line)
+        return struck(line)
     return line
 
 

@@ -15,8 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from app.gate import Gate
 from app.http.exchange import Exchange
-from app.http.gate import Gate
 from app.serving.connections import Connections
 from app.serving.figures import figures_of
 

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from starlette.types import Receive, Scope, Send
 
 from app.errors import Header, HttpProblem, answer_of
-from app.http.gate import Gate
+from app.gate import Gate
 from app.http.headers import security_headers, with_common
 from app.serving.metrics import MEDIA_METRICS, Metrics
 

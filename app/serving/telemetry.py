@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from app.errors import CannotListenError
 from app.http.exchange import NOBODY, Exchange
-from app.serving.logs import SECRET, STRUCK, exchange_id
+from app.http.secrecy import struck
+from app.serving.logs import exchange_id
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ class Tracing:
         attributes: dict[str, str | int] = {
             "http.request.method": scope["method"],
             "url.scheme": scope["scheme"],
-            "url.path": SECRET.sub(STRUCK, scope["path"])[:256],
+            "url.path": struck(scope["path"])[:256],
             "http.response.status_code": status,
-            "everspace.request_id": SECRET.sub(STRUCK, exchange_id(exchange)),
+            "everspace.request_id": struck(exchange_id(exchange)),
         }
         if exchange.cred is not NOBODY:
             attributes["enduser.id"] = str(exchange.cred.uid)

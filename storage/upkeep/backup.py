@@ -20,9 +20,9 @@ from storage.failpoints import failpoint, killpoint
 from storage.lmdb.rows import Row, checked, rows_of
 from storage.lmdb.tables import FULL_CODES, Tables, Txn, named_errors
 from storage.rows.format import TABLES
-from storage.sql.sqlite_file import copy_database
 from storage.upkeep.archive import MAGIC, ArchiveWriter, Totals
 from storage.upkeep.offline import beside_service
+from storage.upkeep.sqlite_file import copy_database
 
 STEP_ROWS: Final = 32
 """Rows of the log that one short transaction reads: about 8 MiB."""

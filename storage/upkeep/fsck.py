@@ -19,8 +19,8 @@ from storage.lmdb.tables import Tables, Txn, page_problems
 from storage.rows.chunks import Chunk, decode_log_key
 from storage.rows.format import NODE_PAGES, NODE_SHIFT, TABLES, U64
 from storage.rows.nodes import SLOT_BITS, SLOT_MASK
-from storage.sql.sqlite_file import check_database
 from storage.upkeep.checking import check_image, owned_objects
+from storage.upkeep.sqlite_file import check_database
 
 NODES_MAX: Final = 1 << 62
 """The check keeps every page map in memory."""

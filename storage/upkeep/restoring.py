@@ -18,11 +18,11 @@ from storage.errors import BackupDamaged, StoreDamaged, StoreFailed, StoreFull, 
 from storage.failpoints import failpoint, killpoint
 from storage.lmdb.rows import Row, build, checked
 from storage.lmdb.tables import FULL_CODES
-from storage.sql.sqlite_file import check_database
 from storage.upkeep.archive import ACCOUNTS, KEY_BYTES, ROLL, ROWS, ArchiveReader, Totals
 from storage.upkeep.backup import Progress, no_progress
 from storage.upkeep.fsck import check_store
 from storage.upkeep.offline import replaceable
+from storage.upkeep.sqlite_file import check_database
 
 RESTORING: Final = "restoring"
 """In the data directory: what is being restored. Of no meaning, and removed by the next restore."""

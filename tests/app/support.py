@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from starlette.types import Message
 
 from app.accounts.opening import open_accounts
-from app.http.gate import Gate
+from app.gate import Gate
 from app.main import create_app, open_parts
 from app.service import Parts
 from app.settings import Settings

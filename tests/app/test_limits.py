@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.http.gate import CONTROL_BODY_MAX, HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX
+from app.gate import CONTROL_BODY_MAX, HEADER_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX
 from tests.app.support import BASE, BYTES, JSON, PAGE, Site, running
 
 LIMIT = 3 * PAGE

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from app.gate import Observer
 from app.http.exchange import Exchange
-from app.http.gate import Observer
 from tests.app.support import Site, running
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app import cli
 from app.commands import serve
-from app.http.gate import Gate
+from app.gate import Gate
 from app.main import create_app
 from app.serving.metrics import Metrics
 from app.settings import Settings

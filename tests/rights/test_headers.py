@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.http.gate import CONTROL_BODY_MAX, HEADER_BYTES_MAX, URL_BYTES_MAX
+from app.gate import CONTROL_BODY_MAX, HEADER_BYTES_MAX, URL_BYTES_MAX
 from engine.machine import Machine
 from tests.app.support import Answer, running
 from tests.conformance.support.service import Service

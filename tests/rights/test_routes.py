@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.routing import BaseRoute
 
-from app.http.gate import HOT_ROUTES
+from app.gate import HOT_ROUTES
 from app.main import control_app
 from tests.app.support import Answer
 from tests.rights.needs import KNOWN, STRANGERS, Caller, refusal

@@ -49,7 +49,7 @@ class Caller:
         """One transaction, answered when it is durable. ESTALE: If-Match or If-None-Match does not hold for `target`.
 
         They are judged by what there was before, but after everything else that the call may be refused for: who may not
-        do it learns nothing of the state. Those of a reader are judged by its answer (app/http/routing.py).
+        do it learns nothing of the state. Those of a reader are judged by its answer (app/routes/routing.py).
         """
         machine, cred = self.service.machine, self.cred
         conditions = self._conditions()

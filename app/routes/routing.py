@@ -14,7 +14,7 @@ from app.errors import bad_input, complaint
 from app.http import strict_json
 from app.http.etags import Conditions, etag_of
 from app.http.exchange import MEDIA_UNSAID, parse_id, parse_query
-from app.http.hot import header
+from app.routes.hot import header
 from engine.errors import ESRCH, EngineError
 from everspace.wire import HEADER_KEY, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, LIST_LIMIT_MIN, MEDIA_JSON
 

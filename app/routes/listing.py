@@ -8,7 +8,7 @@ from fastapi import Depends, Request, Response
 
 from app.http import paging
 from app.http.exchange import parse_query
-from app.http.routing import LIMIT, Cursor, Limit
+from app.routes.routing import LIMIT, Cursor, Limit
 
 V = TypeVar("V")
 

@@ -18,11 +18,11 @@ from app.api.events import EVENTS
 from app.api.memory import MEMORY
 from app.api.segment_data import SEGMENT_DATA
 from app.errors import CLOSE, EIO, HttpProblem, answer_of, bug_answer
-from app.http.context import SCOPE_CRED
 from app.http.exchange import SCOPE_EXCHANGE, ClientGoneError, Exchange
 from app.http.headers import security_headers, with_common
-from app.http.hot import HotRoute
 from app.room import Room
+from app.routes.context import SCOPE_CRED
+from app.routes.hot import HotRoute
 from app.service import Service
 from engine.errors import EPERM, ESRCH, EngineError
 from everspace.wire import API_PREFIX, HEADER_INSTANCE, HEADER_REQUEST_ID
