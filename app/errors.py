@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Final
 
 from engine.address import VirtRange
-from engine.errors import EngineError
+from engine.errors import EAGAIN, EDQUOT, EngineError
 from everspace.wire import ERRNO_STATUS, MEDIA_PROBLEM, hex_address
 
 E2BIG: Final = "E2BIG"
@@ -101,6 +101,10 @@ def problem_body(problem: dict[str, object]) -> bytes:
 PROBLEM_HEADER: Final[Header] = (b"content-type", MEDIA_PROBLEM.encode("ascii"))
 
 
+RETRY_S: Final = {EAGAIN: 1, EDQUOT: 60}
+"""Seconds after which it may be worth while to ask again. A quota is full until somebody deletes something or raises it."""
+
+
 def answer_of(refused: EngineError | HttpProblem) -> tuple[int, bytes, list[Header]]:
     """Status, body and headers of a refusal."""
     if isinstance(refused, HttpProblem):
@@ -109,8 +113,8 @@ def answer_of(refused: EngineError | HttpProblem) -> tuple[int, bytes, list[Head
     headers = [PROBLEM_HEADER]
     if refused.errno == E2BIG:
         headers.append(CLOSE)
-    if refused.errno in ("EAGAIN", "EDQUOT"):
-        headers.append((b"retry-after", b"1"))
+    if refused.errno in RETRY_S:
+        headers.append((b"retry-after", b"%d" % RETRY_S[refused.errno]))
         headers += limit_headers(refused)
     return status_of(refused), problem_body(errno_problem(refused)), headers
 

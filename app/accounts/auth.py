@@ -23,6 +23,8 @@ T = TypeVar("T")
 CACHE_MAX: Final = 4096
 SCHEME: Final = b"bearer"
 CHALLENGE: Final = (b"www-authenticate", b'Bearer realm="everspace"')
+UNKNOWN: Final = "unknown, revoked or expired token"
+"""Which of them it is, nobody is told."""
 CHALLENGE_INVALID: Final = (b"www-authenticate", b'Bearer realm="everspace", error="invalid_token"')
 FAILURES_PER_S: Final = 500
 """Different tokens that are no good, from one address; more are not even looked up."""
@@ -154,9 +156,9 @@ class Authenticator:
         except AccountsUnreachable as failure:
             raise HttpProblem(503, str(failure), (b"retry-after", b"1")) from failure
         if known is None:
-            raise HttpProblem(401, "unknown, revoked or expired token", CHALLENGE_INVALID)
+            raise HttpProblem(401, UNKNOWN, CHALLENGE_INVALID)
         if known.until is not None and self._clock() >= known.until:
-            raise HttpProblem(401, "the token has expired", CHALLENGE_INVALID)
+            raise HttpProblem(401, UNKNOWN, CHALLENGE_INVALID)
         return known
 
     async def credentials(self, authorization: bytes | None) -> Credentials:

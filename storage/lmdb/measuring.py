@@ -1,7 +1,5 @@
 """Statistics of a store on LMDB: what its parts count anyway, and what LMDB knows of its tables."""
 
-from pathlib import Path
-
 from storage.lmdb.layers import Layers
 from storage.lmdb.live import LiveCounts
 from storage.lmdb.tables import Tables
@@ -23,9 +21,9 @@ def measured(
                 ("receipts", tables.receipts),
             )
         }
-        transactions = txn.id()
-    file_bytes = Path(tables.env.path()).stat().st_size
-    used_bytes = tables.used_pages() * tables.env.stat()["psize"]
+        transactions, page_bytes = txn.id(), tables.env.stat()["psize"]
+    file_bytes = tables.path.stat().st_size
+    used_bytes = tables.used_pages() * page_bytes
     return Statistics(
         file_bytes=file_bytes,
         used_bytes=used_bytes,

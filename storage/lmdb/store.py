@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Final, Protocol
 
 import lmdb
@@ -245,7 +244,7 @@ class LmdbStore:
         Raises StoreFailed as long as the disk refuses; reading goes on even then, if it can.
         """
         transaction = self._undecided
-        path, page_bytes = Path(self._tables.env.path()), self._headroom.page_bytes
+        path, page_bytes = self._tables.path, self._headroom.page_bytes
 
         def as_before() -> lmdb.Environment:
             take_back(path, page_bytes, transaction or 0)

@@ -74,6 +74,8 @@ class Readers:
 class Tables:
     """The environment and its named databases. `reopen` exchanges them all: keep none of them elsewhere."""
 
+    path: Path
+    """Of the store file, which stays the same."""
     env: lmdb.Environment
     meta: lmdb._Database
     spaces: lmdb._Database
@@ -91,7 +93,10 @@ class Tables:
     @staticmethod
     def open(env: lmdb.Environment, txn: "Txn | None" = None) -> "Tables":
         """Open the tables; within the write transaction `txn` they are made when they are missing."""
-        return Tables(env, *(env.open_db(name.encode(), txn, create=txn is not None) for name in TABLES))
+        path = Path(env.path())
+        return Tables(
+            path, env, *(env.open_db(name.encode(), txn, create=txn is not None) for name in TABLES)
+        )
 
     def reopen(self, opening: Callable[[], lmdb.Environment]) -> None:
         """Close the environment and take the one that `opening` makes, between two reads.

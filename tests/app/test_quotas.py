@@ -74,7 +74,7 @@ def refused(answer: Answer, resource: str, quota: int, used: int, wanted: int) -
     assert told == (resource, quota, used, wanted)
     assert answer.headers["ratelimit-policy"] == f'"{resource}";q={quota}'
     assert answer.headers["ratelimit"] == f'"{resource}";r={max(0, quota - used)}'
-    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["retry-after"] == "60"
 
 
 async def test_the_account_tells_its_quota_and_what_it_uses(site: Site) -> None:
