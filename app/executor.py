@@ -9,7 +9,8 @@ Everything here happens on the event loop's thread; only `Store.fetch` and the w
 
 When a commit fails, every transaction that is not yet durable was built on what has just been lost, so all of them
 are rolled back, newest first. Those with changes of their own are answered with the store's errno; the others are
-run again on what is left. The writer refuses what was queued behind the failed commit until it is told to resume.
+run again on what is left. What was answered without waiting is made again (app/redoing.py) before anything else
+happens. The writer refuses what was queued behind the failed commit until it is told to resume.
 """
 
 import asyncio
@@ -18,11 +19,12 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from app.accounts.quotas import Quotas, QuotaUndecided
 from app.errors import EIO
+from app.outcomes import Counts, Entry, ManyPagesNeeded, Outcome, Run, Waiting
+from app.redoing import Redoing
 from engine.changes import Change
 from engine.errors import EAGAIN, ENOMEM, EngineError, PagesNeeded
 from engine.journal import Transaction
@@ -32,9 +34,6 @@ from storage.errors import StoreError
 from storage.store import Store
 
 T = TypeVar("T")
-Waiting = Callable[[], Awaitable[object]]
-"""A call that may take long, and its result."""
-
 FETCH_PAGES = 2048
 """Pages that are fetched and handed in at a time; between two parts others get their turn."""
 FETCH_ROUNDS_FREE = 3
@@ -48,76 +47,12 @@ CALLS_IN_A_ROW = 200
 log = logging.getLogger("everspace.executor")
 
 
-class ManyPagesNeeded(Exception):
-    """Several calls of one transaction lack pages; all that could be foreseen are named."""
-
-    def __init__(self, needs: list[PagesNeeded]) -> None:
-        super().__init__(f"{len(needs)} calls lack pages")
-        self.needs = needs
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Calls in a row that change nothing: loads.
-
-    They are made `together`, in one transaction; if one of them is refused, each of `calls` by itself instead.
-    """
-
-    calls: Sequence[Callable[[], object]]
-    together: Callable[[], Sequence[object]]
-
-
 class WriterPort(Protocol):
     """What the executor needs of `storage.writer.Writer`."""
 
     def submit(self, changes: Sequence[Change]) -> "Future[None]": ...
 
     def resume(self) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A transaction that is not durable yet. `seq` is the commit that decides its fate."""
-
-    txn: Transaction
-    seq: int
-    failure: EngineError | None = None
-    redo: Callable[[], object] | None = None
-    """A call that was answered at once, to be made again when it is taken back with what came before it."""
-    waiters: list["asyncio.Future[None]"] = field(default_factory=list)
-
-    def decide(self, failure: EngineError | None) -> None:
-        """Wake everyone who waits."""
-        self.failure = failure
-        for waiter in self.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a call came to, and the entry it has to wait for, if any. Of a run, `value` holds that of each call."""
-
-    value: object = None
-    refused: EngineError | None = None
-    entry: Entry | None = None
-    writes: bool = False
-    """Whether the call has changes of its own in that entry's commit."""
-    owns: bool = False
-    """Whether the entry is that of the call's own transaction."""
-    count: int = 1
-    """Calls that it is of: those of a run that was made together share one."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """Totals since the start, for /metrics."""
-
-    transactions: int = 0
-    commits: int = 0
-    commits_failed: int = 0
-    fetches: int = 0
-    pages_fetched: int = 0
 
 
 class Executor:
@@ -134,8 +69,7 @@ class Executor:
         self._unsettled: deque[Entry] = deque()
         self._staged: list[Change] = []
         self._keeping = asyncio.Lock()
-        self._again: set[asyncio.Task[None]] = set()
-        """Calls being made again."""
+        self._redoing = Redoing(machine, self._track, self._fetch, self.write_back)
         self.counts = Counts()
 
     @property
@@ -149,10 +83,6 @@ class Executor:
 
         Raises what the call raises (EngineError); ENOSPC or EIO when the store failed, and then nothing was changed.
         """
-        await self._made_again()
-        return await self._run(call, wait=wait)
-
-    async def _run(self, call: Callable[[], T], *, wait: bool) -> T:
         while True:
             outcome = await self._attempt(call)
             self._flush()
@@ -176,7 +106,6 @@ class Executor:
 
         A call that is refused with EAGAIN and has its number, from 1 on, in `waits` is made by waiting there instead.
         """
-        await self._made_again()
         outcomes: list[Outcome] = []
         waits, made = waits or {}, 0
         try:
@@ -258,7 +187,7 @@ class Executor:
 
     async def settled(self) -> None:
         """Wait until nothing is pending."""
-        await self._made_again()
+        await self._redoing.over()
         self._flush()
         while self._unsettled:
             await self._decided(self._unsettled[-1])
@@ -296,6 +225,8 @@ class Executor:
                 await self._keeping.acquire()
                 kept.callback(self._keeping.release)
                 pins = kept
+            if self._redoing.is_under_way:
+                await self._redoing.over()
             rounds += 1
             self.counts.transactions += 1
             try:
@@ -447,41 +378,8 @@ class Executor:
         self._writer.resume()
         for entry in lost:
             entry.decide(failure)
-        self._make_again([entry.redo for entry in lost if entry.redo is not None])
+        self._redoing.begin([entry.redo for entry in lost if entry.redo is not None])
         self._flush()
-
-    def _make_again(self, calls: Sequence[Callable[[], object]]) -> None:
-        """Calls that were answered at once and have been taken back, in order, before anybody can see that they were.
-
-        Where pages have to be fetched first, the calls of others wait as well.
-        """
-        for number, call in enumerate(calls):
-            try:
-                with self._machine.transaction() as txn:
-                    call()
-            except (PagesNeeded, ManyPagesNeeded):
-                later = self._loop.create_task(self._make_again_later(calls[number:]))
-                self._again.add(later)
-                later.add_done_callback(self._again.discard)
-                return
-            except EngineError as refused:
-                self._track(txn, None, None)
-                log.warning("a relaxed store stood on what was taken back: %s", refused)
-            else:
-                outcome = self._track(txn, None, None)
-                if outcome.entry is not None and outcome.owns:
-                    outcome.entry.redo = call
-
-    async def _made_again(self) -> None:
-        while self._again:
-            await asyncio.wait(self._again)
-
-    async def _make_again_later(self, calls: Sequence[Callable[[], object]]) -> None:
-        for call in calls:
-            try:
-                await self._run(call, wait=False)
-            except EngineError as refused:
-                log.warning("a relaxed store stood on what was taken back: %s", refused)
 
 
 def _refusal(error: BaseException) -> EngineError:

@@ -15,9 +15,9 @@ class Leases:
     def __len__(self) -> int:
         return len(self._leases)
 
-    def watch(self, pid: int, lease_s: float) -> None:
-        """Start the lease of a new task, `lease_s` seconds from now."""
-        deadline = self._clock() + lease_s
+    def watch(self, pid: int, lease_s: float, after_s: float | None = None) -> None:
+        """Start the lease of a task, which ends `lease_s` seconds, or `after_s`, from now."""
+        deadline = self._clock() + (lease_s if after_s is None else after_s)
         self._leases[pid] = (deadline, lease_s)
         heapq.heappush(self._queue, (deadline, pid))
 

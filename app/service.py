@@ -172,14 +172,16 @@ class Service:
             self.leases.renew(pid)
 
     async def expire_leases(self) -> None:
-        """Exit every task whose lease has run out."""
+        """Exit every task whose lease has run out; one that the store does not let go yet is tried again."""
         for pid in self.leases.expired():
             try:
                 await self.executor.run(partial(self._expire, pid))
                 self.leases_expired += 1
             except EngineError as refused:
                 if refused.errno != ESRCH:
-                    raise
+                    log.warning("task %d, whose lease has run out, stays for now: %s", pid, refused)
+                    lease_s = self.machine.require_task(ROOT, pid).lease_s
+                    self.leases.watch(pid, lease_s, LEASE_CHECK_S)
 
     def _expire(self, pid: int) -> None:
         uid = self.machine.require_task(ROOT, pid).cred.uid

@@ -11,10 +11,11 @@ from app.calls.call import Bound, Frame, failing
 from app.calls.frames import Asked
 from app.calls.table import CALLS, SwitchTo, bind, refusal_of
 from app.errors import Header, bad_input, errno_problem, too_big
-from app.executor import CALLS_IN_A_ROW, ManyPagesNeeded, Outcome, Run, Waiting
+from app.executor import CALLS_IN_A_ROW
 from app.http import strict_json
 from app.http.exchange import JSON_HEADER, Exchange, flag, optional_number, task_id
 from app.idempotency import Key, key_of
+from app.outcomes import ManyPagesNeeded, Outcome, Run, Waiting
 from app.routes import hot
 from app.routes.context import REPLAYED
 from app.routes.hot import HotRoute

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import partial
 from typing import Final
 
-from app.executor import ManyPagesNeeded
 from app.http.exchange import BYTES_HEADER, Exchange, object_id, optional_number, task_id
 from app.http.streaming import stream
+from app.outcomes import ManyPagesNeeded
 from app.routes import hot
 from app.routes.hot import HotRoute
 from app.service import Service

@@ -7,8 +7,8 @@ from typing import Any, Final
 from app.calls.call import Bound, Frame, failing
 from app.calls.table import load, store
 from app.errors import bad_input, too_big
-from app.executor import Waiting
 from app.http import strict_json
+from app.outcomes import Waiting
 from engine.errors import EngineError
 from everspace.wire.frames import (
     BYTES,

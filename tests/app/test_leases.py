@@ -1,7 +1,14 @@
 """Leases: a task of which nothing is heard exits, and everything about it counts as hearing of it."""
 
+from pathlib import Path
+
+import pytest
+
 from app.leases import Leases
-from tests.app.support import BASE, Clock, Site
+from app.service import Service
+from engine.changes import PutReceipt
+from storage.errors import StoreFull
+from tests.app.support import BASE, Clock, Site, held
 
 
 def test_a_lease_runs_out_once() -> None:
@@ -106,3 +113,27 @@ async def test_an_exited_task_leaves_no_lease(site: Site) -> None:
     assert len(site.service.leases) == 1
     await site.ok("DELETE", f"/tasks/{pid}")
     assert len(site.service.leases) == 0
+
+
+async def test_a_task_whose_end_cannot_be_stored_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those whose leases ran out with it end all the same."""
+    async with held(tmp_path) as (site, store):
+        pids = [await site.task(lease_s=10) for _ in range(3)]
+        expire = Service._expire
+
+        def expire_storing(service: Service, pid: int) -> None:
+            expire(service, pid)
+            if pid == pids[0]:  # as that of a task does that ran an image which is gone
+                service.machine.journal.change(PutReceipt(b"key", b"value"))
+
+        monkeypatch.setattr(Service, "_expire", expire_storing)
+        store.failure = StoreFull("no space left on the disk")
+        site.clock.now += 11
+        await site.service.expire_leases()
+        assert [task.pid for task in site.service.machine.tasks_table] == pids[:1]
+        store.failure = None
+        site.clock.now += 1
+        await site.service.expire_leases()
+        assert list(site.service.machine.tasks_table) == []
