@@ -17,6 +17,8 @@ from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
+from app.accounts.auth import answering
+from app.accounts.threads import Threads
 from app.errors import status_of
 from app.http.exchange import Exchange
 from app.http.secrecy import struck
@@ -35,6 +37,10 @@ GROUP_MAX: Final = 1_000
 """Records of one transaction."""
 STRANGERS_MAX: Final = 64
 """Different records of callers without a good token that may be open at once; the others' targets are not told apart."""
+THREADS: Final = 2
+"""Those that the journal has; a database that says nothing keeps these, and no others."""
+CLOSE_S: Final = 5.0
+"""How long the end of the service waits for what is still to be written."""
 SAFE: Final = ("GET", "HEAD")
 MAKES: Final = {
     **dict.fromkeys(("vas_create", "vas_clone", "vas_snapshot", "vas_fork"), "vas"),
@@ -129,6 +135,8 @@ class Auditing:
         self._failing = False
         self._closed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._group: asyncio.Task[bool] | None = None
+        self._threads = Threads(THREADS, "everspace-audit")
         self.counts = AuditCounts()
 
     @property
@@ -168,32 +176,49 @@ class Auditing:
         limit: int,
     ) -> list[AuditEntry]:
         """Entries, newest first, those of everything that was done before the question. Raises AccountsUnreachable."""
-        await self.flush()
-        asked = partial(self._journal.query, uid=uid, call=call, errno=errno, since=since, until=until)
-        return await asyncio.to_thread(asked, after=after, limit=limit)
+        asked = partial(
+            self._journal.query,
+            uid=uid,
+            call=call,
+            errno=errno,
+            since=since,
+            until=until,
+            after=after,
+            limit=limit,
+        )
+        async with answering():
+            await self.flush()
+            return await self._threads.run(asked)
 
     async def flush(self, *, everything: bool = True) -> bool:
         """Write what is over, or everything; whether nothing is left. One that fails is tried again with the next call."""
-        async with self._writing:
+        await self._writing.acquire()
+        self._group = asyncio.create_task(self._flush(everything=everything))
+        return await asyncio.shield(self._group)
+
+    async def _flush(self, *, everything: bool) -> bool:
+        """Whoever stops waiting does not stop this: what is being written would be written twice."""
+        try:
             self._end(self._clock() + MERGED_S if everything else self._clock())
             while self._over:
                 group = list(islice(self._over, GROUP_MAX))
-                try:
-                    await asyncio.to_thread(self._write, group)
-                except Exception as failure:
-                    self.counts.failures += 1
-                    if not self._failing:
-                        unforeseen = None if isinstance(failure, AccountsUnreachable) else failure
-                        said = "the audit journal takes nothing, %d records wait: %s"
-                        log.error(said, self.pending, failure, exc_info=unforeseen)
-                    self._failing = True
-                    return False
+                await self._threads.run(partial(self._write, group))
                 for _ in group:
                     self._over.popleft()
                 self.counts.rows += len(group)
                 if self._failing:
                     log.warning("the audit journal is written again, %d records wait", self.pending)
                 self._failing = False
+        except Exception as failure:
+            self.counts.failures += 1
+            if not self._failing:
+                unforeseen = None if isinstance(failure, AccountsUnreachable) else failure
+                said = "the audit journal takes nothing, %d records wait: %s"
+                log.error(said, self.pending, failure, exc_info=unforeseen)
+            self._failing = True
+            return False
+        finally:
+            self._writing.release()
         return True
 
     def start(self) -> None:
@@ -201,15 +226,21 @@ class Auditing:
         self._task = asyncio.create_task(self._write_on())
 
     async def close(self) -> None:
-        """The last chance of everything that waits."""
+        """The last chance of everything that waits, for `CLOSE_S`: a database that says nothing keeps no service from its end."""
         self._closed.set()
-        if self._task is not None:
-            await self._task
-        if not await self.flush():
+        written = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                if self._task is not None:
+                    await self._task
+                written = await self.flush()
+        if not written:
             log.error("%d records of the audit journal are lost: it cannot be written", self.pending)
+        if self._group is not None:
+            self._group.cancel()
 
     async def _write_on(self) -> None:
-        """Until it is closed. Never cancelled: a group that is being written would be written twice."""
+        """Until it is closed."""
         while not self._closed.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), WRITE_S)

@@ -2,23 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
-from typing import Final, ParamSpec, Protocol, TypeVar
+from typing import Final, Protocol
 
 from app.accounts.quotas import QuotaPort
 from app.accounts.rates import Window
+from app.accounts.threads import Threads
 from app.errors import Header, HttpProblem
 from engine.credentials import Credentials
 from engine.errors import EAGAIN, EngineError
 from everspace.wire import API_PREFIX
 from storage.errors import AccountsUnreachable
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 CACHE_MAX: Final = 4096
 SCHEME: Final = b"bearer"
@@ -32,6 +31,8 @@ PEERS_MAX: Final = 4096
 """Addresses whose failures are counted."""
 ANSWER_S: Final = 10.0
 """How long the accounts may take to answer; a database behind a network that is cut says nothing for minutes."""
+ASKING_MAX: Final = 4
+"""Threads that ask the accounts; accounts that say nothing keep these, and no others."""
 WATCH_S: Final = 0.25
 """How soon a request that waits, or a stream, learns that its token is good no longer."""
 
@@ -128,6 +129,7 @@ class Authenticator:
         self._version: int | None = None
         self._quotas_known = False
         self._loading = asyncio.Lock()
+        self._threads = Threads(ASKING_MAX, "everspace-accounts")
         self._known: dict[bytes, Bearer | None] = {}
         """By the digest of the header; None: the token is no good."""
         self._failures: dict[str, Window] = {}
@@ -201,7 +203,9 @@ class Authenticator:
         if failures is not None and failures.wait(self._clock()):
             raise EngineError(EAGAIN, "too many tokens from this address are unknown or revoked")
         version = self._version
-        grant = await _answered(self._accounts.authenticate, token.strip().decode("latin-1"))
+        ask = partial(self._accounts.authenticate, token.strip().decode("latin-1"))
+        async with answering():
+            grant = await self._threads.run(ask)
         found = None
         if grant is None:
             self._note_failure(peer)
@@ -218,10 +222,10 @@ class Authenticator:
         return found
 
     async def _load_quotas(self) -> None:
-        async with self._loading:
+        async with answering(), self._loading:
             while not self._quotas_known:
                 version = self._version
-                limits = await _answered(self._accounts.quotas)
+                limits = await self._threads.run(self._accounts.quotas)
                 self._quotas_known = version == self._version
                 self._quotas().replace(limits)
 
@@ -234,10 +238,11 @@ class Authenticator:
         window.take(self._clock())
 
 
-async def _answered(ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What the accounts say, asked in a thread. Raises AccountsUnreachable, also when they take too long."""
+@asynccontextmanager
+async def answering() -> AsyncIterator[None]:
+    """What asks the accounts inside may take `ANSWER_S`. Raises AccountsUnreachable when it takes longer."""
     try:
         async with asyncio.timeout(ANSWER_S):
-            return await asyncio.to_thread(ask, *args, **kwargs)
+            yield
     except TimeoutError:
         raise AccountsUnreachable("the accounts cannot be reached: no answer") from None
