@@ -100,13 +100,18 @@ class Executor:
             return outcome.value  # type: ignore[return-value]
 
     async def run_each(
-        self, calls: Sequence[Callable[[], object] | Run], waits: Mapping[int, Waiting] | None = None
+        self,
+        calls: Sequence[Callable[[], object] | Run],
+        waits: Mapping[int, Waiting] | None = None,
+        outcomes: list[Outcome] | None = None,
     ) -> list[Outcome]:
         """Each call in a transaction of its own, runs in one; in order, with one wait for all of them at the end.
 
         A call that is refused with EAGAIN and has its number, from 1 on, in `waits` is made by waiting there instead.
+        If a wait ends with anything but a refusal, the calls behind it are not made; `outcomes`, the list that is
+        returned, holds those before it, and they are decided.
         """
-        outcomes: list[Outcome] = []
+        outcomes = [] if outcomes is None else outcomes
         waits, made = waits or {}, 0
         try:
             for number, call in enumerate(calls, 1):
@@ -121,11 +126,11 @@ class Executor:
                     await asyncio.sleep(0)
         finally:
             self._flush()
-        for outcome in reversed(outcomes):
-            if outcome.entry is not None:
-                await self._decided(outcome.entry)
-                if outcome.entry.failure is not None:
-                    outcome.refused = outcome.entry.failure
+            for outcome in reversed(outcomes):
+                if outcome.entry is not None:
+                    await self._decided(outcome.entry)
+                    if outcome.entry.failure is not None:
+                        outcome.refused = outcome.entry.failure
         return outcomes
 
     async def _attempt_one(self, call: Callable[[], object], wait: Waiting | None) -> Outcome:

@@ -18,11 +18,12 @@ class Room:
         self.refusals = 0
         self._taken_by: Counter[int] = Counter()
 
-    def take(self, cred: Credentials, count: int) -> None:
-        """Hold `count` bytes more. EAGAIN: there is no room for them."""
+    def take(self, cred: Credentials, count: int, *, must: bool = False) -> None:
+        """Hold `count` bytes more. EAGAIN: there is no room for them; `must` holds them all the same."""
         mine = self._taken_by[cred.uid]
         share = self.capacity if cred.is_root else self.capacity // 2
-        if (self.taken and self.taken + count > self.capacity) or (mine and mine + count > share):
+        full = self.taken and self.taken + count > self.capacity
+        if not must and (full or (mine and mine + count > share)):
             self.refusals += 1
             raise EngineError(
                 EAGAIN,

@@ -148,16 +148,25 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         try:
-            await self.executor.write_back()
-            await self.executor.settled()
-        except EngineError as failure:
-            log.error("at shutdown: %s", failure)
+            await self._write_all()
         finally:
             await asyncio.to_thread(self._parts.writer.close)
             await self.auditing.close()
             self._parts.close()
             for end in self.at_end:
                 await asyncio.to_thread(end)
+
+    async def _write_all(self) -> None:
+        """Make everything durable that was answered; once more if a commit fails, which takes back what then is made again."""
+        for _ in range(2):
+            try:
+                await self.executor.settled()
+                await self.executor.write_back()
+                await self.executor.settled()
+            except EngineError as failure:
+                log.error("at shutdown: %s", failure)
+            else:
+                return
 
     def drain(self) -> None:
         """Refuse new calls with 503 and end the streams of events: the service is about to stop."""

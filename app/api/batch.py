@@ -81,8 +81,12 @@ async def batch(exchange: Exchange, service: Service, pid_text: str) -> None:
         return
     if key is not None:
         raise bad_input("Idempotency-Key goes with atomic batches: the others are no single change")
-    results = list(_results(await _one_by_one(service, asked)))
-    _audit(exchange, service, asked, results)
+    outcomes: list[Outcome] = []
+    try:
+        await _one_by_one(service, asked, outcomes)
+    finally:  # also when the client left while a call of his waited: those before it are done
+        results = list(_results(outcomes))
+        _audit(exchange, service, asked, results)
     await exchange.reply(200, _rendered(results, framed=framed), media)
 
 
@@ -114,7 +118,7 @@ def _audit(exchange: Exchange, service: Service, asked: Sequence[Asked], results
     """What was changed and what was refused, each kind once; what was made by itself."""
     deeds = {
         (name or "batch", None if refused is None else refused.errno, value if name in MAKES else None)
-        for (name, _, _), (value, refused) in zip(asked, results, strict=True)
+        for (name, _, _), (value, refused) in zip(asked, results, strict=False)
         if refused is not None or name not in _LOOKS
     }
     for name, errno, value in deeds:
@@ -126,8 +130,8 @@ def _is_framed(exchange: Exchange) -> bool:
     return media.partition(b";")[0].strip().lower() == FRAMES_HEADER[1]
 
 
-async def _one_by_one(service: Service, asked: Sequence[Asked]) -> list[Outcome]:
-    """Each call by itself; loads in a row go together as long as none of them is refused."""
+async def _one_by_one(service: Service, asked: Sequence[Asked], outcomes: list[Outcome]) -> None:
+    """Each call by itself; loads in a row go together as long as none of them is refused. See `Executor.run_each`."""
     units: list[Bound | Run] = []
     waits: dict[int, Waiting] = {}
     loads: list[Bound] = []
@@ -149,7 +153,7 @@ async def _one_by_one(service: Service, asked: Sequence[Asked]) -> list[Outcome]
             if wait is not None:
                 waits[len(units)] = wait
     close()
-    return await service.executor.run_each(units, waits)
+    await service.executor.run_each(units, waits, outcomes)
 
 
 def _asked(frame: Frame, exchange: Exchange, call: Any) -> Asked:

@@ -123,12 +123,13 @@ class Exchange:
     ) -> None:
         """Answer, completely. A 204 or 304 has neither body nor length; `length` is what a HEAD tells.
 
-        A large body goes out in pieces, as fast as the client takes them. EAGAIN: no room for it.
+        A large body goes out in pieces, as fast as the client takes them. EAGAIN: no room for it; but what changed
+        something is done, and its answer goes out.
         """
         if self.method == "HEAD":
             length, body = len(body) if length is None else length, b""
         if len(body) > PIECE_BYTES:
-            self.hold(len(body))
+            self.hold(len(body), must=self.method != "GET")
         self.status = status
         fields = [*headers, *self.common]
         if status not in (204, 304):
@@ -142,10 +143,10 @@ class Exchange:
             first += PIECE_BYTES
         await self.send({"type": "http.response.body", "body": view[first:] if first else body})
 
-    def hold(self, count: int) -> None:
-        """Take room for `count` bytes of a body until the exchange is over. EAGAIN: there is none."""
+    def hold(self, count: int, *, must: bool = False) -> None:
+        """Take room for `count` bytes of a body until the exchange is over. EAGAIN: there is none, unless it must be."""
         if self.room is not None and count > 0:
-            self.room.take(self.cred, count)
+            self.room.take(self.cred, count, must=must)
             self.held += count
 
     def over(self) -> None:

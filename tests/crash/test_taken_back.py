@@ -152,3 +152,32 @@ async def test_a_disk_that_cannot_be_read_for_a_moment_loses_no_relaxed_store(
         store.failure = None
         assert (await site.read(pid, BASE, 5)).body == b"soft0"
         assert next(refusals, "all were met") == "all were met"
+
+
+async def test_a_service_that_stops_meanwhile_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as site:
+        pid, vid = await site.inside(pages=8)
+        await site.write(pid, BASE, b"0" * PAGE * 8)
+    async with held(tmp_path) as (site, store):
+        pid = await attached(site, vid)
+        fetch, fetching = store.fetch, threading.Event()
+
+        def fetch_later(object_id: int, pages: Sequence[int]) -> dict[int, bytes]:
+            assert fetching.wait(60)
+            return fetch(object_id, pages)
+
+        monkeypatch.setattr(store, "fetch", fetch_later)
+        store.hold()
+        failing = asyncio.create_task(site.write(pid, BASE, b"L" * PAGE))
+        await until(lambda: site.service.executor.unsettled == 1)
+        assert (await site.write(pid, BASE, b"soft", durability="relaxed")).status == 204
+        store.failure = FULL
+        store.release()
+        assert (await failing).errno == "ENOSPC"
+        store.failure = None
+        asyncio.get_running_loop().call_later(0.1, fetching.set)  # while the service is stopping
+    async with running(tmp_path) as site:
+        pid = await attached(site, vid)
+        assert (await site.read(pid, BASE, 5)).body == b"soft0"
