@@ -105,13 +105,14 @@ def open_parts(
             tell(transactions, seconds)
 
     geometry = GEOMETRIES[settings.arch]
-    store = open_store(settings.data_dir, geometry)
+    root_token = settings.data_dir / ROOT_TOKEN_FILE
+    store = open_store(settings.data_dir, geometry, make=not root_token.exists())
     accounts, swap = None, None
     try:
         go_on()
         swap = open_swap(settings.data_dir, geometry.page_size, settings.swap_bytes)
         accounts = open_accounts(settings)
-        _ensure_root(accounts, settings.data_dir / ROOT_TOKEN_FILE)
+        _ensure_root(accounts, root_token)
     except BaseException:
         if accounts is not None:
             accounts.close()

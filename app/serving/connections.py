@@ -264,8 +264,8 @@ class Connection(HttpToolsProtocol):
         log.info("a connection of %s was ended: too slow with its %s", self.peer, phase)
         if phase == WRITE:
             self.transport.abort()
-        elif phase == HEAD and self._head is None:
-            self.transport.close()
+        elif (phase == HEAD and self._head is None) or (phase == BODY and not self._answering):
+            self.transport.close()  # nothing was asked, or it has been answered without its body
         else:
             self._answer(errno_problem(EngineError(ETIMEDOUT, f"the {phase} of the request came too slowly")))
 

@@ -46,8 +46,9 @@ def open_store(
     *,
     map_bytes: int = MAP_BYTES,
     tuning: Tuning | None = None,
+    make: bool = True,
 ) -> LmdbStore:
-    """Open the store in `data_dir`, made when missing. The caller owns the directory until `close`.
+    """Open the store in `data_dir`, made when missing unless `make` is false. The caller owns the directory until `close`.
 
     Without a `geometry` the store must be there, and may be of any.
     Raises DataDirInUse; FormatUnreadable for another format, version, architecture or page size; StoreDamaged;
@@ -58,7 +59,11 @@ def open_store(
     env: lmdb.Environment | None = None
     try:
         new = Superblock(geometry.name, geometry.page_size) if geometry is not None else None
-        if new is not None and not directory.store_file.exists():
+        if new is not None and _is_absent(directory.store_file):
+            if not make:
+                raise StoreUnusable(
+                    f"{directory.path} was in use, but its store is gone: restore a backup, or begin with an empty directory"
+                )
             _make(directory, new, map_bytes)
         env = open_environment(directory.store_file, map_bytes)
         env.reader_check()
@@ -141,6 +146,11 @@ def open_tables(env: lmdb.Environment, path: Path) -> tuple[Tables, Superblock]:
         return Tables.open(env), superblock
     except lmdb.NotFoundError:
         raise StoreDamaged(f"{path} is damaged: a table is missing") from None
+
+
+def _is_absent(path: Path) -> bool:
+    """A store gets its name when it is whole; a file without a byte is what is left of one."""
+    return not path.exists() or not path.stat().st_size
 
 
 def _is_empty(env: lmdb.Environment) -> bool:

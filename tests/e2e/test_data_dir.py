@@ -341,3 +341,18 @@ def test_a_disk_that_is_full(small_disk: Path | None, tmp_path: Path) -> None:
             rest.write(bytes(65536))
             rest.flush()
     refused(serve(small_disk / "second"))
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty file"])
+def test_a_directory_that_lost_its_store_is_not_begun_anew(fresh: Service, left: str) -> None:
+    fresh.start()
+    assert fresh.stop() == 0
+    store = fresh.data_dir / "store.lmdb"
+    store.unlink()
+    if left == "an empty file":
+        store.touch()
+    done = run([EVERSPACED, "serve", "--data-dir", str(fresh.data_dir), "--port", "0"])
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "its store is gone" in done.stderr
+    assert not store.exists() or store.stat().st_size == 0

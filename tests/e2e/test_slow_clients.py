@@ -217,3 +217,11 @@ def test_a_head_that_is_too_large_gets_a_problem(service: Service) -> None:
         client.send(client.head("GET", "/healthz", x_padding="x" * 66_000)[:-2])
         status, _, _ = problem(client.rest())
     assert status == 431
+
+
+def test_a_request_that_was_answered_without_its_body_gets_no_second_answer(service: Service) -> None:
+    with one_is_cut(service, "body"), Client(service) as slow:
+        slow.send(b"POST /v1/vas HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        said = slow.rest()
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert said.startswith(b"HTTP/1.1 401 ")
