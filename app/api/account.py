@@ -16,6 +16,7 @@ from app.routes.routing import new_router
 from engine.constants import ID_MAX
 from engine.errors import EPERM, EngineError
 from storage.errors import AccountsUnreachable
+from storage.sql.values import in_order
 
 NAME_LENGTH_MAX: Final = 64
 """Characters of the name of a call or of an errno."""
@@ -49,7 +50,7 @@ async def account(caller: CallerDep) -> Account:
         uid=grant.account.uid,
         gids=list(grant.account.gids),
         name=grant.account.name,
-        scopes=sorted(grant.scopes),
+        scopes=in_order(grant.scopes),
         expires=grant.expires,
         quota=QuotaLimits.model_validate(grant.account.quota),
         usage=QuotaUsage.model_validate(executor.quotas.usage(grant.account.uid)),

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from app.commands.options import Commands, accounts_of, add_data_dir, identity, table
+from app.commands.options import Commands, accounts_of, add_data_dir, add_json, identity, json_lines, table
 
 
 def add_to(commands: Commands) -> None:
@@ -25,6 +25,7 @@ def add_to(commands: Commands) -> None:
     create.set_defaults(run=run_create)
     listing = actions.add_parser("list", help="print uid, gids and name of every account")
     add_data_dir(listing)
+    add_json(listing)
     listing.set_defaults(run=run_list)
     rename = actions.add_parser("rename", help="give an account another name")
     _add_uid(rename)
@@ -42,7 +43,7 @@ def _add_uid(parser: argparse.ArgumentParser) -> None:
 
 def run_create(arguments: argparse.Namespace) -> int:
     """Prints the new token alone. Raises AccountExists, AccountInvalid."""
-    with accounts_of(arguments) as accounts:
+    with accounts_of(arguments, create=True) as accounts:
         token = accounts.create_account(arguments.uid, arguments.gid, arguments.name)
     sys.stdout.write(f"{token}\n")
     return 0
@@ -52,6 +53,9 @@ def run_list(arguments: argparse.Namespace) -> int:
     """A line for each account, by uid."""
     with accounts_of(arguments) as accounts:
         found = accounts.list_accounts()
+    if arguments.json:
+        json_lines({"uid": each.uid, "gids": each.gids, "name": each.name} for each in found)
+        return 0
     rows = [(account.uid, ",".join(map(str, account.gids)), account.name) for account in found]
     table(("UID", "GIDS", "NAME"), rows)
     return 0

@@ -1,12 +1,21 @@
 """`everspaced audit list|prune`: the journal of what was changed and refused."""
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from app.commands.options import Commands, accounts_of, add_data_dir, identity, instant, past, table
+from app.commands.options import (
+    Commands,
+    accounts_of,
+    add_data_dir,
+    add_json,
+    identity,
+    json_lines,
+    past,
+    table,
+)
+from storage.times import instant
 
 if TYPE_CHECKING:
     from storage.sql.audit import AuditEntry
@@ -39,7 +48,7 @@ def add_to(commands: Commands) -> None:
         metavar="N",
         help=f"entries at most; by default {LIMIT_DEFAULT}",
     )
-    listing.add_argument("--json", action="store_true", help="a JSON object a line, with all that is known")
+    add_json(listing)
     listing.set_defaults(run=run_list)
     prune = actions.add_parser("prune", help="remove the oldest entries; an entry says that it was done")
     add_data_dir(prune)
@@ -71,10 +80,7 @@ def run_list(arguments: argparse.Namespace) -> int:
             if len(page) < PAGE:
                 break
     if arguments.json:
-        for entry in found:
-            values = asdict(entry) | {"time": entry.time.isoformat()}
-            values["until"] = None if entry.until is None else entry.until.isoformat()
-            sys.stdout.write(f"{json.dumps(values)}\n")
+        json_lines(asdict(entry) for entry in found)
         return 0
     rows = [
         (

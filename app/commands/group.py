@@ -1,8 +1,9 @@
-"""`everspaced group create|list|add|remove|delete`: gids and who has them. With effect at once."""
+"""`everspaced group create|list|rename|add|remove|delete`: gids and who has them. With effect at once."""
 
 import argparse
+from dataclasses import asdict
 
-from app.commands.options import Commands, accounts_of, add_data_dir, identity, table
+from app.commands.options import Commands, accounts_of, add_data_dir, add_json, identity, json_lines, table
 
 
 def add_to(commands: Commands) -> None:
@@ -16,7 +17,12 @@ def add_to(commands: Commands) -> None:
     create.set_defaults(run=run_create)
     listing = actions.add_parser("list", help="print gid, uids of the members, and name of every group")
     add_data_dir(listing)
+    add_json(listing)
     listing.set_defaults(run=run_list)
+    rename = actions.add_parser("rename", help="give a group another name")
+    _add_gid(rename)
+    rename.add_argument("--name", required=True, metavar="NAME", help="for people")
+    rename.set_defaults(run=run_rename)
     for action, run, text in (
         ("add", run_add, "let an account be in a group"),
         ("remove", run_remove, "let an account be in a group no more; not in its primary one"),
@@ -46,8 +52,18 @@ def run_list(arguments: argparse.Namespace) -> int:
     """A line for each group, by gid."""
     with accounts_of(arguments) as accounts:
         found = accounts.list_groups()
+    if arguments.json:
+        json_lines(asdict(group) for group in found)
+        return 0
     rows = [(group.gid, ",".join(map(str, group.members)) or None, group.name) for group in found]
     table(("GID", "UIDS", "NAME"), rows)
+    return 0
+
+
+def run_rename(arguments: argparse.Namespace) -> int:
+    """Prints nothing. Raises GroupUnknown, AccountInvalid."""
+    with accounts_of(arguments) as accounts:
+        accounts.rename_group(arguments.gid, arguments.name)
     return 0
 
 

@@ -2,10 +2,11 @@
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,12 +14,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.constants import ID_MAX
 from storage.errors import StoreUnusable
+from storage.times import exact
 
 if TYPE_CHECKING:
     from app.settings import Settings
     from storage.sql.accounts import AccountStore
 
 ENVIRONMENT = "also as EVERSPACE_"
+NO_DATA_DIR = "--data-dir (or EVERSPACE_DATA_DIR) is needed: where everything is kept"
+NO_TIME = "is neither a time like 2027-01-31T12:00:00Z nor a span like 90m, 12h, 30d or 4w"
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -51,6 +55,8 @@ def settings_of(arguments: argparse.Namespace) -> "Settings":
     from app.errors import complaint
     from app.settings import Settings
 
+    if not _data_dir(arguments):
+        raise StoreUnusable(NO_DATA_DIR)
     given = {
         name: value
         for name, value in vars(arguments).items()
@@ -65,23 +71,34 @@ def settings_of(arguments: argparse.Namespace) -> "Settings":
         raise StoreUnusable(f"{option}: {complaint((), error['msg'])}") from None
 
 
-@contextlib.contextmanager
-def accounts_of(arguments: argparse.Namespace) -> "Iterator[AccountStore]":
-    """The accounts of a data directory that exists. Raises StoreError.
+def _data_dir(arguments: argparse.Namespace) -> str | None:
+    """As it was given, "" included: that is a variable of the shell that was not set, and not this directory."""
+    given: str | None = arguments.data_dir
+    return os.environ.get("EVERSPACE_DATA_DIR") if given is None else given
 
-    The settings are read here: `Settings` takes longer to load than a command to run.
+
+@contextlib.contextmanager
+def accounts_of(arguments: argparse.Namespace, *, create: bool = False) -> "Iterator[AccountStore]":
+    """The accounts of a data directory, which need not be named when they are kept elsewhere. Raises StoreError.
+
+    With `create` their file is made if absent. The settings are read here: `Settings` takes longer to load than a
+    command to run.
     """
     from app.accounts.opening import open_accounts
-    from storage.directory import DataDir
+    from storage.directory import ACCOUNTS_FILE, DataDir
 
-    data_dir = arguments.data_dir or os.environ.get("EVERSPACE_DATA_DIR")
-    if data_dir is None:
-        raise StoreUnusable("--data-dir (EVERSPACE_DATA_DIR): Field required")
-    if not Path(data_dir).is_dir():
-        raise StoreUnusable(f"{data_dir} is not a directory")
-    DataDir.settle(Path(data_dir))
-    url = arguments.accounts_url or os.environ.get("EVERSPACE_ACCOUNTS_URL")
-    accounts = open_accounts(AccountsPlace(Path(data_dir), url))
+    url = arguments.accounts_url or os.environ.get("EVERSPACE_ACCOUNTS_URL") or None
+    said = _data_dir(arguments)
+    if not said and (url is None or arguments.data_dir is not None):
+        raise StoreUnusable(NO_DATA_DIR)
+    data_dir = Path(said or "")
+    if said:
+        if not data_dir.is_dir():
+            raise StoreUnusable(f"{data_dir} is not a directory")
+        DataDir.settle(data_dir)
+    if url is None and not create and not (data_dir / ACCOUNTS_FILE).exists():
+        raise StoreUnusable(f"{data_dir} is not a data directory: it has no {ACCOUNTS_FILE}")
+    accounts = open_accounts(AccountsPlace(data_dir, url))
     try:
         yield accounts
     finally:
@@ -97,9 +114,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         sys.stdout.write(f"{padded.rstrip()}\n")
 
 
-def instant(when: datetime | None) -> str | None:
-    """A time as commands print it: UTC, to the second."""
-    return None if when is None else f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json, for what prints a list."""
+    parser.add_argument("--json", action="store_true", help="a JSON object a line, with all that is known")
+
+
+def json_lines(objects: Iterable[Mapping[str, object]]) -> None:
+    """Print objects, each on a line of its own; times as the API has them."""
+    for each in objects:
+        values = {
+            name: exact(value) if isinstance(value, datetime) else value for name, value in each.items()
+        }
+        sys.stdout.write(f"{json.dumps(values)}\n")
 
 
 def span(text: str) -> timedelta | None:
@@ -114,7 +140,7 @@ def moment(text: str) -> datetime:
         when = datetime.fromisoformat(text)
         return (when.replace(tzinfo=UTC) if when.tzinfo is None else when).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time like 2027-01-31T12:00:00Z") from None
+        raise argparse.ArgumentTypeError(f"{text!r:.40} {NO_TIME}") from None
 
 
 def past(text: str) -> datetime:

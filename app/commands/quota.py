@@ -2,9 +2,10 @@
 
 import argparse
 import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from app.commands.options import Commands, accounts_of, add_data_dir, identity, table
+from app.commands.options import Commands, accounts_of, add_data_dir, add_json, identity, json_lines, table
 from storage.errors import AccountInvalid, AccountUnknown
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def add_to(commands: Commands) -> None:
     setting.set_defaults(run=run_set)
     show = actions.add_parser("show", help="print the limits of one account, or of all that have any")
     add_data_dir(show)
+    add_json(show)
     show.add_argument("--uid", type=identity, metavar="N", help="user id of the account")
     show.set_defaults(run=run_show)
 
@@ -59,12 +61,12 @@ def run_show(arguments: argparse.Namespace) -> int:
     """A line for each account, by uid. Raises AccountUnknown."""
     with accounts_of(arguments) as accounts:
         if arguments.uid is None:
-            _show(accounts.quotas())
+            _show(accounts.quotas(), as_json=arguments.json)
             return 0
         found = {account.uid: account.quota for account in accounts.list_accounts()}
     if arguments.uid not in found:
         raise AccountUnknown(f"no account has uid {arguments.uid}")
-    _show({arguments.uid: found[arguments.uid]})
+    _show({arguments.uid: found[arguments.uid]}, as_json=arguments.json)
     return 0
 
 
@@ -78,7 +80,10 @@ def _limit(name: str, text: str) -> int | None:
     return int(sized["number"]) << 10 * " KMGT".index(sized["unit"] or " ")
 
 
-def _show(quotas: "dict[int, Quota]") -> None:
+def _show(quotas: "dict[int, Quota]", *, as_json: bool = False) -> None:
+    if as_json:
+        json_lines({"uid": uid, **asdict(quota)} for uid, quota in sorted(quotas.items()))
+        return
     rows = []
     for uid, quota in sorted(quotas.items()):
         limits = [getattr(quota, name) for name, _ in LIMITS]

@@ -2,10 +2,22 @@
 
 import argparse
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from app.commands.options import Commands, accounts_of, add_data_dir, identity, instant, moment, span, table
+from app.commands.options import (
+    Commands,
+    accounts_of,
+    add_data_dir,
+    add_json,
+    identity,
+    json_lines,
+    moment,
+    span,
+    table,
+)
+from storage.times import instant
 
 if TYPE_CHECKING:
     from storage.sql.accounts import Token
@@ -34,6 +46,7 @@ def add_to(commands: Commands) -> None:
     create.set_defaults(run=run_create)
     listing = actions.add_parser("list", help="print what is known of every token; never the token itself")
     add_data_dir(listing)
+    add_json(listing)
     listing.set_defaults(run=run_list)
     revoke = actions.add_parser("revoke", help="refuse a token from now on")
     add_data_dir(revoke)
@@ -55,17 +68,20 @@ def run_create(arguments: argparse.Namespace) -> int:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """A line for each token, by id; times are UTC."""
-    from storage.sql.accounts import SCOPES
+    from storage.sql.values import in_order
 
     with accounts_of(arguments) as accounts:
         found = accounts.list_tokens()
+    if arguments.json:
+        json_lines(asdict(token) | {"scopes": in_order(token.scopes)} for token in found)
+        return 0
     rows = [
         (
             token.id,
             token.uid,
             instant(token.created),
             instant(token.expires),
-            ",".join(scope for scope in SCOPES if scope in token.scopes),
+            ",".join(in_order(token.scopes)),
             _state(token),
         )
         for token in found

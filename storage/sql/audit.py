@@ -22,6 +22,7 @@ from storage.sql.tables import (
     AuditRow,
 )
 from storage.sql.values import ID_MAX
+from storage.times import instant
 
 ENTRY_ID_MAX: Final = 2**63 - 1
 QUERY_MAX: Final = 1000
@@ -104,7 +105,7 @@ class AuditJournal:
             connection.execute(insert(AuditPruningRow).values(before=before))
             gone = connection.execute(delete(AuditRow).where(AuditRow.time < before)).rowcount
             connection.execute(delete(AuditPruningRow))
-            said = f"{gone} entries from before {before.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+            said = f"{gone} entries from before {instant(before)}"
             connection.execute(insert(AuditRow).values(row_values(of_command("audit prune", said))))
         return gone
 

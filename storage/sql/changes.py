@@ -4,6 +4,7 @@ A change and its entry are one transaction; a change that is refused has an entr
 """
 
 import contextlib
+import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -40,11 +41,13 @@ from storage.sql.values import (
     ROOT_UID,
     SCOPES,
     Quota,
+    in_order,
     require_account,
     require_limits,
     require_name,
     scopes_text,
 )
+from storage.times import instant
 
 PREFIX: Final = "evs_"
 """Every token starts with this, so that a scanner for leaked secrets can tell one."""
@@ -73,7 +76,8 @@ class AccountChanges:
 
     def create_account(self, uid: int, gids: Sequence[int], name: str | None = None) -> str:
         """A new account, its groups where they are new, and its first token. Raises AccountExists, AccountInvalid."""
-        with self._change("account create", f"uid {uid}") as change:
+        given = f"gids={','.join(map(str, gids))} name={_quoted(name or f'uid-{uid}')}"
+        with self._change("account create", f"uid {uid} {given}") as change:
             require_account(uid, gids, name)
             session = change.session
             if session.get(AccountRow, uid) is not None:
@@ -88,12 +92,12 @@ class AccountChanges:
             session.add(row)
             session.flush()
             token, token_id = _add_token(session, uid, scopes_text(SCOPES), None)
-            change.target = f"uid {uid}, token {token_id}"
+            change.target = f"uid {uid}, token {token_id} {given}"
         return token
 
     def rename_account(self, uid: int, name: str) -> None:
         """Another name for people. Raises AccountInvalid, AccountUnknown."""
-        with self._change("account rename", f"uid {uid}") as change:
+        with self._change("account rename", f"uid {uid} name={_quoted(name)}") as change:
             require_name(name)
             _account_row(change.session, uid).name = name
 
@@ -111,15 +115,17 @@ class AccountChanges:
         self, uid: int, *, scopes: Iterable[str] = SCOPES, expires_in: timedelta | None = None
     ) -> str:
         """One more token of an account. Raises AccountUnknown, AccountInvalid."""
-        with self._change("token create", f"uid {uid}") as change:
+        wanted = frozenset(scopes)
+        given = f"scopes={','.join(in_order(wanted))}"
+        with self._change("token create", f"uid {uid} {given}") as change:
             _account_row(change.session, uid)
             expires = None
             if expires_in is not None:
                 if not timedelta(0) < expires_in <= EXPIRY_MAX:
                     raise AccountInvalid(f"a token expires in the next {EXPIRY_MAX.days} days, or never")
                 expires = datetime.now(UTC) + expires_in
-            token, token_id = _add_token(change.session, uid, scopes_text(scopes), expires)
-            change.target = f"uid {uid}, token {token_id}"
+            token, token_id = _add_token(change.session, uid, scopes_text(wanted), expires)
+            change.target = f"uid {uid}, token {token_id} {given} expires={instant(expires) or 'never'}"
         return token
 
     def revoke_token(self, token_id: int) -> None:
@@ -134,11 +140,17 @@ class AccountChanges:
 
     def create_group(self, gid: int, name: str | None = None) -> None:
         """A group without members. Raises GroupExists, AccountInvalid."""
-        with self._change("group create", f"gid {gid}") as change:
+        with self._change("group create", f"gid {gid} name={_quoted(name or f'gid-{gid}')}") as change:
             require_account(0, [gid], name)
             if change.session.get(GroupRow, gid) is not None:
                 raise GroupExists(f"a group with gid {gid} exists")
             change.session.add(GroupRow(gid=gid, name=name or f"gid-{gid}", created=datetime.now(UTC)))
+
+    def rename_group(self, gid: int, name: str) -> None:
+        """Another name for people. Raises AccountInvalid, GroupUnknown."""
+        with self._change("group rename", f"gid {gid} name={_quoted(name)}") as change:
+            require_name(name)
+            _group_row(change.session, gid).name = name
 
     def add_member(self, gid: int, uid: int) -> None:
         """The account is in the group from now on; to do it again changes nothing.
@@ -146,7 +158,7 @@ class AccountChanges:
         Raises GroupUnknown, AccountUnknown.
         """
         with self._change("group add", f"gid {gid}, uid {uid}") as change:
-            _require_group(change.session, gid)
+            _group_row(change.session, gid)
             row = _account_row(change.session, uid)
             if gid not in [group.gid for group in row.groups]:
                 position = 1 + max(group.position for group in row.groups)
@@ -155,7 +167,7 @@ class AccountChanges:
     def remove_member(self, gid: int, uid: int) -> None:
         """The account is in the group no more. Raises GroupUnknown, AccountUnknown, GroupInUse for its primary group."""
         with self._change("group remove", f"gid {gid}, uid {uid}") as change:
-            _require_group(change.session, gid)
+            _group_row(change.session, gid)
             row = _account_row(change.session, uid)
             found = [group for group in row.groups if group.gid == gid]
             if not found:
@@ -168,7 +180,7 @@ class AccountChanges:
         """Nobody is in the group any more, and its name is gone. Raises GroupUnknown, GroupInUse."""
         with self._change("group delete", f"gid {gid}") as change:
             session = change.session
-            _require_group(session, gid)
+            _group_row(session, gid)
             primary = select(AccountGroupRow.uid).where(
                 AccountGroupRow.gid == gid, AccountGroupRow.position == 0
             )
@@ -234,9 +246,16 @@ def _account_row(session: Session, uid: int) -> AccountRow:
     return row
 
 
-def _require_group(session: Session, gid: int) -> None:
-    if not 0 <= gid <= ID_MAX or session.get(GroupRow, gid) is None:
+def _group_row(session: Session, gid: int) -> GroupRow:
+    row = session.get(GroupRow, gid) if 0 <= gid <= ID_MAX else None
+    if row is None:
         raise GroupUnknown(f"no group has gid {gid}")
+    return row
+
+
+def _quoted(name: str) -> str:
+    """A name as the journal has it, so that nothing in it can be taken for what follows."""
+    return json.dumps(name, ensure_ascii=False)
 
 
 def digest_of(token: str) -> bytes:

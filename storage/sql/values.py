@@ -94,6 +94,12 @@ def scopes_text(scopes: Iterable[str]) -> str:
     return " ".join(sorted(chosen))
 
 
+def in_order(scopes: Iterable[str]) -> list[str]:
+    """Scopes as they are printed everywhere: in the order of `SCOPES`, then what is none."""
+    chosen = set(scopes)
+    return [*(scope for scope in SCOPES if scope in chosen), *sorted(chosen.difference(SCOPES))]
+
+
 def require_limits(limits: Mapping[str, int | None]) -> None:
     """Limits of a quota by name. Raises AccountInvalid."""
     for name, limit in limits.items():

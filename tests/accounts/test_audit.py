@@ -205,11 +205,11 @@ def test_every_change_of_the_accounts_is_in_the_journal(accounts: AccountStore) 
     accounts.delete_account(7)
     said = [(entry.call, entry.target) for entry in reversed(accounts.journal.query())]
     assert said == [
-        ("account create", f"uid 7, token {token_id}"),
-        ("account rename", "uid 7"),
-        ("token create", f"uid 7, token {token_id + 1}"),
+        ("account create", f'uid 7, token {token_id} gids=7 name="ada"'),
+        ("account rename", 'uid 7 name="Ada"'),
+        ("token create", f"uid 7, token {token_id + 1} scopes=read expires=never"),
         ("token revoke", f"uid 7, token {token_id}"),
-        ("group create", "gid 70"),
+        ("group create", 'gid 70 name="gid-70"'),
         ("group add", "gid 70, uid 7"),
         ("group remove", "gid 70, uid 7"),
         ("group delete", "gid 70"),

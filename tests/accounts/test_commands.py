@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +117,10 @@ def test_groups(everspaced: Run, accounts: AccountStore) -> None:
     everspaced("group delete --gid 70", status=1)
     everspaced("group delete --gid 7", status=1)
     everspaced("group delete", status=2)
+    assert everspaced("group rename --gid 7 --name crew") == ""
+    assert rows(everspaced("group list")) == [["7", "7", "crew"]]
+    everspaced("group rename --gid 70 --name crew", status=1)
+    everspaced("group rename --gid 7", "--name", "", status=2)
 
 
 def test_quotas(everspaced: Run, accounts: AccountStore) -> None:
@@ -145,7 +150,7 @@ def test_quotas(everspaced: Run, accounts: AccountStore) -> None:
 
 def test_the_journal(everspaced: Run, accounts: AccountStore) -> None:
     everspaced("account create --uid 7 --gid 7")
-    everspaced("account create --uid 7 --gid 7", status=1)
+    everspaced("account create --uid 7 --gid 7 --gid 8", status=1)
     everspaced("quota set --uid 7 --spaces 1")
     printed = everspaced("audit list")
     assert [row[3:5] for row in rows(printed)] == [
@@ -162,7 +167,12 @@ def test_the_journal(everspaced: Run, accounts: AccountStore) -> None:
     assert rows(everspaced("audit list --until 999999w")) == []
     assert rows(everspaced("audit list --uid 7")) == [], "nothing was done with a token of that account"
     entries = [json.loads(line) for line in everspaced("audit list --json").splitlines()]
-    assert [entry["target"] for entry in entries] == ["uid 7 spaces=1", "uid 7", "uid 7, token 1"]
+    assert [entry["target"] for entry in entries] == [
+        "uid 7 spaces=1",
+        'uid 7 gids=7,8 name="uid-7"',
+        'uid 7, token 1 gids=7 name="uid-7"',
+    ]
+    assert all(entry["time"].endswith("Z") for entry in entries)
     assert all(datetime.fromisoformat(entry["time"]).tzinfo is not None for entry in entries)
     assert everspaced("audit prune --before 1h") == "0 entries removed\n"
     assert everspaced("audit prune --before 2099-01-01") == "4 entries removed\n"
@@ -170,6 +180,55 @@ def test_the_journal(everspaced: Run, accounts: AccountStore) -> None:
     assert left[3:6] == ["audit", "prune", "200"]
     everspaced("audit prune", status=2)
     everspaced("audit list --since yesterday", status=2)
+
+
+def test_the_journal_tells_what_rights_were_given(everspaced: Run, accounts: AccountStore) -> None:
+    everspaced("account create --uid 7 --gid 7 --gid 70", "--name", 'Ada "L" token 9')
+    everspaced("token create --uid 7 --scope audit --scope read --expires 2099-01-31T12:00:00+02:00")
+    everspaced("token create --uid 7")
+    everspaced("token create --uid 8 --scope read", status=1)
+    everspaced("account rename --uid 7 --name ada")
+    everspaced("group rename --gid 70 --name staff")
+    everspaced("group create --gid 71 --name others")
+    entries = [json.loads(line) for line in everspaced("audit list --json").splitlines()]
+    assert [entry["target"] for entry in reversed(entries)] == [
+        r'uid 7, token 1 gids=7,70 name="Ada \"L\" token 9"',
+        "uid 7, token 2 scopes=read,audit expires=2099-01-31T10:00:00Z",
+        "uid 7, token 3 scopes=read,write,audit expires=never",
+        "uid 8 scopes=read",
+        'uid 7 name="ada"',
+        'gid 70 name="staff"',
+        'gid 71 name="others"',
+    ]
+
+
+def test_lists_in_json(everspaced: Run, accounts: AccountStore) -> None:
+    everspaced("account create --uid 7 --gid 70 --gid 7 --name ada")
+    everspaced("token create --uid 7 --scope read --expires 2099-01-31")
+    everspaced("token revoke 1")
+    everspaced("quota set --uid 7 --tasks 5")
+
+    def objects(command: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in everspaced(f"{command} --json").splitlines()]
+
+    assert objects("account list") == [{"uid": 7, "gids": [70, 7], "name": "ada"}]
+    assert objects("group list") == [
+        {"gid": 7, "name": "gid-7", "members": [7]},
+        {"gid": 70, "name": "gid-70", "members": [7]},
+    ]
+    quota = {"uid": 7, "spaces": None, "segments": None, "bytes": None, "tasks": 5, "rate": None}
+    assert objects("quota show") == objects("quota show --uid 7") == [quota]
+    first, second = objects("token list")
+    assert (first["id"], first["uid"], first["scopes"], first["expires"]) == (
+        1,
+        7,
+        ["read", "write", "audit"],
+        None,
+    )
+    assert first["revoked"].endswith("Z")
+    assert (second["scopes"], second["revoked"]) == (["read"], None)
+    assert second["expires"].startswith("2099-01-31T00:00:00")
+    assert second["expires"].endswith("Z")
 
 
 def test_the_journal_is_printed_in_pages(
@@ -180,7 +239,80 @@ def test_the_journal_is_printed_in_pages(
         accounts.create_group(gid)
     for limit in (1, 3, 4, 9, 10, 11):
         printed = everspaced(f"audit list --limit {limit}")
-        assert [row[-1] for row in rows(printed)] == [str(gid) for gid in range(9, -1, -1)][:limit]
+        wanted = [f'name="gid-{gid}"' for gid in range(9, -1, -1)]
+        assert [row[-1] for row in rows(printed)] == wanted[:limit]
+
+
+COMMANDS = (
+    "account list", "account rename --uid 7 --name x", "account delete --uid 7", "token list", "token create --uid 7",
+    "token revoke 1", "group list", "group create --gid 7", "quota show", "quota set --uid 7 --tasks 1", "audit list",
+    "audit prune --before 1d",
+)  # fmt: skip
+
+
+def said_of(capsys: pytest.CaptureFixture[str], command: str, *more: str) -> str:
+    """What a command that must fail with status 2 complains of."""
+    sys.argv = ["everspaced", *command.split(), *more]
+    assert main() == 2, command
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1), said
+    return said.err
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in the environment."""
+    for name in ("DATA_DIR", "ACCOUNTS_URL"):
+        monkeypatch.delenv(f"EVERSPACE_{name}", raising=False)
+    monkeypatch.setattr(sys, "argv", [])
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_directory_without_accounts_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    said = said_of(capsys, command, "--data-dir", str(tmp_path))
+    assert "is not a data directory" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("bare")
+def test_the_first_account_of_a_fresh_directory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in ("account create --uid 7 --gid 7", "account list"):
+        monkeypatch.setattr(sys, "argv", ["everspaced", *command.split(), "--data-dir", str(tmp_path)])
+        assert main() == 0
+    assert capsys.readouterr().out.startswith("evs_")
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_data_directory_that_is_not_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in ("account list", "account create --uid 7 --gid 7", "serve"):
+        assert "--data-dir (or EVERSPACE_DATA_DIR) is needed" in said_of(capsys, command)
+        assert "is needed" in said_of(capsys, command, "--data-dir", "")
+    monkeypatch.setenv("EVERSPACE_DATA_DIR", "")
+    for command in ("account list", "serve"):
+        assert "is needed" in said_of(capsys, command)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_accounts_elsewhere_need_no_data_directory(
+    everspaced: Run, accounts: AccountStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts.create_account(7, (7,))
+    monkeypatch.delenv("EVERSPACE_DATA_DIR")
+    assert rows(everspaced("account list")) == [["7", "7", "uid-7"]]
+
+
+@pytest.mark.usefixtures("bare")
+def test_what_a_time_may_be_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("token create --uid 7 --expires 2s", "audit list --since yesterday"):
+        assert "nor a span like 90m, 12h, 30d or 4w" in said_of(capsys, command)
 
 
 def test_a_database_that_is_not_there(

@@ -88,7 +88,7 @@ async def test_the_account_tells_its_quota_and_what_it_uses(site: Site) -> None:
         "uid": UID,
         "gids": [UID],
         "name": f"uid-{UID}",
-        "scopes": ["audit", "read", "write"],
+        "scopes": ["read", "write", "audit"],
         "expires": None,
         "quota": {"spaces": 5, "segments": None, "bytes": 10 * PAGE, "tasks": None, "rate": 1000},
         "usage": {"spaces": 1, "segments": 1, "bytes": 3 * PAGE, "tasks": 1},
