@@ -5,7 +5,7 @@ from typing import Any
 
 ENTRY = {
     "id": 7,
-    "time": "2026-11-21T13:30:00+00:00",
+    "time": "2026-11-21T13:30:00.250000Z",
     "until": None,
     "uid": 1001,
     "token_id": 4,
@@ -25,9 +25,9 @@ COMMAND = {
 }
 DONE = {"status": 200, "errno": None, "count": 1}
 LINES = (
-    "2026-11-21T13:30:00+00:00 uid 1001 vas_delete /v1/vas/3: 409 EBUSY\n"
-    "2026-11-21T13:30:00+00:00 nobody GET /v1/vas: 401, 5 times\n"
-    "2026-11-21T13:30:00+00:00 os-uid-0 token revoke token 4: 200\n"
+    "2026-11-21T13:30:00Z uid 1001 vas_delete /v1/vas/3: 409 EBUSY\n"
+    "2026-11-21T13:30:00Z nobody GET /v1/vas: 401, 5 times\n"
+    "2026-11-21T13:30:00Z os-uid-0 token revoke token 4: 200\n"
 )
 
 

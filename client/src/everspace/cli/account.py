@@ -5,7 +5,7 @@ from typing import Any
 
 import everspace
 from everspace.cli.shell import Shell
-from everspace.cli.values import show_size
+from everspace.cli.values import show_size, show_time
 
 
 def account(shell: Shell) -> None:
@@ -15,8 +15,8 @@ def account(shell: Shell) -> None:
         shell.say("", described(found))
         return
     shell.write(f"{found.name}: uid {found.uid}, gids {','.join(map(str, found.gids))}")
-    expires = "never expires" if found.expires is None else f"expires {found.expires.isoformat()}"
-    shell.write(f"token: {' '.join(found.scopes)}, {expires}")
+    expires = "never expires" if found.expires is None else f"expires {show_time(found.expires)}"
+    shell.write(f"token: {','.join(found.scopes)}, {expires}")
     rows = [
         [name, _shown(name, getattr(found.usage, name)), _shown(name, getattr(found.quota, name))]
         for name in ("spaces", "segments", "bytes", "tasks")
@@ -27,7 +27,8 @@ def account(shell: Shell) -> None:
 
 def described(found: everspace.Account) -> dict[str, Any]:
     """An account as JSON, in the members of the service."""
-    return {**asdict(found), "expires": None if found.expires is None else found.expires.isoformat()}
+    expires = None if found.expires is None else show_time(found.expires, exact=True)
+    return {**asdict(found), "expires": expires}
 
 
 def _shown(name: str, value: int | None) -> str:

@@ -10,7 +10,7 @@ import typer
 
 import everspace
 from everspace.cli.shell import Shell
-from everspace.cli.values import written
+from everspace.cli.values import show_time, written
 
 
 def parse_time(text: str) -> datetime:
@@ -61,16 +61,15 @@ def audit(
 
 def described(entry: everspace.AuditEntry) -> dict[str, Any]:
     """An entry as JSON, in the members of the service."""
-    until = None if entry.until is None else entry.until.isoformat()
-    return {**asdict(entry), "time": entry.time.isoformat(), "until": until}
+    until = None if entry.until is None else show_time(entry.until, exact=True)
+    return {**asdict(entry), "time": show_time(entry.time, exact=True), "until": until}
 
 
 def line_of(entry: everspace.AuditEntry) -> str:
-    """2026-11-21T13:30:00+00:00 uid 1001 vas_delete /v1/vas/3: 409 EBUSY, 2 times."""
+    """2026-11-21T13:30:00Z uid 1001 vas_delete /v1/vas/3: 409 EBUSY, 2 times."""
     who = "nobody" if entry.uid is None else f"uid {entry.uid}"
     if entry.uid is None and entry.request_id.startswith("os-uid-"):
         who = entry.request_id
     result = f"{entry.status} {entry.errno}" if entry.errno else str(entry.status)
     times = f", {entry.count} times" if entry.count > 1 else ""
-    when = entry.time.isoformat(timespec="seconds")
-    return f"{when} {who} {entry.call} {entry.target}: {result}{times}"
+    return f"{show_time(entry.time)} {who} {entry.call} {entry.target}: {result}{times}"

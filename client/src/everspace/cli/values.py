@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from everspace.wire import parse_address
@@ -36,6 +37,11 @@ def parse_size(text: str) -> int:
     if rest:
         raise ValueError(f"not a whole number of bytes: {text!r}")
     return size
+
+
+def show_time(when: datetime, *, exact: bool = False) -> str:
+    """RFC 3339, UTC: 2026-11-21T13:30:00Z; with `exact` as exact as it is known."""
+    return when.astimezone(UTC).isoformat(timespec="auto" if exact else "seconds").replace("+00:00", "Z")
 
 
 def parse_place(text: str) -> int:
