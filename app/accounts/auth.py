@@ -134,6 +134,8 @@ class Authenticator:
         """By the digest of the header; None: the token is no good."""
         self._failures: dict[str, Window] = {}
         self._watched: dict[asyncio.Future[None], bytes] = {}
+        self.away: str | None = None
+        """Why the accounts did not answer when they were looked at last; None if they did."""
 
     async def bearer(self, authorization: bytes | None, peer: str = "") -> Bearer:
         """Who has the token of an Authorization header. Raises HttpProblem 401, and 503: the accounts do not answer.
@@ -178,9 +180,18 @@ class Authenticator:
             del self._watched[ended]
 
     async def look(self) -> None:
-        """See which of the tokens that are watched are good no longer; to be called every `WATCH_S`."""
-        if self._version is None:
-            self._quotas_known = False  # nobody tells when they change
+        """See whether the accounts answer, and which of the tokens that are watched are good no longer.
+
+        To be called every `WATCH_S`.
+        """
+        try:
+            if self._accounts.data_version() is None:
+                self._quotas_known = False  # nobody tells when they change
+                await self._load_quotas()
+        except AccountsUnreachable as failure:
+            self.away = str(failure)
+        else:
+            self.away = None
         good: dict[bytes, bool] = {}
         for ended, authorization in list(self._watched.items()):
             if authorization not in good:

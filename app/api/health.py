@@ -21,10 +21,12 @@ async def healthz() -> str:
 
 @router.get("/readyz", operation_id="readyz", summary="Are calls taken", response_class=PlainTextResponse)
 async def readyz(request: Request) -> str:
-    """200 when calls are taken, also while nothing can be written; 503 while starting or shutting down."""
+    """200 when calls are taken, also while nothing can be written; 503 while starting or shutting down, or without accounts."""
     service = _service(request)
     if not service.ready:
         raise HttpProblem(503, "the service is starting or shutting down", (b"retry-after", b"1"))
+    if service.authenticator.away is not None:
+        raise HttpProblem(503, service.authenticator.away, (b"retry-after", b"1"))
     failing = service.store_failing
     return "ready\n" if failing is None else f"ready; writing fails: {failing}\n"
 

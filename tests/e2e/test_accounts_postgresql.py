@@ -84,9 +84,11 @@ def test_a_database_that_is_gone_for_a_while(elsewhere: Elsewhere, own_postgresq
     assert (refused.status, "errno" in refused.json) == (503, False)
     assert refused.headers["retry-after"].isdigit()
     assert elsewhere.status(token, "/healthz") == 200
+    until("it is not ready", lambda: elsewhere.status(token, "/readyz") == 503)
     done = elsewhere.everspaced("account list")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     own_postgresql.start()
     assert http.call("GET", f"/v1/vas/{vid}").json["name"] == "kept"
+    until("it is ready", lambda: elsewhere.status(token, "/readyz") == 200)
     until("what was refused meanwhile is in the journal", lambda: " 503 " in elsewhere.done("audit list"))
     assert elsewhere.running()
