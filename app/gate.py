@@ -23,6 +23,7 @@ from app.http.headers import security_headers, with_common
 from app.room import Room
 from app.routes.context import SCOPE_CRED
 from app.routes.hot import HotRoute
+from app.routes.naming import Naming
 from app.service import Service
 from engine.errors import EPERM, ESRCH, EngineError
 from everspace.wire import API_PREFIX, HEADER_INSTANCE, HEADER_REQUEST_ID
@@ -63,13 +64,16 @@ class BodyTooLargeError(HTTPException):
 class Gate:
     """The ASGI application: `service` behind its routes. `control` is the FastAPI application with most of them.
 
+    `naming` knows what a request is for that was refused before it came to its route.
+
     `observers` are told of each exchange when it is over, once, in their order. They must not wait; one that fails is
     logged, and the others are told all the same.
     """
 
-    def __init__(self, service: Service, control: ASGIApp) -> None:
+    def __init__(self, service: Service, control: ASGIApp, naming: Naming) -> None:
         self.service = service
         self.control = control
+        self._naming = naming
         self._numbers = itertools.count(1)
         self._instance = service.instance.encode("ascii")
         self.answers: Counter[int] = Counter()
@@ -92,6 +96,8 @@ class Gate:
             await self._answered(exchange)
         finally:
             exchange.over()
+            if not exchange.operation:
+                exchange.operation = self._naming.operation_of(exchange.method, scope["path"])
             self.answers[exchange.status] += 1
             self._tell(exchange, perf_counter() - began)
 
@@ -191,10 +197,11 @@ class Gate:
         return authorization, claimed
 
     async def _pass_on(self, exchange: Exchange) -> None:
-        """To the control routes, with a limit on the body and our headers on the answer."""
+        """To the control routes, with a limit on the body and our headers on the answer. HEAD is GET without the body."""
         length = exchange.header(b"content-length")
         if length is not None and (not length.isdigit() or int(length[:19]) > CONTROL_BODY_MAX):
             raise EngineError("E2BIG", f"a JSON body of more than {CONTROL_BODY_MAX} bytes")
+        head = exchange.method == "HEAD"
         taken = 0
 
         async def receive() -> Message:
@@ -209,9 +216,14 @@ class Gate:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
                 message["headers"] = with_common(message.get("headers", ()), exchange.common)
+                if message["status"] == 405:  # the router names the methods of one route, and HEAD never
+                    allow = (b"allow", self._naming.allowed(scope["path"]).encode("ascii"))
+                    message["headers"] = with_common([allow], message["headers"])
+            elif head:
+                message["body"] = b""
             await exchange.send(message)
 
-        scope = exchange.scope
+        scope = {**exchange.scope, "method": "GET"} if head else exchange.scope
         scope[SCOPE_EXCHANGE] = exchange
         try:
             await self.control(scope, receive, send)

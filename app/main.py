@@ -34,6 +34,7 @@ from app.api import (
 from app.errors import E2BIG, EIO, HttpProblem, answer_of, bug_answer
 from app.gate import HOT_ROUTES, Gate
 from app.http.exchange import SCOPE_EXCHANGE, Exchange
+from app.routes.naming import Naming
 from app.routes.routing import refusal_of
 from app.service import Parts, Service
 from app.serving.logs import log_request
@@ -54,6 +55,8 @@ NOUNS = (
     vas, inactive, roots, segments, clones, diff, heaps, tasks, attachments, mappings, personalities, limits, proc, sys,
     account,
 )  # fmt: skip
+ROUTERS = (*((API_PREFIX, noun.router) for noun in NOUNS), ("", health.router), ("", docs.router))
+"""The control routes, each under its prefix."""
 
 
 def nothing() -> None:
@@ -85,7 +88,7 @@ def create_app(
         raise
     if tracing is not None:
         service.at_end.append(tracing.close)
-    gate = metrics.gate = Gate(service, control_app(service, metrics))
+    gate = metrics.gate = Gate(service, control_app(service, metrics), Naming(ROUTERS, HOT_ROUTES))
     gate.observers += [*(each.observe for each in told), log_request]
     return gate
 
@@ -166,10 +169,8 @@ def control_app(service: Service | None, metrics: Metrics | None = None) -> Fast
     )
     control.state.service = service
     control.state.metrics = metrics
-    for noun in NOUNS:
-        control.include_router(noun.router, prefix=API_PREFIX)
-    control.include_router(health.router)
-    control.include_router(docs.router)
+    for prefix, router in ROUTERS:
+        control.include_router(router, prefix=prefix)
     for kind, handler in (
         (EngineError, _on_refusal),
         (HttpProblem, _on_refusal),

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from app.accounts.auditing import MERGED_S, PENDING_MAX, STRANGERS_MAX
+from app.accounts.opening import open_accounts
 from storage.errors import AccountsUnreachable
 from storage.sql.audit import AuditJournal, AuditRecord
 from tests.app.support import Answer, Site, running, until
@@ -75,9 +76,26 @@ async def test_who_has_no_good_token_is_nobody(site: Site) -> None:
     await site.send("GET", "/v1/vas", token=None)
     await site.send("DELETE", "/v1/vas/1", token="evs_wrong")
     wrong, none = await entries(site, "?limit=2")
-    assert told(none) == (None, "GET", "/v1/vas", 401, None)
-    assert told(wrong) == (None, "DELETE", "/v1/vas/1", 401, None)
+    assert told(none) == (None, "vas_find", "/v1/vas", 401, None)
+    assert told(wrong) == (None, "vas_delete", "/v1/vas/1", 401, None)
     assert wrong["token_id"] is none["token_id"] is None
+
+
+async def test_what_was_refused_before_it_came_to_its_route_is_found_by_its_operation(site: Site) -> None:
+    accounts = open_accounts(site.service.settings)
+    accounts.create_account(1001, [1001])
+    token = accounts.create_token(1001, scopes=["audit"])
+    accounts.close()
+    pid = await site.task()
+    asked = [
+        ("POST", "/vas", "vas_create"), ("GET", "/account", "account"), ("HEAD", "/vas/1", "vas_getattr"),
+        ("PUT", f"/tasks/{pid}/memory", "write"), ("POST", f"/tasks/{pid}/batch", "batch"), ("GET", "/events", "events"),
+        ("PUT", "/vas/1/roots/some%2Froot/name", "vas_set_root"), ("GET", "/nowhere", "GET"), ("PATCH", "/vas", "PATCH"),
+    ]  # fmt: skip
+    for method, path, call in asked:
+        assert (await site.call(method, path, token=token)).status == 403, path
+        (entry,) = [each for each in await entries(site, f"?uid=1001&call={call}") if each["status"] == 403]
+        assert entry["errno"] == "EPERM"
 
 
 async def test_strangers_do_not_fill_the_journal(site: Site) -> None:

@@ -46,7 +46,7 @@ async def test_refusals_are_told_with_their_errno_wherever_they_arise(site: Site
         ("read", 422, "EFAULT", 0),
         ("vas_getattr", 400, "EINVAL", 0),
         ("vas_create", 400, "EINVAL", 0),
-        ("", 401, None, 2**32 - 1),
+        ("vas_find", 401, None, 2**32 - 1),
         ("", 404, None, 0),
         ("", 405, None, 0),
     ]
