@@ -53,12 +53,14 @@ async def write_data(exchange: Exchange, service: Service, sid_text: str) -> Non
     conditions = Conditions.of(exchange.scope["headers"])
 
     def write() -> str:
+        nonlocal conditions
         size = machine.vas_seg_getattr(cred, sid).size
         machine.seg_write(cred, sid, 0, b"")  # EACCES goes before everything that tells of the bytes
         if conditions is not None:
             conditions.judge(_etag(service, machine.seg_version(cred, sid), sid))
         offset = ranges.written(exchange.header(b"content-range"), len(data), size)
         machine.seg_write(cred, sid, offset, data, durable)
+        conditions = None  # if it is taken back and made again, it was answered: the condition held
         return _etag(service, machine.seg_version(cred, sid), sid)
 
     etag = await service.executor.run(write, wait=durable)

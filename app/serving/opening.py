@@ -76,11 +76,12 @@ class Opening:
         await receive()
         self.drain()
         await asyncio.wait({opening}, timeout=self._grace)
-        if self._gate is not None:
-            await self._gate.service.stop()
-        elif not opening.done():
+        if not opening.done():
             log.warning("left while the store was being opened")
             opening.cancel()
+            await asyncio.wait({opening})
+        if self._gate is not None:
+            await self._gate.service.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _open(self) -> None:

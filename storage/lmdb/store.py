@@ -337,10 +337,13 @@ class LmdbStore:
             group = self._moves(patience)
             if not group.moves and not self._housekeeper.due(patience):
                 return self._merger.due(patience)
+            failing, size = self._failing, self._size
             try:
                 self._write(group, patience)
             except StoreFull:
-                # Moving pages needs room first; forgetting hidden ones and the other chores give it back.
+                # A chore that finds no room says nothing of commits. Moving pages needs room first; forgetting hidden
+                # ones and the other chores give it back.
+                self._failing, self._size = failing, size
                 if not group.moves:
                     raise
                 group = self._net_effect([])

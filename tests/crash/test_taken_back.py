@@ -181,3 +181,34 @@ async def test_a_service_that_stops_meanwhile_writes_them(
     async with running(tmp_path) as site:
         pid = await attached(site, vid)
         assert (await site.read(pid, BASE, 5)).body == b"soft0"
+
+
+async def test_a_relaxed_store_under_a_condition_is_made_again_whatever_has_become_of_the_tag(
+    tmp_path: Path,
+) -> None:
+    async with held(tmp_path) as (site, store):
+        sid = await site.segment()
+        tag = (await site.send("GET", f"/v1/segments/{sid}/data", headers={"range": "bytes=0-3"})).headers[
+            "etag"
+        ]
+        store.hold()
+        creating = asyncio.create_task(site.call("POST", "/vas", CREATE))
+        await until(lambda: site.service.executor.unsettled == 1)
+        head = {
+            "content-type": "application/octet-stream",
+            "content-range": "bytes 0-3/*",
+            "if-match": tag,
+        }
+        path = f"/v1/segments/{sid}/data?durability=relaxed"
+        stored = await site.send("PATCH", path, [b"soft"], head)
+        assert stored.status == 204
+        store.failure = FULL
+        store.release()
+        assert (await creating).status == 507
+        store.failure = None
+        found = await site.send("GET", f"/v1/segments/{sid}/data", headers={"range": "bytes=0-3"})
+        assert found.body == b"soft"
+        assert found.headers["etag"] not in (
+            tag,
+            stored.headers["etag"],
+        )  # a state in which others' stores are gone
