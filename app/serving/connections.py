@@ -69,7 +69,7 @@ class Bounds:
 
 
 class Connections:
-    """All connections of one server. `refused` counts those over a limit, `cut` those that were too slow."""
+    """All connections of one server, those in their handshake too. `refused` counts those over a limit, `cut` those that were too slow."""
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
@@ -81,16 +81,23 @@ class Connections:
         self._peers: Counter[str] = Counter()
 
     def admit(self, connection: "Connection") -> str | None:
-        """Let a connection in; else the limit that keeps it out."""
-        peer = connection.peer
-        if len(self.open) >= self.bounds.connections:
-            return TOTAL
-        if peer is not None:
-            if self._peers[peer] >= self.bounds.connections_per_peer:
-                return PEER
-            self._peers[peer] += 1
+        """Let a connection in, if it is not in already; else the limit that keeps it out."""
+        if connection in self.open:
+            return None
+        limit = self._reached(connection.peer)
+        if limit is not None:
+            self.refused[limit] += 1
+            log.info("a connection of %s was refused: limit %s", connection.peer, limit)
+            return limit
+        if connection.peer is not None:
+            self._peers[connection.peer] += 1
         self.open.add(connection)
         return None
+
+    def _reached(self, peer: str | None) -> str | None:
+        if len(self.open) >= self.bounds.connections:
+            return TOTAL
+        return PEER if peer is not None and self._peers[peer] >= self.bounds.connections_per_peer else None
 
     def leave(self, connection: "Connection") -> None:
         """A connection is gone."""
@@ -138,6 +145,8 @@ class Connection(HttpToolsProtocol):
     """One connection. `received` counts the bytes of the client, `requests` the heads that were begun."""
 
     peer: str | None = None
+    made = False
+    """Whether there is a transport: behind TLS, whether the handshake is over."""
     _head: int | None = None
     """Bytes of the unfinished head, None outside one."""
     _body = False
@@ -161,13 +170,11 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """A client; over a limit it is told so and let go."""
         super().connection_made(cast("asyncio.Transport", Outgoing(transport)))
-        self.peer = self.client[0] if self.client else None
-        limit = self._all.admit(self)
-        if limit is None:
-            return
-        self._all.refused[limit] += 1
-        log.info("a connection of %s was refused: limit %s", self.peer, limit)
-        self._answer(http_problem(503, "too many connections"), b"retry-after: 1\r\n")
+        self.made = True
+        if self.peer is None and self.client:
+            self.peer = self.client[0]
+        if self._all.admit(self) is not None:
+            self._answer(http_problem(503, "too many connections"), b"retry-after: 1\r\n")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has left, or was left."""
@@ -213,7 +220,9 @@ class Connection(HttpToolsProtocol):
     # --- too slow
 
     def look(self, now: float) -> None:
-        """End the connection if its client is too slow."""
+        """End the connection if its client is too slow. A handshake is ended by who waits for it."""
+        if not self.made:
+            return
         phase = self._phase()
         if phase == BUSY:
             self._doing = (BUSY, 0, 0)
@@ -287,5 +296,6 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def abort(self) -> None:
-        """End it at once, whatever it is at."""
-        self.transport.abort()
+        """End it at once, whatever it is at. A handshake is ended by who waits for it."""
+        if self.made:
+            self.transport.abort()

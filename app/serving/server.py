@@ -11,13 +11,14 @@ import sys
 from collections.abc import Awaitable
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from app.errors import CannotListenError
 from app.serving.connections import Connection, Connections
+from app.serving.handshakes import Handshakes
 from app.serving.tls import Tls
 from app.settings import Settings
 
@@ -64,6 +65,7 @@ class Server(uvicorn.Server):
         self._connections = connections
         self._tls = tls
         self._due = 0.0
+        self._listening: list[asyncio.Server | Handshakes] = []
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM or SIGINT."""
@@ -76,10 +78,12 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         if self._tls is not None:
             loop.add_signal_handler(signal.SIGHUP, self._tls.read_anew)
-        self.servers = [
-            await loop.create_server(self._connection, sock=opened, backlog=BACKLOG, **self._wrapping(opened))
-            for opened in sockets or []
-        ]
+        for opened in sockets or []:
+            if self._tls is None or opened.family == socket.AF_UNIX:
+                plain = await loop.create_server(self._connection, sock=opened, backlog=BACKLOG)
+                self._listening.append(plain)
+            else:
+                self._listening.append(Handshakes(opened, self._tls, self._connections, self._connection))
         self.started = True
 
     async def on_tick(self, counter: int) -> bool:
@@ -94,8 +98,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nothing new, give what is under way its time, cut off the rest, and stop the application."""
-        for server in self.servers:
-            server.close()
+        for listening in self._listening:
+            listening.close()
         state, loop = self.server_state, asyncio.get_running_loop()
         for connection in list(state.connections):
             connection.shutdown()
@@ -112,17 +116,8 @@ class Server(uvicorn.Server):
             task.cancel()
         await self.lifespan.shutdown()
 
-    def _connection(self) -> asyncio.Protocol:
+    def _connection(self) -> Connection:
         return Connection(self._connections, self.config, self.server_state, self.lifespan.state)
-
-    def _wrapping(self, opened: socket.socket) -> dict[str, Any]:
-        if self._tls is None or opened.family == socket.AF_UNIX:
-            return {}
-        return {
-            "ssl": self._tls.context,
-            "ssl_handshake_timeout": self._connections.bounds.head_timeout,
-            "ssl_shutdown_timeout": self._connections.bounds.head_timeout,
-        }
 
 
 def bind(settings: Settings) -> list[socket.socket]:

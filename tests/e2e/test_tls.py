@@ -1,7 +1,9 @@
 """TLS: who is believed, who is not, what cannot be started with, and certificates that change while it runs."""
 
 import contextlib
+import http.client
 import os
+import select
 import signal
 import socket
 import ssl
@@ -79,6 +81,55 @@ def test_a_handshake_that_never_comes_is_not_waited_for(secure: SecureService) -
         assert secure.ask("/readyz")[0] == 200
         with contextlib.suppress(ConnectionError):
             assert silent.recv(4096) == b""
+
+
+def test_a_client_counts_before_its_handshake(certificates: Certificates, tmp_path: Path) -> None:
+    bounds = {"EVERSPACE_CONNECTIONS": "10", "EVERSPACE_CONNECTIONS_PER_PEER": "5"}
+    context = certificates.client()
+    with (
+        SecureService(tmp_path / "data", certificates.issue("counted"), context, bounds) as service,
+        contextlib.ExitStack() as stack,
+    ):
+        assert refused(service, "peer") == 0
+        before = open_files(service)
+        silent = [stack.enter_context(connect(service, f"127.0.0.{2 + peer // 40}")) for peer in range(80)]
+        until("those over a limit are closed", lambda: closed(silent) >= 70)
+        assert open_files(service) <= before + 10
+        for left in silent:
+            left.close()
+        until("there is room again", lambda: answers(service))
+        assert refused(service, "peer") == 35
+        assert refused(service, "total") >= 35
+        until("those that left count no more", lambda: b"_connections 1.0" in service.ask("/metrics")[2])
+
+
+def connect(service: SecureService, source: str) -> socket.socket:
+    """A connection of an address of this machine that says nothing."""
+    return socket.create_connection(("127.0.0.1", service.port), timeout=30, source_address=(source, 0))
+
+
+def closed(clients: list[socket.socket]) -> int:
+    """How many of them the service has closed."""
+    return len(select.select(clients, [], [], 0)[0])
+
+
+def open_files(service: SecureService) -> int:
+    """That the service's process has."""
+    return len(list(Path(f"/proc/{service.pid}/fd").iterdir()))
+
+
+def answers(service: SecureService) -> bool:
+    """Whether a connection is let in."""
+    try:
+        return service.ask("/readyz")[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def refused(service: SecureService, limit: str) -> float:
+    """Connections that were over a limit."""
+    told = samples(service.ask("/metrics")[2].decode("utf-8"))
+    return told["everspace_connections_refused_total", frozenset({("limit", limit)})]
 
 
 def test_slow_clients_are_ended_behind_tls_too(secure: SecureService, certificates: Certificates) -> None:
