@@ -52,8 +52,9 @@ def document(title: str, routes: list[BaseRoute], hot_routes: list[HotRoute]) ->
     _exact(described)
     paths: dict[str, Any] = described["paths"]
     for path, operations in paths.items():
-        if path.startswith(API_PREFIX) and "get" in operations:
-            _readable(operations["get"])
+        if path.startswith(API_PREFIX):
+            for method, operation in operations.items():
+                _readable(operation) if method == "get" else _conditional(operation)
     for route in hot_routes:
         paths[route.path] = {method: dict(operation) for method, operation in route.operations.items()}
     refused: set[int] = set()
@@ -111,6 +112,15 @@ def _readable(operation: dict[str, Any]) -> None:
     ]
     operation["responses"]["200"]["headers"] = told
     operation["responses"]["304"] = {"description": "As it was when it had that tag."}
+
+
+def _conditional(operation: dict[str, Any]) -> None:
+    """What everything else takes besides, in place: a condition, which holds nowhere if there is nothing to be read."""
+    parameters = operation.setdefault("parameters", [])
+    if all(parameter["name"].lower() != "if-match" for parameter in parameters):
+        parameters.append(
+            header("If-Match", "Tags; ESTALE unless one of them is that of what is at this path.")
+        )
 
 
 def _name_of(status: int) -> str:

@@ -27,7 +27,7 @@ async def vas_mmap(vid: Vid, args: SpaceMmap, caller: CallerDep) -> Response:
 
 @router.post("/vas/{vid}/munmap", operation_id="vas_munmap", summary="Unmap from a space")
 async def vas_munmap(vid: Vid, args: SpaceRange, caller: CallerDep) -> Value:
-    """Unmap a range of a space. EINVAL, EACCES, EPERM."""
+    """Unmap a range of a space. EINVAL, EACCES, EPERM; EBUSY: a segment that is attached lies there."""
     await caller.call(lambda m, cred: m.vas_munmap(cred, vid, args.addr, args.length))
     return Value()
 

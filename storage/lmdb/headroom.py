@@ -6,6 +6,7 @@ and pages still works when nothing else does, and that is what makes room again.
 
 import errno
 import os
+import resource
 from pathlib import Path
 from typing import Final
 
@@ -49,8 +50,10 @@ class Headroom:
             )
 
     def lacks(self, wanted: int) -> bool:
-        """After a commit of `wanted` bytes has failed: whether the disk has no room for it."""
-        end = self._end(wanted)
+        """After a commit of `wanted` bytes has failed: whether the disk has no room for it, or the limit on file sizes."""
+        end, limit = self._end(wanted), resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if limit != resource.RLIM_INFINITY and limit < self._taken:
+            return True  # the file is larger than it may be by now
         return end > self._taken and not self._grow(end)
 
     def _end(self, wanted: int) -> int:
