@@ -76,8 +76,7 @@ class Server(uvicorn.Server):
         """Start the application and listen."""
         await self.lifespan.startup()
         loop = asyncio.get_running_loop()
-        if self._tls is not None:
-            loop.add_signal_handler(signal.SIGHUP, self._tls.read_anew)
+        loop.add_signal_handler(signal.SIGHUP, self._read_anew)
         for opened in sockets or []:
             if self._tls is None or opened.family == socket.AF_UNIX:
                 plain = await loop.create_server(self._connection, sock=opened, backlog=BACKLOG)
@@ -85,6 +84,13 @@ class Server(uvicorn.Server):
             else:
                 self._listening.append(Handshakes(opened, self._tls, self._connections, self._connection))
         self.started = True
+
+    def _read_anew(self) -> None:
+        """SIGHUP: what may be read anew is read; where nothing is, it does no harm."""
+        if self._tls is None:
+            log.info("SIGHUP: there are no certificates to be read anew")
+        else:
+            self._tls.read_anew()
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: look at the connections, and whether it is over."""

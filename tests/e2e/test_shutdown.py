@@ -194,3 +194,9 @@ def stopped(service: Service) -> int:
     process = service._process
     assert process is not None
     return process.wait(STOP_S)
+
+
+def test_sighup_ends_no_service(service: Service) -> None:
+    os.kill(service.pid, signal.SIGHUP)
+    assert service.http().request("GET", "/readyz").status == 200
+    assert service.stop() == 0
