@@ -60,9 +60,21 @@ class Parser(argparse.ArgumentParser):
         raise BadOptionError(f"{message} (see {self.prog} --help)")
 
 
+class Version(argparse.Action):
+    """Tells the release, and is done."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Read only now: that takes longer than reading a command line."""
+        from importlib.metadata import version
+
+        sys.stdout.write(f"{parser.prog} {version('everspace-server')}\n")
+        parser.exit()
+
+
 def parser() -> Parser:
     """All commands and their options."""
     top = Parser(prog="everspaced", description="The Everspace service and its administration.")
+    top.add_argument("--version", action=Version, nargs=0, help="print the release")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for command in COMMANDS:
         command.add_to(commands)

@@ -3,13 +3,24 @@
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.sizes import size_of
 from everspace.wire import BATCH_CALLS_MAX, BODY_BYTES_MAX, DEFAULT_HOST, DEFAULT_PORT
 
 LIMIT_PREFIX: Final = "limit_"
-LimitBytes = Annotated[int | None, Field(ge=0, le=2**64 - 1)]
+
+
+def _bytes(given: object) -> object:
+    """A size with its unit, too; what is none is left for the type to refuse."""
+    size = size_of(given) if isinstance(given, str) else None
+    return given if size is None else size
+
+
+Bytes = Annotated[int, BeforeValidator(_bytes)]
+LimitBytes = Annotated[int, Field(ge=0, le=2**64 - 1), BeforeValidator(_bytes)] | None
+Limit = Annotated[int | None, Field(ge=0, le=2**64 - 1)]
 
 
 class Settings(BaseSettings):
@@ -37,15 +48,15 @@ class Settings(BaseSettings):
     """Geometry of the address spaces; a data directory keeps the one it was made with."""
     accounts_url: str | None = Field(default=None, repr=False)
     """SQLAlchemy URL of the accounts; by default `accounts.sqlite` in the data directory."""
-    body_limit: int = Field(default=BODY_BYTES_MAX, ge=1, le=2**40)
+    body_limit: Bytes = Field(default=BODY_BYTES_MAX, ge=1, le=2**40)
     """Bytes of one request body, and of one memory or segment read."""
-    bodies: int = Field(default=1 << 30, ge=1 << 20, le=2**46)
+    bodies: Bytes = Field(default=1 << 30, ge=1 << 20, le=2**46)
     """Bytes of large bodies, of requests and of answers, that are held at a time; one more is EAGAIN."""
     batch_limit: int = Field(default=BATCH_CALLS_MAX, ge=1, le=10_000_000)
     """Calls in one batch."""
-    memory: int = Field(default=1 << 30, ge=1 << 20, le=2**46)
+    memory: Bytes = Field(default=1 << 30, ge=1 << 20, le=2**46)
     """Bytes of page frames kept resident."""
-    swap_bytes: int = Field(default=1 << 30, ge=0, le=2**44)
+    swap_bytes: Bytes = Field(default=1 << 30, ge=0, le=2**44)
     """Bytes of tasks' own memory that may be put aside on disk when `memory` is used up; 0 for none."""
     limit_address_space: LimitBytes = None
     """Bytes of regions that a task may have; by default without a limit."""
@@ -55,7 +66,7 @@ class Settings(BaseSettings):
     """Bytes to which a stack grows; by default 8 MiB."""
     limit_locked: LimitBytes = None
     """Bytes that a task other than root's may keep in memory by mlock; by default 8 MiB."""
-    limit_map_count: LimitBytes = None
+    limit_map_count: Limit = None
     """Regions of one task; by default 65530."""
     events: int = Field(default=10_000, ge=1, le=10_000_000)
     """Events that are kept for those who follow and were away."""
@@ -69,7 +80,7 @@ class Settings(BaseSettings):
     """An idle connection is closed after this time."""
     head_timeout: float = Field(default=10.0, gt=0, le=3600)
     """How long TLS may take to begin, and then the head of a request to come."""
-    body_rate: int = Field(default=1024, ge=0, le=2**40)
+    body_rate: Bytes = Field(default=1024, ge=0, le=2**40)
     """Bytes a second that a body or an answer has to move at least, over any `stall_timeout`; 0 for any number."""
     stall_timeout: float = Field(default=30.0, gt=0, le=3600)
     """How long a body or an answer may stand still, or move more slowly than `body_rate`."""

@@ -9,18 +9,21 @@ from pydantic import BeforeValidator, WithJsonSchema
 from app.calls.answers import Account, AuditEntry, Page, QuotaLimits, QuotaUsage
 from app.errors import HttpProblem, bad_input
 from app.http import paging
-from app.http.exchange import SCOPE_EXCHANGE, Exchange, parse_id
+from app.http.exchange import SCOPE_EXCHANGE, Exchange, parse_id, parse_query
 from app.routes.context import CallerDep
 from app.routes.listing import ListingDep
 from app.routes.routing import new_router
 from engine.constants import ID_MAX
 from engine.errors import EPERM, EngineError
+from everspace.wire import ERRNO_STATUS
 from storage.errors import AccountsUnreachable
 from storage.sql.values import in_order
 
 NAME_LENGTH_MAX: Final = 64
-"""Characters of the name of a call or of an errno."""
+"""Characters of the name of a call."""
 AUDIT_ID_MAX: Final = 2**63 - 1
+AUDIT_PARAMETERS: Final = frozenset({"uid", "call", "errno", "since", "until", "cursor", "limit"})
+"""One that is misspelt would show everything, and look as if it had been heeded."""
 
 router = new_router("account")
 
@@ -69,11 +72,14 @@ async def audit(
 ) -> Page[AuditEntry]:
     """Entries of the audit journal: one's own, for root all. EINVAL; EPERM: of another uid."""
     own = caller.cred.uid
-    for name, text in (("call", call), ("errno", errno)):
-        if text is not None and not (text.isprintable() and len(text) <= NAME_LENGTH_MAX):
-            raise bad_input(f"{name} is no name of one")
+    for name in parse_query(caller.request.scope["query_string"]).keys() - AUDIT_PARAMETERS:
+        raise bad_input(f"{name:.40} is none of {', '.join(sorted(AUDIT_PARAMETERS))}")
+    if call is not None and not (call.isprintable() and len(call) <= NAME_LENGTH_MAX):
+        raise bad_input("call is no name of one")
+    if errno is not None and errno not in ERRNO_STATUS:
+        raise bad_input(f"errno is one of {', '.join(sorted(ERRNO_STATUS))}")
     if uid is not None and not 0 <= uid <= ID_MAX:
-        raise bad_input(f"uid {uid}")
+        raise bad_input(f"uid is 0 to {ID_MAX}, not {uid}")
     if not caller.cred.is_root and uid not in (None, own):
         raise EngineError(EPERM, f"only root sees what uid {uid} did")
     whose = uid if caller.cred.is_root else own

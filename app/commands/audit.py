@@ -1,6 +1,7 @@
 """`everspaced audit list|prune`: the journal of what was changed and refused."""
 
 import argparse
+import errno
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
@@ -36,7 +37,9 @@ def add_to(commands: Commands) -> None:
     listing.add_argument(
         "--call", metavar="NAME", help="of this call only, like vas_create or 'token revoke'"
     )
-    listing.add_argument("--errno", metavar="NAME", help="refused with this errno only, like EACCES")
+    listing.add_argument(
+        "--errno", type=_errno, metavar="NAME", help="refused with this errno only, like EACCES"
+    )
     listing.add_argument(
         "--since", type=past, metavar="TIME", help="not before this time, or so long ago: 2h"
     )
@@ -60,6 +63,12 @@ def add_to(commands: Commands) -> None:
         help="remove what is older: a time, or an age: 365d",
     )
     prune.set_defaults(run=run_prune)
+
+
+def _errno(text: str) -> str:
+    if text not in errno.errorcode.values():
+        raise argparse.ArgumentTypeError(f"{text!r:.40} is no errno like EACCES")
+    return text
 
 
 def run_list(arguments: argparse.Namespace) -> int:

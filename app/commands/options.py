@@ -52,7 +52,6 @@ def settings_of(arguments: argparse.Namespace) -> "Settings":
     """Options given on the command line, then the environment. Raises StoreUnusable in one line."""
     from pydantic import ValidationError
 
-    from app.errors import complaint
     from app.settings import Settings
 
     if not _data_dir(arguments):
@@ -65,10 +64,26 @@ def settings_of(arguments: argparse.Namespace) -> "Settings":
     try:
         return Settings(**given)
     except ValidationError as invalid:
-        error = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
+        error = invalid.errors(include_url=False, include_input=False)[0]
         name = str(error["loc"][0])
         option = f"--{name.replace('_', '-')} (EVERSPACE_{name.upper()})"
-        raise StoreUnusable(f"{option}: {complaint((), error['msg'])}") from None
+        raise StoreUnusable(f"{option} {_said(error['type'], error.get('ctx', {}), error['msg'])}") from None
+
+
+def _said(kind: str, context: Mapping[str, object], message: str) -> str:
+    """What is wrong with a setting; those of which there is no better word are told in pydantic's."""
+    words = {
+        "int_parsing": "is not a number",
+        "float_parsing": "is not a number",
+        "bool_parsing": "is neither true nor false",
+        "greater_than": f"is more than {context.get('gt')}",
+        "greater_than_equal": f"is {context.get('ge')} at least",
+        "less_than_equal": f"is {context.get('le')} at most",
+    }
+    choices = re.fullmatch(r"\^\(([a-z|]+)\)\$", str(context.get("pattern")))
+    if choices is not None:
+        return f"is one of {', '.join(choices[1].split('|'))}"
+    return words.get(kind, f"cannot be: {message}")
 
 
 def _data_dir(arguments: argparse.Namespace) -> str | None:
@@ -92,12 +107,15 @@ def accounts_of(arguments: argparse.Namespace, *, create: bool = False) -> "Iter
     if not said and (url is None or arguments.data_dir is not None):
         raise StoreUnusable(NO_DATA_DIR)
     data_dir = Path(said or "")
-    if said:
-        if not data_dir.is_dir():
-            raise StoreUnusable(f"{data_dir} is not a directory")
-        DataDir.settle(data_dir)
-    if url is None and not create and not (data_dir / ACCOUNTS_FILE).exists():
-        raise StoreUnusable(f"{data_dir} is not a data directory: it has no {ACCOUNTS_FILE}")
+    try:
+        if said:
+            if not data_dir.is_dir():
+                raise StoreUnusable(f"{data_dir} is not a directory")
+            DataDir.settle(data_dir)
+        if url is None and not create and not (data_dir / ACCOUNTS_FILE).exists():
+            raise StoreUnusable(f"{data_dir} is not a data directory: it has no {ACCOUNTS_FILE}")
+    except OSError as error:
+        raise StoreUnusable(f"{data_dir} cannot be used as a data directory: {error.strerror}") from error
     accounts = open_accounts(AccountsPlace(data_dir, url))
     try:
         yield accounts

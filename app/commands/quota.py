@@ -1,11 +1,11 @@
 """`everspaced quota set|show`: what accounts may own and ask for at most. With effect at once."""
 
 import argparse
-import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from app.commands.options import Commands, accounts_of, add_data_dir, add_json, identity, json_lines, table
+from app.sizes import size_of
 from storage.errors import AccountInvalid, AccountUnknown
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ LIMITS: Final = (
     ("rate", "requests a second"),
 )
 NONE: Final = "none"
-PLAIN: Final = re.compile(r"(?P<number>[0-9]{1,19})(?P<unit>)")
-SIZE: Final = re.compile(r"(?P<number>[0-9]{1,19})(?:(?P<unit>[KMGT])(?:iB)?)?")
-"""Units are powers of 1024."""
 
 
 def add_to(commands: Commands) -> None:
@@ -73,11 +70,11 @@ def run_show(arguments: argparse.Namespace) -> int:
 def _limit(name: str, text: str) -> int | None:
     if text == NONE:
         return None
-    sized = SIZE.fullmatch(text) if name == "bytes" else PLAIN.fullmatch(text)
-    if sized is None:
+    limit = size_of(text) if name == "bytes" or text.isdigit() else None
+    if limit is None:
         like = " like 512M or 10GiB" if name == "bytes" else ""
         raise AccountInvalid(f"--{name}: {text!r:.40} is neither a number{like} nor {NONE}")
-    return int(sized["number"]) << 10 * " KMGT".index(sized["unit"] or " ")
+    return limit
 
 
 def _show(quotas: "dict[int, Quota]", *, as_json: bool = False) -> None:

@@ -4,12 +4,14 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.cli import main
+from app.cli import main, parser
+from app.commands.options import settings_of
 from storage.sql.accounts import AccountStore, Quota
 from tests.accounts.conftest import Place
 from tests.accounts.support import bearer
@@ -180,6 +182,7 @@ def test_the_journal(everspaced: Run, accounts: AccountStore) -> None:
     assert left[3:6] == ["audit", "prune", "200"]
     everspaced("audit prune", status=2)
     everspaced("audit list --since yesterday", status=2)
+    everspaced("audit list --errno EFOO", status=2)
 
 
 def test_the_journal_tells_what_rights_were_given(everspaced: Run, accounts: AccountStore) -> None:
@@ -307,6 +310,37 @@ def test_accounts_elsewhere_need_no_data_directory(
     accounts.create_account(7, (7,))
     monkeypatch.delenv("EVERSPACE_DATA_DIR")
     assert rows(everspaced("account list")) == [["7", "7", "uid-7"]]
+
+
+@pytest.mark.usefixtures("bare")
+def test_what_a_setting_may_be_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for options, said in (
+        ("--memory 512X", "--memory (EVERSPACE_MEMORY) is not a number"),
+        ("--memory 1K", "--memory (EVERSPACE_MEMORY) is 1048576 at least"),
+        ("--port 65536", "--port (EVERSPACE_PORT) is 65535 at most"),
+        ("--keep-alive 0", "--keep-alive (EVERSPACE_KEEP_ALIVE) is more than 0.0"),
+        ("--limit-map-count 1K", "--limit-map-count (EVERSPACE_LIMIT_MAP_COUNT) is not a number"),
+        ("--log-format xml", "--log-format (EVERSPACE_LOG_FORMAT) is one of auto, json, console"),
+        ("--otlp-endpoint nowhere", "--otlp-endpoint (EVERSPACE_OTLP_ENDPOINT) cannot be"),
+    ):
+        assert said in said_of(capsys, f"serve {options}", "--data-dir", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("bare")
+def test_sizes_have_units(tmp_path: Path) -> None:
+    options = "serve --memory 512M --swap-bytes 2GiB --limit-stack 64K --body-rate 0"
+    settings = settings_of(parser().parse_args([*options.split(), "--data-dir", str(tmp_path)]))
+    assert (settings.memory, settings.swap_bytes, settings.body_rate) == (512 << 20, 2 << 30, 0)
+    assert settings.limits == {"stack": 64 << 10}
+
+
+@pytest.mark.usefixtures("bare")
+def test_the_release_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["everspaced", "--version"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert (left.value.code, capsys.readouterr().out) == (0, f"everspaced {version('everspace-server')}\n")
 
 
 @pytest.mark.usefixtures("bare")

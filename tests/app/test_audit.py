@@ -160,6 +160,7 @@ async def test_parts_are_stable_while_the_journal_grows(site: Site) -> None:
     [
         "uid=x", "uid=-1", "uid=99999999999999999", "since=yesterday", "until=2026-13-01", "since=0001-01-01T00:00:00%2b14:00",
         "cursor=x", "limit=0", "limit=1001", "call=%00", "errno=%0a", "call=" + "x" * 65, "uid=1&uid=2",
+        "errno=EFOO", "errno=eperm", "errno=", "nonsense=1", "uids=1", "Call=mmap", "=",
     ],
 )  # fmt: skip
 async def test_bad_questions(site: Site, query: str) -> None:

@@ -36,7 +36,7 @@ async def test_requests_are_counted_by_call_and_status(site: Site) -> None:
         ("requests_total", {"call": "vas_create", "status": "409"}, 1),
         ("requests_total", {"call": "read", "status": "200"}, 5),
         ("requests_total", {"call": "read", "status": "422"}, 1),
-        ("requests_total", {"call": "unrouted", "status": "401"}, 1),
+        ("requests_total", {"call": "vas_find", "status": "401"}, 1),
         ("requests_total", {"call": "unrouted", "status": "404"}, 1),
         ("request_seconds_count", {"call": "vas_create"}, 5),
         ("request_seconds_count", {"call": "read"}, 6),
