@@ -25,6 +25,7 @@ from engine.changes import (
     SpaceRecord,
 )
 from storage.lmdb.layers import LayerChange, Layers
+from storage.lmdb.whereabouts import whereabouts
 from storage.rows.chunks import WHOLE_LAYER, Drop
 from storage.rows.format import FIRST_LAYER, Bytes, State, pack
 from storage.rows.lineage import encode_birth, encode_root, encode_root_key
@@ -52,6 +53,14 @@ class Owners:
     spaces: dict[int, Owned] = field(default_factory=dict)
     segments: dict[int, Owned] = field(default_factory=dict)
     objects: set[int] = field(default_factory=set)
+
+    def tell(self, object_id: int, page: int, page_size: int) -> str:
+        """Where people find a page, after a colon; nothing when nobody owns the object. From any thread."""
+        for kind, known in (("space", self.spaces), ("segment", self.segments)):
+            for number, owned in list(known.items()):
+                if object_id in owned:
+                    return f": {next(whereabouts(kind, str(number), owned, object_id, [page], page_size))}"
+        return ""
 
     def update(self, group: "ChangeSet") -> None:
         """Follow a committed group."""

@@ -1,7 +1,7 @@
 """Reading pages and page maps beside the thread that commits."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 
 import numpy as np
@@ -16,12 +16,22 @@ from storage.rows.nodes import SLOT_BITS, SLOT_MASK
 
 
 class Reader:
-    """What a store answers from any thread. `committing` is held while memory follows a commit."""
+    """What a store answers from any thread. `committing` is held while memory follows a commit.
 
-    def __init__(self, tables: Tables, locations: Lookup, committing: threading.Lock) -> None:
+    `tell` says for people which page of an object it is.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        locations: Lookup,
+        committing: threading.Lock,
+        tell: Callable[[int, int], str],
+    ) -> None:
         self._tables = tables
         self._locations = locations
         self._committing = committing
+        self._tell = tell
 
     def fetch(self, object_id: int, pages: Sequence[int]) -> dict[int, bytes]:
         """See `Store.fetch`."""
@@ -123,7 +133,7 @@ class Reader:
                     found[page] = chunk.content(slot, own, page)
                 except RowDamaged as damage:
                     raise StoreFailed(
-                        f"page {page} of object {object_id} is damaged: {damage}",
+                        f"page {page} of object {object_id} is damaged: {damage}{self._tell(object_id, page)}",
                         object_id=object_id,
                         page=page,
                     ) from damage

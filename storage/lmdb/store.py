@@ -109,7 +109,12 @@ class LmdbStore:
         """Held by commit, maintain and close. Lock order: _writing > _committing > the map's own lock."""
         self._committing = threading.Lock()
         """Held from the commit of the write transaction until memory has followed it."""
-        self._reader = Reader(tables, found.locations, self._committing)
+        self._reader = Reader(
+            tables,
+            found.locations,
+            self._committing,
+            lambda object_id, page: self._owners.tell(object_id, page, superblock.page_size),
+        )
         image = self.load()
         self._owners.spaces.update((record.vid, objects_of(record)) for record in image.spaces)
         self._owners.segments.update((record.sid, objects_of(record)) for record in image.segments)

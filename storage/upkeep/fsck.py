@@ -16,10 +16,11 @@ from storage.lmdb.opening import MAP_BYTES, open_environment, open_tables
 from storage.lmdb.recovery import Recovered, recover
 from storage.lmdb.rows import check_row, damage_of
 from storage.lmdb.tables import Tables, Txn, page_problems
-from storage.rows.chunks import Chunk, decode_log_key
+from storage.rows.chunks import LOG_KEY, Chunk, decode_log_key
 from storage.rows.format import NODE_PAGES, NODE_SHIFT, TABLES, U64
 from storage.rows.nodes import SLOT_BITS, SLOT_MASK
 from storage.upkeep.checking import check_image, owned_objects
+from storage.upkeep.owners import Place, Whose
 from storage.upkeep.sqlite_file import check_database
 
 NODES_MAX: Final = 1 << 62
@@ -66,9 +67,15 @@ def check_store(path: Path) -> Iterator[str]:
                 sound = False
         found = recover(tables, superblock.page_size, NODES_MAX) if sound else None
         with tables.read() as txn:
-            yield from _check_log(tables, txn, found)
-            if found is not None:
-                image = read_image(tables, txn, superblock, found.state)
+            image, unreadable = None, None
+            try:
+                image = None if found is None else read_image(tables, txn, superblock, found.state)
+            except StoreDamaged as damage:
+                unreadable = damage
+            yield from _check_log(tables, txn, found, image)
+            if unreadable is not None:
+                raise unreadable
+            if found is not None and image is not None:
                 yield from check_image(image)
                 yield from _check_layers(image, found)
     except FormatUnreadable:
@@ -126,9 +133,10 @@ def newest_layer(found: Recovered) -> int:
     return max((*named, *held, *found.locations.dead), default=0)
 
 
-def _check_log(tables: Tables, txn: Txn, found: Recovered | None) -> Iterator[str]:
+def _check_log(tables: Tables, txn: Txn, found: Recovered | None, image: Image | None) -> Iterator[str]:
     """Checksums of the log; and every slot is either live or dead, every location that of exactly one live slot."""
     maps: dict[tuple[int, int], U64] = {}
+    whose = None if found is None or image is None else Whose(tables, txn, image, found)
     if found is not None:
         maps.update(((layer, number), node) for layer, number, node in found.locations.walk())
         for layer, nodes in found.locations.dead.items():
@@ -143,7 +151,8 @@ def _check_log(tables: Tables, txn: Txn, found: Recovered | None) -> Iterator[st
                 continue
             chunk = Chunk(key, value)
         except RowDamaged as damage:
-            yield f"log row {key.hex()} is damaged: {damage}"
+            lost = whose.tell(_places_in(maps, LOG_KEY.unpack(key)[0])) if whose and _names_chunk(key) else ""
+            yield f"log row {key.hex()} is damaged: {damage}{lost}"
             continue
         live = set[int]()
         for slot, (layer, page) in enumerate(zip(chunk.layers.tolist(), chunk.pages.tolist(), strict=True)):
@@ -151,12 +160,7 @@ def _check_log(tables: Tables, txn: Txn, found: Recovered | None) -> Iterator[st
             if node is not None and int(node[page & (NODE_PAGES - 1)]) == lsn << SLOT_BITS | slot:
                 matched[layer, page >> NODE_SHIFT] += 1
                 live.add(slot)
-        for slot in chunk.damaged_slots():
-            unused = found is not None and slot not in live
-            yield (
-                f"page {chunk.pages[slot]} of layer {chunk.layers[slot]}, stored in chunk {lsn}, is damaged: "
-                f"checksum mismatch in slot {slot}{', which is in no use' if unused else ''}"
-            )
+        yield from _damaged_pages(chunk, lsn, live, whose)
         if found is not None and len(live) != found.live.live_slots(lsn):
             yield f"chunk {lsn} has {len(live)} live pages but counts {found.live.live_slots(lsn)}"
     for (layer, number), node in maps.items():
@@ -167,3 +171,29 @@ def _check_log(tables: Tables, txn: Txn, found: Recovered | None) -> Iterator[st
                 f"layer {layer}, pages {first} to {first + NODE_PAGES - 1}: "
                 f"{present} have a location, {matched[layer, number]} are there"
             )
+
+
+def _damaged_pages(chunk: Chunk, lsn: int, live: set[int], whose: Whose | None) -> Iterator[str]:
+    for slot in chunk.damaged_slots():
+        layer, page = int(chunk.layers[slot]), int(chunk.pages[slot])
+        use = ""
+        if whose is not None:
+            place = layer, page, lsn << SLOT_BITS | slot
+            use = whose.tell([place]) if slot in live else ", which is in no use"
+        yield (
+            f"page {page} of layer {layer}, stored in chunk {lsn}, is damaged: checksum mismatch in slot {slot}{use}"
+        )
+
+
+def _names_chunk(key: bytes) -> bool:
+    """Whether a key of the log is that of a chunk, be its row as it may."""
+    return len(key) == LOG_KEY.size and LOG_KEY.unpack(key)[1] > 0
+
+
+def _places_in(maps: dict[tuple[int, int], U64], lsn: int) -> list[Place]:
+    """All places that the maps say are in a chunk."""
+    return [
+        (layer, (number << NODE_SHIFT) + int(index), int(node[index]))
+        for (layer, number), node in maps.items()
+        for index in np.flatnonzero((node >> np.uint64(SLOT_BITS) == lsn) & (node > SLOT_MASK))
+    ]

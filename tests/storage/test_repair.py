@@ -243,7 +243,10 @@ def test_a_damaged_page_in_use_stays_and_is_told(tmp_path: Path) -> None:
     lsn, slots = log_keys(tmp_path)[1]
     damage(tmp_path, "log", LOG_KEY.pack(lsn, slots), 16 + 24 * slots + 2 * PAGE)
     before = (tmp_path / STORE_FILE).read_bytes()
-    line = f"page 65 of layer 1, stored in chunk {lsn}, is damaged: checksum mismatch in slot 2"
+    line = (
+        f"page 65 of layer 1, stored in chunk {lsn}, is damaged: checksum mismatch in slot 2: "
+        "offset 0x41000 of segment 1 'heap'"
+    )
     assert run(tmp_path, "--repair") == (1, [line])
     assert run(tmp_path) == (1, [line])
     store = open_store(tmp_path, X86_64)
