@@ -228,7 +228,8 @@ class Gate:
         try:
             await self.control(scope, receive, send)
         finally:
-            exchange.operation = getattr(scope.get("route"), "operation_id", None) or ""
+            if exchange.status != 405:  # then the route is one of the path's for another method
+                exchange.operation = getattr(scope.get("route"), "operation_id", None) or ""
 
 
 def _is_request_id(text: bytes) -> bool:

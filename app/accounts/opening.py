@@ -16,12 +16,12 @@ class AccountsPlacePort(Protocol):
     def accounts_url(self) -> str | None: ...
 
 
-def open_accounts(place: AccountsPlacePort) -> AccountStore:
-    """The accounts, with tables of this release. Raises StoreUnusable."""
+def open_accounts(place: AccountsPlacePort, *, create: bool = True) -> AccountStore:
+    """The accounts, with tables of this release; a file is made if absent, or not. Raises StoreUnusable."""
     if place.accounts_url is None:
-        accounts = AccountStore.in_directory(place.data_dir)
+        accounts = AccountStore.in_directory(place.data_dir, create=create)
     else:
-        accounts = AccountStore(place.accounts_url)
+        accounts = AccountStore(place.accounts_url, create=create)
     try:
         accounts.migrate()
     except BaseException:

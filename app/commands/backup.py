@@ -4,13 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from app.commands.options import Commands
+from app.commands.options import Commands, directory
 
 
 def add_to(commands: Commands) -> None:
     """The command's options."""
     parser = commands.add_parser("backup", help="write a backup of a data directory, also while it is served")
-    parser.add_argument("data_dir", metavar="DIR", type=Path, help="a data directory, in use or not")
+    parser.add_argument("data_dir", metavar="DIR", type=directory, help="a data directory, in use or not")
     parser.add_argument("file", metavar="FILE", type=Path, help="the backup; replaces one of the same name")
     parser.set_defaults(run=run)
 

@@ -3,15 +3,16 @@
 import argparse
 import logging
 import sys
-from pathlib import Path
 
-from app.commands.options import Commands
+from app.commands.options import Commands, directory
 
 
 def add_to(commands: Commands) -> None:
     """The command's options."""
     parser = commands.add_parser("compact", help="give back what a store file does not need")
-    parser.add_argument("data_dir", metavar="DIR", type=Path, help="a data directory that no service owns")
+    parser.add_argument(
+        "data_dir", metavar="DIR", type=directory, help="a data directory that no service owns"
+    )
     parser.set_defaults(run=run)
 
 

@@ -3,10 +3,9 @@
 import argparse
 import logging
 import sys
-from pathlib import Path
 from typing import Final
 
-from app.commands.options import Commands
+from app.commands.options import Commands, directory
 
 CLEAN: Final = 0
 DAMAGED: Final = 1
@@ -17,7 +16,9 @@ REPAIRED: Final = 3
 def add_to(commands: Commands) -> None:
     """The command's options."""
     parser = commands.add_parser("fsck", help="check structure and checksums of a data directory")
-    parser.add_argument("data_dir", metavar="DIR", type=Path, help="a data directory that no service owns")
+    parser.add_argument(
+        "data_dir", metavar="DIR", type=directory, help="a data directory that no service owns"
+    )
     parser.add_argument("--repair", action="store_true", help="first mend what is provably safe to mend")
     parser.set_defaults(run=run)
 

@@ -48,6 +48,13 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def directory(text: str) -> Path:
+    """A path that was said: "" is a variable of the shell that was not set, and not this directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("a directory needs a name; . is this one")
+    return Path(text)
+
+
 def settings_of(arguments: argparse.Namespace) -> "Settings":
     """Options given on the command line, then the environment. Raises StoreUnusable in one line."""
     from pydantic import ValidationError
@@ -104,19 +111,19 @@ def accounts_of(arguments: argparse.Namespace, *, create: bool = False) -> "Iter
 
     url = arguments.accounts_url or os.environ.get("EVERSPACE_ACCOUNTS_URL") or None
     said = _data_dir(arguments)
-    if not said and (url is None or arguments.data_dir is not None):
-        raise StoreUnusable(NO_DATA_DIR)
     data_dir = Path(said or "")
-    try:
-        if said:
+    if url is None:
+        if not said:
+            raise StoreUnusable(NO_DATA_DIR)
+        try:
             if not data_dir.is_dir():
                 raise StoreUnusable(f"{data_dir} is not a directory")
             DataDir.settle(data_dir)
-        if url is None and not create and not (data_dir / ACCOUNTS_FILE).exists():
-            raise StoreUnusable(f"{data_dir} is not a data directory: it has no {ACCOUNTS_FILE}")
-    except OSError as error:
-        raise StoreUnusable(f"{data_dir} cannot be used as a data directory: {error.strerror}") from error
-    accounts = open_accounts(AccountsPlace(data_dir, url))
+            if not create and not (data_dir / ACCOUNTS_FILE).exists():
+                raise StoreUnusable(f"{data_dir} is not a data directory: it has no {ACCOUNTS_FILE}")
+        except OSError as error:
+            raise StoreUnusable(f"{data_dir} cannot be used as a data directory: {error.strerror}") from error
+    accounts = open_accounts(AccountsPlace(data_dir, url), create=create)
     try:
         yield accounts
     finally:

@@ -4,14 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from app.commands.options import Commands
+from app.commands.options import Commands, directory
 
 
 def add_to(commands: Commands) -> None:
     """The command's options."""
     parser = commands.add_parser("restore", help="verify a backup and make a data directory of it")
     parser.add_argument("file", metavar="FILE", type=Path, help="a backup")
-    parser.add_argument("data_dir", metavar="DIR", type=Path, nargs="?", help="made when missing")
+    parser.add_argument("data_dir", metavar="DIR", type=directory, nargs="?", help="made when missing")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--force", action="store_true", help="replace what is in DIR")
     what.add_argument("--verify", action="store_true", help="verify FILE and do nothing else; needs no DIR")

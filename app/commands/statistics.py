@@ -4,9 +4,8 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
-from app.commands.options import Commands
+from app.commands.options import Commands, directory
 
 
 def add_to(commands: Commands) -> None:
@@ -14,7 +13,7 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "statistics", help="print how much a data directory holds, also while it is served"
     )
-    parser.add_argument("data_dir", metavar="DIR", type=Path, help="a data directory, in use or not")
+    parser.add_argument("data_dir", metavar="DIR", type=directory, help="a data directory, in use or not")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 

@@ -51,9 +51,10 @@ class AccountStore(AccountChanges):
     """
 
     @staticmethod
-    def in_directory(data_dir: Path) -> "AccountStore":
+    def in_directory(data_dir: Path, *, create: bool = True) -> "AccountStore":
         """The default: an SQLite file in the data directory, for its owner only. Raises StoreUnusable."""
-        return AccountStore(URL.create("sqlite", database=str(data_dir.resolve() / FILE_NAME)))
+        url = URL.create("sqlite", database=str(data_dir.resolve() / FILE_NAME))
+        return AccountStore(url, create=create)
 
     def migrate(self) -> None:
         """Bring the tables to this release's shape. Raises StoreUnusable."""

@@ -67,11 +67,11 @@ class _Change:
 class AccountChanges:
     """Changes of the accounts at a SQLAlchemy `url`, from any thread. Each raises AccountsUnreachable.
 
-    They exclude each other, whichever process makes them.
+    They exclude each other, whichever process makes them. A file of SQLite is made if absent, unless not to `create`.
     """
 
-    def __init__(self, url: str | URL) -> None:
-        self._database = AccountDatabase(url)
+    def __init__(self, url: str | URL, *, create: bool = True) -> None:
+        self._database = AccountDatabase(url, create=create)
         self.journal: Final = AuditJournal(self._database)
 
     def create_account(self, uid: int, gids: Sequence[int], name: str | None = None) -> str:

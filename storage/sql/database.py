@@ -34,12 +34,12 @@ class AccountDatabase:
     `asking` is for single statements: PostgreSQL then needs neither BEGIN nor ROLLBACK.
     """
 
-    def __init__(self, url: str | URL) -> None:
+    def __init__(self, url: str | URL, *, create: bool = True) -> None:
         self._watcher: PoolProxiedConnection | None = None
         self._cursor: Any = None
         self._commits: int | None = None
         self._number = 0
-        self.reading: Final[Engine] = _engine(url)
+        self.reading: Final[Engine] = _engine(url, create=create)
         self.writing: Final[Engine] = self.reading.execution_options(**{WRITING: True})
         self.is_sqlite: Final = self.reading.dialect.name == "sqlite"
         self.asking: Final[Engine] = (
@@ -105,12 +105,12 @@ def cause(error: Exception) -> str:
     return said.splitlines()[0] if said.strip() else type(error).__name__
 
 
-def _engine(url: str | URL) -> Engine:
+def _engine(url: str | URL, *, create: bool) -> Engine:
     try:
         parsed = make_url(url)
         kind = parsed.get_backend_name()
         if kind == "sqlite":
-            return _sqlite(parsed)
+            return _sqlite(parsed, create=create)
         if kind == "postgresql":
             return _postgresql(parsed)
     except (ArgumentError, NoSuchModuleError):
@@ -120,13 +120,13 @@ def _engine(url: str | URL) -> Engine:
     raise StoreUnusable(f"accounts are kept by sqlite or postgresql, not {kind}")
 
 
-def _sqlite(url: URL) -> Engine:
+def _sqlite(url: URL, *, create: bool) -> Engine:
     """The file is made here, for its owner only, and not by a connection: a file that is gone is an error."""
     if not url.database or url.database == ":memory:" or url.query:
         raise StoreUnusable("accounts in SQLite need a file, and no options")
     path = Path(url.database).resolve()
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600))
     except OSError as error:
         raise StoreUnusable(f"the accounts cannot be opened: {path}: {error.strerror}") from error
     engine = create_engine(

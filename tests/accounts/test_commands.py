@@ -277,6 +277,8 @@ def test_a_directory_without_accounts_is_left_alone(
 ) -> None:
     said = said_of(capsys, command, "--data-dir", str(tmp_path))
     assert "is not a data directory" in said
+    said = said_of(capsys, command, "--accounts-url", f"sqlite:///{tmp_path}/some.sqlite")
+    assert "No such file" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -302,6 +304,17 @@ def test_a_data_directory_that_is_not_named(
     for command in ("account list", "serve"):
         assert "is needed" in said_of(capsys, command)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("command", ["fsck", "backup", "compact", "statistics", "migrate"])
+def test_a_directory_without_a_name_is_not_this_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = ["file"] if command == "backup" else []
+    assert "needs a name" in said_of(capsys, command, "", *more)
+    assert "needs a name" in said_of(capsys, "restore", "file", "")
 
 
 def test_accounts_elsewhere_need_no_data_directory(

@@ -98,6 +98,12 @@ async def test_what_was_refused_before_it_came_to_its_route_is_found_by_its_oper
         assert entry["errno"] == "EPERM"
 
 
+async def test_a_method_that_a_path_has_not_is_no_operation(site: Site) -> None:
+    for path in ("/tasks/1", "/vas/1/clone"):
+        assert (await site.call("PUT", path)).status == 405
+        assert told((await entries(site, "?limit=1"))[0]) == (0, "PUT", f"/v1{path}", 405, None)
+
+
 async def test_strangers_do_not_fill_the_journal(site: Site) -> None:
     Moment(site)
     for number in range(STRANGERS_MAX + 30):
