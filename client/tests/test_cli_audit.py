@@ -1,7 +1,9 @@
 """everspace audit."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import unquote
 
 ENTRY = {
     "id": 7,
@@ -45,6 +47,10 @@ def test_what_is_asked_for(cli: Any, fake: Any) -> None:
     assert cli("audit", *options) == (0, "", "")
     asked = "uid=7&call=mmap&errno=ENOMEM&since=2026-11-21T13%3A30%3A00%2B00%3A00"
     assert fake.requests[-1].target == f"/v1/audit?{asked}"
+    assert cli("audit", "--since", "2h")[0] == 0
+    since = datetime.fromisoformat(unquote(fake.requests[-1].target.partition("since=")[2]))
+    assert timedelta(hours=2) <= datetime.now(UTC) - since < timedelta(hours=3)
+    assert cli("audit", "--since", "99999w")[0] == 0
     status, out, err = cli("audit", "--until", "yesterday")
     assert (status, out) == (2, "")
     assert "not a time: 'yesterday'" in err

@@ -1,10 +1,11 @@
 """everspace audit: what was done, and what was refused."""
 
 import json
+import re
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -12,13 +13,18 @@ import everspace
 from everspace.cli.shell import Shell
 from everspace.cli.values import show_time, written
 
+UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
 
 def parse_time(text: str) -> datetime:
-    """2026-11-21, 2026-11-21T13:30, 2026-11-21T13:30:00+01:00; of the local zone if it names none."""
+    """2026-11-21, 2026-11-21T13:30, 2026-11-21T13:30:00+01:00, of the local zone if it names none; 90m, 12h, 30d, 4w ago."""
+    ago = re.fullmatch(r"([0-9]{1,5})([mhdw])", text)
+    if ago is not None:
+        return datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"not a time: {text!r} (2026-11-21T13:30)") from None
+        raise ValueError(f"not a time: {text!r} (2026-11-21T13:30, 12h)") from None
 
 
 UidOption = Annotated[int | None, typer.Option("--uid", help="Only what this uid did.", show_default=False)]
