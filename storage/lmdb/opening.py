@@ -1,6 +1,7 @@
 """Opening a data directory: lock, environment, superblock, recovery."""
 
 import errno
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -92,7 +93,7 @@ def open_store(
 
 
 def _make(directory: DataDir, superblock: Superblock, map_bytes: int) -> None:
-    """A new store, whole and durable before it gets its name. Raises StoreUnusable and StoreFull."""
+    """A new store, whole and durable before it gets its name; else nothing. Raises StoreUnusable and StoreFull."""
     new = directory.store_file.with_suffix(".new")
     try:
         new.unlink(missing_ok=True)
@@ -103,8 +104,12 @@ def _make(directory: DataDir, superblock: Superblock, map_bytes: int) -> None:
             env.close()
         new.replace(directory.store_file)
         directory.sync()
-    except OSError as error:
-        raise StoreUnusable(f"{directory.store_file} cannot be made: {error.strerror}") from error
+    except BaseException as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StoreUnusable(f"{directory.store_file} cannot be made: {error.strerror}") from error
+        raise
     killpoint("create.synced")
 
 

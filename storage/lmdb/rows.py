@@ -92,7 +92,8 @@ def checked(row: Row) -> Row:
     try:
         check_row(*row)
     except RowDamaged as damage:
-        raise StoreDamaged(damage_of(row.table, row.key, damage)) from damage
+        told = damage_of(row.table, row.key, damage)
+        raise StoreDamaged(f"{told}; 'everspaced fsck' tells whose it is") from damage
     return row
 
 

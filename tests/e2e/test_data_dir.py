@@ -343,6 +343,16 @@ def test_a_disk_that_is_full(small_disk: Path | None, tmp_path: Path) -> None:
     refused(serve(small_disk / "second"))
 
 
+@pytest.mark.parametrize("kibibytes", [4, 8])
+def test_a_first_start_without_room_leaves_nothing_unfinished(fresh: Service, kibibytes: int) -> None:
+    """Not even the file that was to be the store; with room it starts there."""
+    options = f"--data-dir {fresh.data_dir} --port {free_port()}"
+    refused(run(["bash", "-c", f"ulimit -f {kibibytes}; exec {EVERSPACED} serve {options}"]), "no space left")
+    assert [file.name for file in fresh.data_dir.iterdir()] == ["lock"]
+    fresh.start()
+    assert fresh.stop() == 0
+
+
 @pytest.mark.parametrize("left", ["nothing", "an empty file"])
 def test_a_directory_that_lost_its_store_is_not_begun_anew(fresh: Service, left: str) -> None:
     fresh.start()
