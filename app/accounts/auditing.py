@@ -199,7 +199,7 @@ class Auditing:
     async def _flush(self, *, everything: bool) -> bool:
         """Whoever stops waiting does not stop this: what is being written would be written twice."""
         try:
-            self._end(self._clock() + MERGED_S if everything else self._clock())
+            self._end(None if everything else self._clock())
             while self._over:
                 group = list(islice(self._over, GROUP_MAX))
                 await self._threads.run(partial(self._write, group))
@@ -266,7 +266,7 @@ class Auditing:
             deed = deed._replace(call="", target="*")
             held = self._open.get(deed)
         if held is not None:
-            if now - held.first < MERGED_S:
+            if 0 <= now - held.first < MERGED_S:
                 held.last = now
                 held.count += 1
                 return
@@ -279,11 +279,14 @@ class Auditing:
         self._open[deed] = Open(deed, _request_id(exchange), now, now)
         self._strangers += grant is None
 
-    def _end(self, now: float) -> None:
-        """What began more than `MERGED_S` before `now` is over: it began before whatever stands behind it."""
+    def _end(self, now: float | None) -> None:
+        """What began more than `MERGED_S` before `now` is over, or everything: it began before whatever stands behind it.
+
+        So is what began after `now`: the clock has been set back since.
+        """
         while self._open:
             oldest = next(iter(self._open.values()))
-            if now - oldest.first < MERGED_S:
+            if now is not None and 0 <= now - oldest.first < MERGED_S:
                 break
             self._end_one(oldest)
 

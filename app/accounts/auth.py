@@ -137,10 +137,10 @@ class Authenticator:
         self.away: str | None = None
         """Why the accounts did not answer when they were looked at last; None if they did."""
 
-    async def bearer(self, authorization: bytes | None, peer: str = "") -> Bearer:
+    async def bearer(self, authorization: bytes | None, peer: str | None = None) -> Bearer:
         """Who has the token of an Authorization header. Raises HttpProblem 401, and 503: the accounts do not answer.
 
-        EAGAIN: too many tokens from `peer` were no good.
+        EAGAIN: too many tokens from `peer` were no good; None is the service itself, which may ask as often as it likes.
         """
         if authorization is None:
             raise HttpProblem(401, "a bearer token is needed", CHALLENGE)
@@ -206,11 +206,11 @@ class Authenticator:
             return refused.status != 401
         return True
 
-    async def _look_up(self, authorization: bytes, digest: bytes, peer: str) -> Bearer | None:
+    async def _look_up(self, authorization: bytes, digest: bytes, peer: str | None) -> Bearer | None:
         scheme, _, token = authorization.partition(b" ")
         if scheme.lower() != SCHEME or not token.strip():
             raise HttpProblem(401, "a bearer token is needed", CHALLENGE)
-        failures = self._failures.get(peer)
+        failures = None if peer is None else self._failures.get(peer)
         if failures is not None and failures.wait(self._clock()):
             raise EngineError(EAGAIN, "too many tokens from this address are unknown or revoked")
         version = self._version
@@ -219,7 +219,8 @@ class Authenticator:
             grant = await self._threads.run(ask)
         found = None
         if grant is None:
-            self._note_failure(peer)
+            if peer is not None:
+                self._note_failure(peer)
         else:
             account = grant.account
             until = None if grant.expires is None else grant.expires.timestamp()

@@ -302,3 +302,14 @@ async def test_refused_calls_of_a_batch_are_told(site: Site) -> None:
         (entry["call"], entry["errno"], entry["count"]) for entry in await entries(site) if entry["errno"]
     }
     assert refused == {("vas_delete", "EINVAL", 1), ("read", "EFAULT", 1)}
+
+
+async def test_a_clock_that_is_set_back_keeps_nothing_from_being_written(site: Site) -> None:
+    clock = Moment(site)
+    await site.call("GET", "/vas/98")
+    clock.now -= 3600
+    await site.call("GET", "/vas/99")
+    assert await site.service.auditing.flush(everything=False)
+    assert site.service.auditing.pending == 1  # that of now
+    assert {"/v1/vas/98", "/v1/vas/99"} <= {entry["target"] for entry in await entries(site)}
+    assert site.service.auditing.pending <= 1  # the question itself

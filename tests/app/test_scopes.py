@@ -85,6 +85,19 @@ async def test_an_open_stream_ends_with_its_token(site: Site, how: str) -> None:
         await until(lambda: stream.ended)
 
 
+async def test_a_stream_ends_with_its_token_whatever_floods_of_bad_tokens_there_are(site: Site) -> None:
+    authenticator = site.service.authenticator
+    now = time.time()
+    authenticator._clock = lambda: now
+    async with following(site, token=limited(site)) as stream:
+        for peer in ("", "127.0.0.1"):
+            for _ in range(FAILURES_PER_S):
+                authenticator._note_failure(peer)
+        revoke_all(site)
+        await authenticator.look()
+        await until(lambda: stream.ended)
+
+
 async def end(site: Site, how: str) -> None:
     if how == "expires":
         later(site)
