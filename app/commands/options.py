@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from app.http.secrecy import struck
 from engine.constants import ID_MAX
 from storage.errors import StoreUnusable
 from storage.times import exact
@@ -180,5 +181,5 @@ def past(text: str) -> datetime:
 def identity(text: str) -> int:
     """A uid or gid: 0 to 2**32 - 2."""
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= ID_MAX):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {ID_MAX}")
+        raise argparse.ArgumentTypeError(f"{struck(text)!r} is not a number from 0 to {ID_MAX}")
     return int(text)

@@ -372,3 +372,11 @@ def test_a_database_that_is_not_there(
     everspaced("account list", status=2)
     monkeypatch.delenv("EVERSPACE_DATA_DIR")
     everspaced("account list", status=2)
+
+
+def test_a_token_that_was_given_for_an_id_is_not_printed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    said = said_of(capsys, "token revoke", "evs_" + "x" * 43, "--data-dir", str(tmp_path))
+    assert "evs_" not in said
+    assert "struck out" in said
