@@ -374,6 +374,7 @@ def test_a_database_that_is_not_there(
     everspaced("account list", status=2)
 
 
+@pytest.mark.usefixtures("bare")
 def test_a_token_that_was_given_for_an_id_is_not_printed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
