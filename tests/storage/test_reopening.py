@@ -20,6 +20,10 @@ def transaction(number: int) -> list[Change]:
     ]
 
 
+def fails(store: LmdbStore) -> bool:
+    return store.failing is not None
+
+
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_no_file_can_be_opened_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempts: int
@@ -46,9 +50,9 @@ def test_no_file_can_be_opened_for_a_while(
             store.fetch(1, [0])
         with pytest.raises(StoreError):
             store.statistics()
-        assert store.failing is not None
+        assert fails(store)
     store.probe()
-    assert store.failing is None
+    assert not fails(store)
     assert store.fetch(1, [0]) == {0: bytes([1]) * TOY.page_size}
     store.commit([transaction(2)])
     assert store.statistics().spaces == 2
