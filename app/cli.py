@@ -97,10 +97,11 @@ def main() -> int:
         sys.stdout = None  # the reader has left: nobody to tell
         return 1
     except OSError as error:
-        return _complain(error, 2)
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _complain(f"{place}{error.strerror or error}", 2)
 
 
-def _complain(error: Exception, status: int) -> int:
+def _complain(error: Exception | str, status: int) -> int:
     line = " ".join(str(error).split())
     sys.stderr.write(f"everspaced: {line}\n")
     return status

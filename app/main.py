@@ -45,6 +45,7 @@ from engine.errors import EngineError
 from engine.geometry import GEOMETRIES
 from everspace.wire import API_PREFIX
 from storage import open_store
+from storage.directory import unusable
 from storage.errors import StoreError, StoreUnusable
 from storage.sql.accounts import AccountStore
 from storage.swap_area import open_swap
@@ -109,7 +110,11 @@ def open_parts(
 
     geometry = GEOMETRIES[settings.arch]
     root_token = settings.data_dir / ROOT_TOKEN_FILE
-    store = open_store(settings.data_dir, geometry, make=not root_token.exists())
+    try:
+        begun = root_token.exists()
+    except OSError as error:
+        raise unusable(settings.data_dir, error) from error
+    store = open_store(settings.data_dir, geometry, make=not begun)
     accounts, swap = None, None
     try:
         go_on()

@@ -46,7 +46,7 @@ class DataDir:
         except FileExistsError:
             raise StoreUnusable(f"{path} is not a directory") from None
         except OSError as error:
-            raise StoreUnusable(f"{path} cannot be used as a data directory: {error.strerror}") from error
+            raise unusable(path, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -70,7 +70,11 @@ class DataDir:
     @staticmethod
     def settle(path: Path) -> None:
         """Complete a restore that was cut short, for those who do not claim the directory. Raises as `claim`."""
-        if (path / RESTORED).is_dir():
+        try:
+            cut_short = (path / RESTORED).is_dir()
+        except OSError as error:
+            raise unusable(path, error) from error
+        if cut_short:
             DataDir.claim(path, create=False).release()
 
     def take_restored(self) -> None:
@@ -99,6 +103,11 @@ class DataDir:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def unusable(path: Path, error: OSError) -> StoreUnusable:
+    """A directory that the system does not let us into."""
+    return StoreUnusable(f"{path} cannot be used as a data directory: {error.strerror}")
 
 
 def sync_names(*directories: Path) -> None:

@@ -13,6 +13,7 @@ from storage.directory import (
     STORE_FILE,
     DataDir,
     sync_names,
+    unusable,
 )
 from storage.errors import BackupDamaged, StoreDamaged, StoreFailed, StoreFull, StoreUnusable
 from storage.failpoints import failpoint, killpoint
@@ -77,7 +78,10 @@ def _require_free(path: Path, *, force: bool) -> None:
     """There is nothing, or it may be replaced. Raises StoreUnusable."""
     if force or not path.is_dir():
         return
-    found = sorted(entry.name for entry in path.iterdir() if entry.name not in (LOCK_FILE, RESTORING))
+    try:
+        found = sorted(entry.name for entry in path.iterdir() if entry.name not in (LOCK_FILE, RESTORING))
+    except OSError as error:
+        raise unusable(path, error) from error
     if found:
         raise StoreUnusable(f"{path} is not empty, it has {found[0]}: --force replaces what is there")
 

@@ -166,6 +166,33 @@ def test_a_directory_that_may_only_be_read(read_only: Path) -> None:
     assert "Traceback" not in checked.stderr
 
 
+COMMANDS = (
+    "serve --port 0 --data-dir DIR", "account list --data-dir DIR", "audit list --data-dir DIR", "fsck DIR", "compact DIR",
+    "backup DIR FILE", "restore FILE DIR", "statistics DIR", "migrate DIR",
+)  # fmt: skip
+
+
+def test_a_directory_of_another_user(fresh: Service, tmp_path: Path) -> None:
+    fresh.start()
+    assert fresh.stop() == 0
+    data, bounded = fresh.data_dir, ["env"]
+    if os.geteuid() == 0:  # it has to do without the rights that let it enter every directory
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may enter every directory, and there is no setpriv to take that from it")
+        os.chown(data, NOBODY, NOBODY)
+        bounded = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    data.chmod(0o700 if os.geteuid() == 0 else 0)
+    try:
+        for command in COMMANDS:
+            words = command.replace("DIR", str(data)).replace("FILE", str(tmp_path / "file")).split()
+            refused(
+                run([*bounded, EVERSPACED, *words]),
+                f"{data} cannot be used as a data directory: Permission denied",
+            )
+    finally:
+        data.chmod(0o700)
+
+
 def can_run_as_nobody() -> bool:
     """Whether another user can read this environment; a repository below a private directory it cannot."""
     try:
