@@ -114,6 +114,8 @@ class Chunk:
         self._data = CHUNK.size + self.slots * _SLOT_BYTES
         if len(value) != self._data + self.slots * self._page_size or decode_log_key(key)[1] != self.slots:
             raise RowDamaged(f"{len(value)} bytes")
+        if not self._page_size:
+            raise RowDamaged("pages of no bytes")
         arrays = bytes(value[CHUNK.size : self._data])
         if xxh3_64_intdigest(key + bytes(value[: _CHUNK_HEAD.size]) + arrays) != checksum:
             raise RowDamaged("checksum mismatch in the header")

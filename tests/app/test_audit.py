@@ -223,7 +223,7 @@ async def test_what_cannot_be_written_waits(
             assert not await site.service.auditing.flush()
         answer: Answer = await site.call("GET", "/audit")
         assert (answer.status, answer.errno, answer.headers["retry-after"]) == (503, None, "1")
-        assert site.service.auditing.counts.failures == 3
+        assert site.service.auditing.counts.failures >= 3  # it may have been tried in the background, too
         assert [record.levelname for record in caplog.records] == ["ERROR"]
         broken.broken = False
         assert "/v1/vas/99" in {entry["target"] for entry in await entries(site)}
